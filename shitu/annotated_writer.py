@@ -1,0 +1,116 @@
+"""Annotated pictures to files, where they overwrite nothing but older annotated pictures."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, PngImagePlugin
+
+from shitu.errors import ShituError, UsageError
+
+Picture = NDArray[np.uint8]
+
+_MARK = b"annotated by shitu"
+_SUFFIXES = (".jpg", ".jpeg", ".png")
+_LONGEST_NAME = 200  # bytes; file systems hold 255
+
+
+class AnnotatedWriter:
+    """Writes the pictures of one run into `output_dir`, which is made if need be.
+
+    A picture keeps the file name of its image. It never replaces a picture of another image of this run, nor any
+    file that shitu has not drawn, so neither an image that is read; running again replaces the old pictures.
+
+    Raises UsageError if `output_dir` is not a folder that can be written.
+    """
+
+    def __init__(self, output_dir: str | Path) -> None:
+        self._folder = Path(output_dir)
+        self._paths: dict[str, Path] = {}  # by the real path of the image
+        self._names: set[str] = set()  # in lower case: some file systems hold a.jpg and A.jpg for the same
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+        except FileExistsError:
+            raise UsageError(f"{output_dir}: is a file, but a folder for pictures is wanted; name another") from None
+        except OSError as error:
+            raise UsageError(f"{output_dir}: cannot make this folder: {error.strerror}; name another") from None
+        if not os.access(self._folder, os.W_OK | os.X_OK):
+            raise UsageError(f"{output_dir}: no permission to write into this folder; name another")
+
+    def path_for(self, image_name: str) -> Path:
+        """Where the picture of that image goes; the same for the same image throughout a run."""
+        source = os.path.realpath(image_name)
+        if source not in self._paths:
+            self._paths[source] = self._folder / next(
+                name for name in _candidates(source) if self._is_free(name, source)
+            )
+            self._names.add(self._paths[source].name.lower())
+        return self._paths[source]
+
+    def write(self, image_name: str, picture: Picture) -> Path:
+        """Writes (h, w, 3) uint8 RGB, whole or not at all, and returns the path. Raises ShituError."""
+        path = self.path_for(image_name)
+        unfinished = path.with_name(f".shitu-{os.getpid()}.tmp")
+        try:
+            with open(unfinished, "wb") as stream:
+                _encode(Image.fromarray(np.ascontiguousarray(picture)), path.suffix, stream)
+            os.replace(unfinished, path)
+        except (OSError, ValueError) as error:  # ValueError: more pixels to a side than the format allows
+            raise ShituError(f"{path}: cannot write the picture: {error}; check space and permissions") from None
+        finally:
+            unfinished.unlink(missing_ok=True)
+        return path
+
+    def _is_free(self, name: str, source: str) -> bool:
+        path = self._folder / name
+        if name.lower() in self._names or os.path.realpath(path) in {source, *self._paths}:
+            return False
+        return not os.path.lexists(path) or _is_ours(path)
+
+
+def _candidates(source: str) -> Iterator[str]:
+    """photo.jpg, then with the folders it lies in, b__photo.jpg, a__b__photo.jpg, and at last with a number."""
+    *folders, base = [part for part in Path(source).parts if part != os.sep] or ["image"]
+    if os.path.splitext(base)[1].lower() not in _SUFFIXES:
+        base += ".jpg"
+    yield _shortened(base)
+    for depth in range(1, min(len(folders), 3) + 1):
+        yield _shortened("__".join([*folders[-depth:], base]).replace(":", "").replace("\\", ""))
+    stem, suffix = os.path.splitext(base)
+    for number in itertools.count(2):
+        yield _shortened(f"{stem}_{number}{suffix}")
+
+
+def _shortened(name: str) -> str:
+    """A name that file systems take: of a longer one, the end, and a digest in place of the rest."""
+    encoded = os.fsencode(name)
+    if len(encoded) <= _LONGEST_NAME:
+        return name
+    tail = encoded[-_LONGEST_NAME // 2 :].decode("utf-8", "ignore")
+    return hashlib.sha256(encoded).hexdigest()[:8] + "_" + tail
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether an existing file is a picture that shitu drew: its mark stands before the pixels."""
+    try:
+        with open(path, "rb") as stream:
+            return _MARK in stream.read(4096)
+    except OSError:
+        return False
+
+
+def _encode(image: Image.Image, suffix: str, stream: BinaryIO) -> None:
+    if suffix.lower() == ".png":
+        mark = PngImagePlugin.PngInfo()
+        mark.add_text("Comment", _MARK.decode())
+        image.save(stream, "PNG", pnginfo=mark, compress_level=3)
+    else:
+        # Without subsampling: it blurs coloured letters.
+        image.save(stream, "JPEG", quality=95, subsampling=0, comment=_MARK)

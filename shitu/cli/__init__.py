@@ -1,0 +1,63 @@
+"""The command line: arguments -> one call -> printed records and an exit status.
+
+Results go to stdout, messages and progress to stderr. Exit status: 0 done; 1 something failed, the rest was done;
+2 wrong usage or configuration. The commands import what is heavy inside their functions, so that --help is instant.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from typing import Any
+
+import click
+
+from shitu import __version__
+from shitu.cli.build_gallery import build_gallery
+from shitu.cli.check import check
+from shitu.cli.demo import demo
+from shitu.cli.gallery import gallery
+from shitu.cli.models import models
+from shitu.cli.predict import predict, predict_det, predict_rec
+from shitu.errors import ShituError
+
+EPILOG = """\b
+Example:
+  shitu predict -c configs/inference_general.yaml photo.jpg
+"""
+
+
+class _Group(click.Group):
+    """The one place where errors become a message and an exit status."""
+
+    def invoke(self, context: click.Context) -> Any:
+        try:
+            return super().invoke(context)
+        except ShituError as error:
+            click.echo(f"Error: {error}", err=True)
+            context.exit(error.exit_status)
+        except KeyboardInterrupt:
+            click.echo("Interrupted. What was finished is kept; the same command goes on from there.", err=True)
+            context.exit(130)
+        except BrokenPipeError:
+            # `shitu predict ... | head`: nobody listens any more. Python would complain again while closing stdout.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            context.exit(1)
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        return list(self.commands)  # in the order of use, not of the alphabet
+
+
+@click.group(cls=_Group, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="shitu")
+@click.option("-q", "--quiet", is_flag=True, help="Only errors on stderr.")
+def main(quiet: bool) -> None:
+    """Find the objects in photos and name them from a gallery: PP-ShiTu on today's Paddle."""
+    logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.ERROR if quiet else logging.INFO)
+    logging.addLevelName(logging.WARNING, "Warning")
+    logging.addLevelName(logging.INFO, "Info")
+
+
+for command in (build_gallery, predict, predict_det, predict_rec, gallery, models, check, demo):
+    main.add_command(command)

@@ -1,0 +1,32 @@
+"""`shitu demo`: the whole way on the bundled gallery and photos."""
+
+from __future__ import annotations
+
+import click
+
+from shitu.cli.build_gallery import run_builder
+from shitu.cli.options import read_config
+from shitu.cli.predict import run_predict
+
+
+@click.command("demo", epilog="\b\nExample:\n  shitu demo --output output/demo\n")
+@click.option("--output", default="output/demo", metavar="FOLDER", help="Where the gallery and the pictures go.")
+def demo(output: str) -> None:
+    """Build the demo gallery, recognise the demo photos, draw the results."""
+    from shitu.build_gallery import GalleryBuilder
+    from shitu.errors import UsageError
+    from shitu.resources import bundled
+
+    source = bundled("demo")
+    if not (source / "gallery.txt").is_file():
+        raise UsageError(f"the demo's files are not at {source}; was shitu installed from a whole checkout?")
+    settings = {
+        "Global.infer_imgs": source / "photos",
+        "Global.output_dir": output,
+        "IndexProcess.image_root": source,
+        "IndexProcess.data_file": source / "gallery.txt",
+        "IndexProcess.index_dir": f"{output}/gallery",
+    }
+    config = read_config(None, tuple(f"{key}={value}" for key, value in settings.items()))
+    run_builder(GalleryBuilder(config))
+    run_predict(config, (), "table", pictures=True)

@@ -1,0 +1,46 @@
+"""The one family of errors that a user can cause, each with the exit status it leads to.
+
+An error says what came, what was wanted, and what to do next. Anything that is not a `ShituError` is a bug.
+"""
+
+from __future__ import annotations
+
+
+class ShituError(Exception):
+    """Something failed; the command ends with status 1 unless a subclass says otherwise."""
+
+    exit_status = 1
+
+
+class UsageError(ShituError):
+    """The command line, the configuration, or what they point to is wrong."""
+
+    exit_status = 2
+
+
+class ConfigError(UsageError):
+    """A YAML file or an override that cannot be used."""
+
+
+class ModelError(UsageError):
+    """A model that is missing, incomplete, or not what its model.yaml says."""
+
+
+class GalleryError(UsageError):
+    """A gallery that is missing, damaged, or does not fit the model or the configuration."""
+
+
+class GalleryBusyError(ShituError):
+    """Another process is writing the gallery."""
+
+
+class ImageError(ShituError):
+    """One image that cannot be read; the others go on."""
+
+
+class EngineError(ShituError):
+    """The inference engine is missing or refused the model."""
+
+
+class DownloadError(ShituError):
+    """A file that could not be fetched whole; what has arrived is kept for the next try."""

@@ -1,0 +1,110 @@
+"""What there is to say about a gallery, and what is wrong with it."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from shitu.errors import GalleryError
+from shitu.gallery_formats import ForeignStore
+from shitu.gallery_store import COMPACT, Store, crc32_rows, current_generation, orphans
+
+BLOCK_ROWS = 8192
+UNIT_TOLERANCE = 1e-3
+NAMED = 5  # ids named in one sentence
+
+
+def describe(path: Path, store: Store | ForeignStore) -> dict[str, Any]:
+    """The facts of a gallery, ready for JSON."""
+    meta = store.meta
+    unindexed = int((store.rows >= meta.index_rows).sum()) if meta.index_file else 0
+    return {
+        "path": str(path),
+        "format": store.format,
+        "entries": len(store.ids),
+        "labels": store.db.count_labels(),
+        "dimension": meta.dimension,
+        "dist_type": meta.dist_type,
+        "index_method": meta.index_method,
+        "model_name": meta.model_name or None,
+        "fingerprint": meta.fingerprint or None,
+        "created": meta.created or None,
+        "next_id": meta.next_id,
+        "removed": meta.rows - len(store.ids),
+        "not_in_index_file": unindexed,
+        "bytes": sum(file.stat().st_size for file in store.files()),
+    }
+
+
+def verify(path: Path, store: Store | ForeignStore) -> list[str]:
+    """Each problem as a sentence with what to do; empty when the gallery is sound. Reads every byte."""
+    if isinstance(store, ForeignStore):
+        return []  # opening has compared the index with its ids; there is nothing else to compare with
+    problems = [f"{store.db.path}: SQLite says: {finding}." for finding in store.db.integrity()]
+    problems += _vector_problems(store)
+    problems += _index_problems(store)
+    left = orphans(path, current_generation(path))
+    problems += [f"{item} belongs to no gallery; {COMPACT} or leave it to the next change." for item in left]
+    return problems
+
+
+def _vector_problems(store: Store) -> list[str]:
+    """Checksums, finiteness and, for IP, unit length of the live vectors, block by block."""
+    problems: list[str] = []
+    if len(np.unique(store.ids)) != len(store.ids):
+        problems.append("an id occurs twice.")
+    if len(np.unique(store.rows)) != len(store.rows):
+        problems.append("two entries share one vector.")
+    crcs = store.db.crcs()
+    wanted = np.fromiter((crcs.get(int(row), -1) for row in store.rows), np.int64, len(store.rows))
+    changed: list[int] = []
+    infinite: list[int] = []
+    other_length: list[int] = []
+    with tqdm(total=len(store.ids), unit="vector", disable=not sys.stderr.isatty()) as bar:
+        for start in range(0, len(store.ids), BLOCK_ROWS):
+            part = slice(start, start + BLOCK_ROWS)
+            block, ids = store.vectors[store.rows[part]], store.ids[part]
+            changed += ids[crc32_rows(block) != wanted[part]].tolist()
+            if store.meta.dist_type != "hamming":
+                finite = np.isfinite(block).all(axis=1)
+                infinite += ids[~finite].tolist()
+                norms = np.linalg.norm(block.astype(np.float64), axis=1)
+                other_length += ids[finite & (np.abs(norms - 1) > UNIT_TOLERANCE)].tolist()
+            bar.update(len(ids))
+    if changed:
+        problems.append(f"{_count(changed)} changed on disk since written; rebuild the gallery from its images.")
+    if infinite:
+        problems.append(f"{_count(infinite)} not finite; remove them.")
+    if other_length and store.meta.dist_type == "IP":
+        problems.append(f"{_count(other_length)} not of unit length, so scores are no cosines; rebuild the gallery.")
+    return problems
+
+
+def _count(ids: list[int]) -> str:
+    shown = ", ".join(map(str, ids[:NAMED])) + (" ..." if len(ids) > NAMED else "")
+    return f"{len(ids)} vector(s) (id {shown})"
+
+
+def _index_problems(store: Store) -> list[str]:
+    """Whether the index file is the one that was written."""
+    if not store.meta.index_file:
+        return []
+    try:
+        index = store.read_index()
+        digest = hashlib.sha256()
+        with store.index_path.open("rb") as file:
+            while piece := file.read(2**20):
+                digest.update(piece)
+    except FileNotFoundError:
+        return [f"{store.index_path} is missing; {COMPACT}."]
+    except GalleryError as error:
+        return [f"{error}."]
+    if digest.hexdigest() != store.meta.index_sha256:
+        return [f"{store.index_path} is not what was written (its sha256 differs); {COMPACT}."]
+    unknown = set() if index is None else set(store.ids[store.rows < store.meta.index_rows]) - set(index.ids())
+    return [f"{len(unknown)} entries are missing from {store.index_path}; {COMPACT}."] if unknown else []

@@ -1,0 +1,297 @@
+"""items.db: what a gallery knows about each of its vectors, and about itself, in one SQLite file.
+
+A database from somewhere else is not trusted: its schema is checked by name, nothing in it is run, every value read is
+checked.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shitu.errors import GalleryError
+from shitu.results import Box
+
+APPLICATION_ID = 0x53485455  # "SHTU"
+VERSION = 1
+BUSY_SECONDS = 30
+AT_ONCE = 500  # values in one SQL statement; SQLite promises 999
+SCHEMA = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE item (id INTEGER PRIMARY KEY, row INTEGER NOT NULL UNIQUE, label TEXT NOT NULL, image TEXT NOT NULL,
+                   sha256 TEXT NOT NULL, box TEXT, crc INTEGER NOT NULL);
+CREATE INDEX item_label ON item (label);
+CREATE INDEX item_image ON item (image);
+CREATE INDEX item_sha256 ON item (sha256);
+"""
+SCHEMA_NAMES = {"meta", "item", "item_label", "item_image", "item_sha256"}
+REBUILD = "rebuild it with `shitu build-gallery`"
+
+
+@dataclass(frozen=True)
+class Item:
+    """One gallery entry: its label, the image it came from, the sha256 of that file, and the box cut from it.
+
+    `id` is -1 until the gallery has given one; ids are never reused.
+    """
+
+    label: str
+    image: str
+    sha256: str = ""
+    box: Box | None = None
+    id: int = -1
+
+
+@dataclass(frozen=True)
+class Meta:
+    """What holds for the whole gallery. `rows` counts the committed rows of vectors.bin, removed ones included."""
+
+    dimension: int
+    dist_type: str
+    index_method: str
+    fingerprint: str = ""
+    model_name: str = ""
+    uid: str = ""  # stays through append, remove and compact; another one means another gallery
+    created: str = ""
+    next_id: int = 0
+    rows: int = 0
+    index_file: str = ""  # "" where there is none: Flat, an empty gallery, or too few vectors to learn from
+    index_sha256: str = ""
+    index_bytes: int = 0
+    index_count: int = 0  # vectors in the index file, ids removed since then included
+    index_rows: int = 0  # the index covers what lived in the rows before this one; later rows are scanned
+    index_learned: int = 0  # vectors that it was trained on
+
+    def to_rows(self) -> list[tuple[str, str]]:
+        return [(field.name, str(getattr(self, field.name))) for field in fields(self)]
+
+    @classmethod
+    def from_rows(cls, rows: Iterable[tuple[Any, Any]]) -> Meta:
+        """KeyError or ValueError where something is missing or no number."""
+        values = {str(key): str(value) for key, value in rows}
+        numbers = {field.name for field in fields(cls) if field.type == "int"}
+        known = {field.name: values[field.name] for field in fields(cls)}
+        made: dict[str, Any] = {name: int(text) if name in numbers else text for name, text in known.items()}
+        if any(made[name] < 0 for name in numbers) or made["index_rows"] > made["rows"]:
+            raise ValueError("a count is impossible")
+        return cls(**made)
+
+
+class ItemDb:
+    """An open items.db (or the same tables in memory, for a gallery of another program)."""
+
+    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
+        self._connection = connection
+        self._lock = threading.Lock()  # a server may search from several threads
+        self.path = path
+
+    @classmethod
+    def open(cls, path: Path, *, write: bool = False) -> ItemDb:
+        """Open read-only (or for writing) and check whose file it is; FileNotFoundError, GalleryError."""
+        if not path.exists():
+            raise FileNotFoundError(path)
+        try:
+            return cls._connect(path, "rw" if write else "ro")
+        except sqlite3.Error as error:
+            if not path.with_name(path.name + "-journal").exists():
+                raise GalleryError(f"{path} is damaged or no gallery database ({error}); {REBUILD}") from error
+        # A writer died within its commit, and only who may write can roll that back.
+        try:
+            cls._connect(path, "rw").close()
+            return cls._connect(path, "rw" if write else "ro")
+        except sqlite3.Error as error:
+            raise GalleryError(
+                f"{path} holds a change that was cut off and cannot be undone here ({error}): "
+                "open it once where its folder can be written, for example with `shitu gallery info`"
+            ) from error
+
+    @classmethod
+    def _connect(cls, path: Path, mode: str) -> ItemDb:
+        uri = f"{path.absolute().as_uri()}?mode={mode}"  # as_uri quotes what a URI would take for its own: # ? %
+        connection = sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+        try:
+            # EXTRA: also the folder is synced, so that a commit cannot come undone once old files are deleted.
+            for pragma in ("trusted_schema = OFF", "synchronous = EXTRA", "cell_size_check = ON"):
+                connection.execute(f"PRAGMA {pragma}")
+            _check_schema(connection, path)
+        except BaseException:
+            connection.close()
+            raise
+        return cls(connection, path)
+
+    @classmethod
+    def create(cls, path: Path | None) -> ItemDb:
+        """A new, empty database at `path`, or in memory."""
+        connection = sqlite3.connect(
+            ":memory:" if path is None else str(path), isolation_level=None, check_same_thread=False
+        )
+        for pragma in ("trusted_schema = OFF", "journal_mode = DELETE", "synchronous = EXTRA"):
+            connection.execute(f"PRAGMA {pragma}")
+        connection.executescript(
+            f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION}; BEGIN; {SCHEMA} COMMIT;"
+        )
+        return cls(connection, path or Path(":memory:"))
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def _ask(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        try:
+            with self._lock:
+                return self._connection.execute(sql, values).fetchall()
+        except (sqlite3.Error, UnicodeDecodeError) as error:
+            raise GalleryError(f"{self.path} cannot be read ({error}); {REBUILD}") from error
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Everything inside is committed together, or nothing is."""
+        self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._connection.execute("COMMIT")
+        except BaseException:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            raise
+
+    def meta(self) -> Meta:
+        try:
+            return Meta.from_rows(self._ask("SELECT key, value FROM meta"))
+        except (KeyError, ValueError, TypeError) as error:
+            raise GalleryError(f"{self.path}: its meta table is damaged ({error}); {REBUILD}") from error
+
+    def version(self) -> int:
+        """A number that changes when another connection has committed something."""
+        return int(self._ask("PRAGMA data_version")[0][0])
+
+    def live(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Ids (n,) int64, ascending, and the row of each in vectors.bin."""
+        found = self._ask("SELECT id, row FROM item ORDER BY id")
+        try:
+            table = np.array(found, np.int64).reshape(-1, 2)
+        except (ValueError, TypeError, OverflowError) as error:
+            raise GalleryError(f"{self.path}: an id or row is no number ({error}); {REBUILD}") from error
+        return np.ascontiguousarray(table[:, 0]), np.ascontiguousarray(table[:, 1])
+
+    def snapshot(self) -> tuple[int, Meta, NDArray[np.int64], NDArray[np.int64]]:
+        """`version`, `meta` and `live` of one moment, though a writer may commit meanwhile."""
+        self._ask("BEGIN")
+        try:
+            return self.version(), self.meta(), *self.live()
+        finally:
+            self._ask("COMMIT")
+
+    def crcs(self) -> dict[int, int]:
+        """The crc32 of each row in use."""
+        return {int(row): int(crc) for row, crc in self._ask("SELECT row, crc FROM item")}
+
+    def count_labels(self) -> int:
+        return int(self._ask("SELECT COUNT(DISTINCT label) FROM item")[0][0])
+
+    def lookup(self, ids: Iterable[int]) -> dict[int, Item]:
+        """The entries of those ids that are there."""
+        found: dict[int, Item] = {}
+        for chunk in _chunks(ids):
+            rows = self._ask(f"{_SELECT} WHERE id IN ({_marks(chunk)})", chunk)
+            found.update((item.id, item) for item in map(_item, rows))
+        return found
+
+    def items(self) -> Iterator[Item]:
+        """All entries by id, fetched in pages: an open query would keep writers waiting."""
+        last = -1
+        while rows := self._ask(f"{_SELECT} WHERE id > ? ORDER BY id LIMIT 1000", (last,)):
+            yield from map(_item, rows)
+            last = int(rows[-1][0])
+
+    def find(self, column: str, values: Iterable[Any]) -> list[int]:
+        """Ids whose `id`, `label`, `image` or `sha256` is one of the values."""
+        assert column in ("id", "label", "image", "sha256")
+        ids: set[int] = set()
+        for chunk in _chunks(values):
+            found = self._ask(f"SELECT id FROM item WHERE {column} IN ({_marks(chunk)})", chunk)
+            ids.update(int(row[0]) for row in found)
+        return sorted(ids)
+
+    def insert(self, items: Iterable[tuple[Item, int, int]]) -> None:
+        """Write (item with its id, row, crc) triples; inside a transaction."""
+        self._connection.executemany(
+            "INSERT INTO item (id, row, label, image, sha256, box, crc) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            ((item.id, row, item.label, item.image, item.sha256, _box_text(item.box), crc) for item, row, crc in items),
+        )
+
+    def delete(self, ids: Iterable[int]) -> int:
+        """Delete entries, inside a transaction; returns how many were there."""
+        return sum(
+            self._connection.execute(f"DELETE FROM item WHERE id IN ({_marks(chunk)})", chunk).rowcount
+            for chunk in _chunks(ids)
+        )
+
+    def set_meta(self, meta: Meta) -> None:
+        self._connection.executemany(
+            "INSERT INTO meta VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value", meta.to_rows()
+        )
+
+    def integrity(self) -> list[str]:
+        """SQLite's own findings; empty when sound."""
+        found = [str(row[0]) for row in self._ask("PRAGMA integrity_check(20)")]
+        return [] if found == ["ok"] else found
+
+
+_SELECT = "SELECT id, label, image, sha256, box FROM item"
+
+
+def _item(row: tuple[Any, ...]) -> Item:
+    number, label, image, sha256, box = row
+    return Item(str(label), str(image), str(sha256), _box(box), int(number))
+
+
+def _box_text(box: Box | None) -> str | None:
+    return None if box is None else json.dumps([int(edge) for edge in box])
+
+
+def _box(text: Any) -> Box | None:
+    if text is None:
+        return None
+    try:
+        left, top, right, bottom = json.loads(text)
+        return int(left), int(top), int(right), int(bottom)
+    except (ValueError, TypeError) as error:
+        raise GalleryError(f"an entry of the gallery has a damaged box {text!r}; {REBUILD}") from error
+
+
+def _chunks(values: Iterable[Any]) -> Iterator[list[Any]]:
+    listed = [int(value) if isinstance(value, np.integer) else value for value in values]
+    for start in range(0, len(listed), AT_ONCE):
+        yield listed[start : start + AT_ONCE]
+
+
+def _marks(values: Sequence[Any]) -> str:
+    return ",".join("?" * len(values))
+
+
+def _check_schema(connection: sqlite3.Connection, path: Path) -> None:
+    """GalleryError for a database of another program, a newer version, or one with views or triggers."""
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if application != APPLICATION_ID:
+        raise GalleryError(f"{path} is not a gallery database of shitu; {REBUILD}")
+    if version != VERSION:
+        raise GalleryError(
+            f"{path} has version {version}, this shitu reads version {VERSION}: update shitu, or {REBUILD}"
+        )
+    names = {
+        str(name): str(kind)
+        for kind, name in connection.execute("SELECT type, name FROM sqlite_master")
+        if not str(name).startswith("sqlite_autoindex_")
+    }
+    if set(names) != SCHEMA_NAMES or set(names.values()) != {"table", "index"}:
+        raise GalleryError(f"{path} has other tables than a gallery has; {REBUILD}")

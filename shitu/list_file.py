@@ -1,0 +1,59 @@
+"""`IndexProcess.data_file`: one gallery image per line, `path<delimiter>label`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from shitu.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line: `image` as written, `path` where it lies, `label` with its spaces, `line` from 1."""
+
+    image: str
+    path: str
+    label: str
+    line: int
+
+
+def read_list(data_file: str | Path, image_root: str | Path | None, delimiter: str) -> Iterator[Entry]:
+    """Lines of a list file, read as they are needed. Empty lines and a byte-order mark are passed over.
+
+    The label is what stands after the first delimiter, spaces included; further TAB-separated columns are ignored.
+    Raises ConfigError for a missing file, a line without label, or text that is not UTF-8.
+    """
+    path = Path(data_file)
+    try:
+        with path.open(encoding="utf-8-sig", newline=None) as file:
+            for number, line in enumerate(file, start=1):
+                if line.strip():
+                    yield parse_line(line, image_root, delimiter, where=f"{path}:{number}", number=number)
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            f"{path} is not UTF-8 text ({error.reason} at byte {error.start}); convert it first, for Chinese text "
+            f"often: iconv -f GB18030 -t UTF-8 {path}"
+        ) from error
+    except OSError as error:
+        raise ConfigError(
+            f"IndexProcess.data_file {path}: {error.strerror or error}; it lists the gallery, one "
+            "`path<delimiter>label` per line"
+        ) from error
+
+
+def parse_line(line: str, image_root: str | Path | None, delimiter: str, *, where: str, number: int) -> Entry:
+    """One line -> Entry. Raises ConfigError that shows the line and the delimiter."""
+    image, found, rest = line.strip("\r\n").partition(delimiter)
+    image, label = image.strip(), rest.split("\t")[0].strip()
+    if not (found and image and label):
+        shown = line.strip()[:80]
+        raise ConfigError(
+            f"{where}: {shown!r}: wanted an image and a label with {delimiter!r} between them; "
+            "IndexProcess.delimiter sets another one (-o 'IndexProcess.delimiter=\" \"')"
+        )
+    if "\0" in image:
+        raise ConfigError(f"{where}: the path holds a NUL byte")
+    return Entry(image, os.path.join(image_root or "", image), label, number)

@@ -1,0 +1,278 @@
+"""Model folders: found by path or name, opened into a record, and checked against what they should hold."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from shitu import resources
+from shitu.errors import ModelError
+from shitu.known_models import DETECTION, KNOWN_MODELS, RECOGNITION, known_model, nearest
+from shitu.model_yaml import (
+    MODEL_YAML,
+    FileRecord,
+    ModelCard,
+    Preprocess,
+    file_record,
+    is_inside,
+    read_model_yaml,
+    read_yaml_mapping,
+)
+
+__all__ = ["ModelFolder", "Preprocess", "downloads_home", "open_folder", "open_model", "verify_model"]
+
+DOWNLOAD_RECORD = "shitu-download.yaml"
+_KEYS = {DETECTION: "Global.det_inference_model_dir", RECOGNITION: "Global.rec_inference_model_dir"}
+# PaddleClas takes the quantised program where there is one; `model` is what PaddleDetection's exporter writes.
+_PREFERRED_STEM, _STEMS = "inference_int8", ("inference", "model")
+_PROGRAM_SUFFIXES = (".json", ".pdmodel")
+# The feed that every detector exported by PaddleDetection has, as a .pdmodel (protobuf: length, text) and a .json
+# spell it. Source lines kept in a .pdmodel hold the word too, but not after a byte that says 12.
+_DETECTOR_FEED = {".pdmodel": b"\x0cscale_factor", ".json": b'"scale_factor"'}
+
+
+@dataclass(frozen=True)
+class ModelFolder:
+    """A model on disk. Without a model.yaml, only its name and files are known."""
+
+    path: Path
+    name: str
+    program: Path
+    params: Path
+    task: str | None = None
+    raw_program: Path | None = None
+    raw_params: Path | None = None
+    dimension: int | None = None
+    preprocess: Preprocess | None = None
+    labels: tuple[str, ...] = ()
+    licence: str = ""
+    provenance: str = ""
+    version: str = ""
+    architecture: str = ""
+    measured: tuple[Mapping[str, Any], ...] = field(default=(), hash=False)
+    _fingerprints: dict[object, str] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def fingerprint(self) -> str:
+        """SHA-256 over the program and then the params; the same as long as vectors are comparable."""
+        key = tuple((str(path), *_state(path)) for path in (self.program, self.params))
+        if key not in self._fingerprints:
+            self._fingerprints[key] = sha256_of(self.program, self.params)
+        return self._fingerprints[key]
+
+
+def downloads_home() -> Path:
+    """Where downloaded models live: $SHITU_HOME/models, or the cache folder of the user."""
+    if home := os.environ.get("SHITU_HOME"):
+        return Path(home).expanduser() / "models"
+    cache = os.environ.get("XDG_CACHE_HOME", "")
+    # The XDG specification: a relative path is invalid and to be ignored.
+    base = Path(cache) if Path(cache).is_absolute() else Path.home() / ".cache"
+    return base / "shitu" / "models"
+
+
+def model_homes() -> tuple[Path, Path]:
+    """The two places where a name is looked for, in this order: bundled, downloaded."""
+    return resources.bundled("models"), downloads_home()
+
+
+def model_folders(home: Path) -> list[Path]:
+    """The folders of models in a home; hidden ones are downloads under way."""
+    if not home.is_dir():
+        return []
+    return sorted(path for path in home.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def open_model(name_or_path: str, *, task: str) -> ModelFolder:
+    """Find a model and check that it fits `task`, "detection" or "recognition".
+
+    Taken is the first of: the folder at that path; the bundled model of that name; the downloaded model of that name.
+    The name is the last component of the path, so that `./models/NAME_infer/` of a PaddleClas YAML is found too.
+    """
+    folder = open_folder(find_folder(name_or_path, task))
+    evident = _evident_task(folder)
+    if evident not in (None, task):
+        raise ModelError(
+            f"{folder.path} is a {evident} model; {_KEYS[task]} wants a {task} model; "
+            f"you may have swapped the two ({_KEYS[DETECTION]} and {_KEYS[RECOGNITION]})"
+        )
+    return folder
+
+
+def find_folder(name_or_path: str, task: str | None = None) -> Path:
+    """The folder that a path or a name stands for; `task` only makes the error more telling."""
+    text = str(name_or_path).strip()
+    if not text:
+        where = f"{_KEYS[task]} is" if task else "the name of a model is"
+        raise ModelError(f"{where} empty; wanted the folder or the name of a model: see `shitu models list`")
+    try:
+        path = Path(text).expanduser()
+        if path.is_dir():
+            return path
+        if path.exists():
+            raise ModelError(f"{path} is a file; wanted the folder of a model: did you mean {path.parent}?")
+        for home in model_homes():
+            # A broken folder is found too: the error about it says more than "not found".
+            if (home / path.name).is_dir():
+                return home / path.name
+    except (OSError, RuntimeError) as error:  # a name too long, a folder closed to us, ~nobody
+        raise ModelError(f"{text[:200]}: no usable path of a model: {error}") from error
+    raise ModelError(_not_found(path, task))
+
+
+def _not_found(path: Path, task: str | None) -> str:
+    bundled, downloads = model_homes()
+    kind = f"{task} model" if task else "model"
+    looked = f"no {kind} {path}: there is no such folder, and no {path.name} in {bundled} or {downloads}"
+    known = known_model(path.name)
+    if known and known.url:
+        return f"{looked}; get it by: shitu models download {known.name}"
+    if known:
+        return f"{looked}; no address of it is known: place its folder at {downloads / known.name}"
+    here = [folder.name for home in (bundled, downloads) for folder in model_folders(home)]
+    near = nearest(path.name, [*here, *(model.name for model in KNOWN_MODELS)])
+    hint = f"; did you mean {near}?" if near else ""
+    names = ", ".join(folder.name for folder in model_folders(bundled)) or "none"
+    return f"{looked}{hint}; bundled models: {names}"
+
+
+def open_folder(path: Path) -> ModelFolder:
+    """The model in an existing folder, with a model.yaml or as Paddle's exporters leave it."""
+    if not path.is_dir():
+        raise ModelError(f"{path} is not a folder; wanted the folder of a model")
+    try:
+        if (path / MODEL_YAML).is_file():
+            return _described_folder(path, read_model_yaml(path / MODEL_YAML))
+        program, params = _find_program(path)
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read: {error.strerror}") from error
+    # Not path.name, which is empty for "."
+    return ModelFolder(path=path, name=path.resolve().name, program=program, params=params)
+
+
+def _described_folder(path: Path, card: ModelCard) -> ModelFolder:
+    named = [card.program, card.params, *(card.raw or ())]
+    missing = [name for name in named if not (path / name).is_file()]
+    if missing:
+        raise ModelError(f"{path}: {' and '.join(missing)} is missing, which its {MODEL_YAML} names")
+    return ModelFolder(
+        path=path,
+        name=card.name,
+        program=path / card.program,
+        params=path / card.params,
+        task=card.task,
+        raw_program=path / card.raw[0] if card.raw else None,
+        raw_params=path / card.raw[1] if card.raw else None,
+        dimension=card.dimension,
+        preprocess=card.preprocess,
+        labels=card.labels,
+        licence=card.licence,
+        provenance=card.provenance,
+        version=card.version,
+        architecture=card.architecture,
+        measured=card.measured,
+    )
+
+
+def _find_program(path: Path) -> tuple[Path, Path]:
+    """The program and the params of a folder without a model.yaml."""
+    programs = _programs(path, _PREFERRED_STEM) or [p for stem in _STEMS for p in _programs(path, stem)]
+    if not programs:
+        raise ModelError(f"{path} holds no model: {_contents(path)}")
+    if len(programs) > 1:
+        names = " and ".join(program.name for program in programs)
+        raise ModelError(f"{path} holds {names}: keep one, or name one in a {MODEL_YAML}")
+    params = programs[0].with_suffix(".pdiparams")
+    if not params.is_file():
+        raise ModelError(f"{path}: {programs[0].name} is there, but its weights, {params.name}, are missing")
+    return programs[0], params
+
+
+def _programs(path: Path, stem: str) -> list[Path]:
+    return [path / (stem + suffix) for suffix in _PROGRAM_SUFFIXES if (path / (stem + suffix)).is_file()]
+
+
+def _contents(path: Path) -> str:
+    """What a folder without a model holds, and what that may mean."""
+    names = sorted(entry.name for entry in path.iterdir())
+    wanted = "wanted inference.json or inference.pdmodel, and inference.pdiparams"
+    if not names:
+        return f"it is empty; {wanted}"
+    for name in names:
+        if any(_programs(path / name, stem) for stem in (_PREFERRED_STEM, *_STEMS)):
+            return f"{wanted}; did you mean {path / name}?"
+    if any(name.endswith(".pdparams") for name in names):
+        return f"its .pdparams are weights for training, to be exported first; {wanted}"
+    return f"{wanted}; found {', '.join(names[:8])}{' ...' if len(names) > 8 else ''}"
+
+
+def _evident_task(folder: ModelFolder) -> str | None:
+    """What the model is for, as far as it can be told without an engine; the engine checks the rest."""
+    if folder.task:
+        return folder.task
+    if _DETECTOR_FEED[folder.program.suffix] in folder.program.read_bytes():
+        return DETECTION
+    known = known_model(folder.name)
+    return known.task if known else None
+
+
+def recorded_files(path: Path) -> dict[str, FileRecord]:
+    """What is on record about the files of a model: from its model.yaml and from its download."""
+    records: dict[str, FileRecord] = {}
+    if (path / DOWNLOAD_RECORD).is_file():
+        where = path / DOWNLOAD_RECORD
+        files = read_yaml_mapping(where).get("files")
+        if not isinstance(files, dict):
+            raise ModelError(f"{where}: lacks `files`; delete {path} and download the model again")
+        for name, content in files.items():
+            if not isinstance(name, str) or not is_inside(name):
+                raise ModelError(f"{where}: files names {str(name)[:80]!r}, which is outside the folder")
+            records[name] = file_record(where, "files.", name, content)
+    if (path / MODEL_YAML).is_file():
+        records.update(read_model_yaml(path / MODEL_YAML).files)
+    return records
+
+
+def verify_model(folder: ModelFolder | Path) -> list[str]:
+    """What is wrong with a model, in words: missing files, wrong sizes, wrong SHA-256; empty if nothing is."""
+    path = folder.path if isinstance(folder, ModelFolder) else folder
+    problems = []
+    try:
+        records = recorded_files(path)
+        problems = [problem for name in sorted(records) if (problem := _problem(path / name, records[name]))]
+        params = open_folder(path).params
+    except ModelError as error:
+        return [*problems, str(error)]
+    known = known_model(path.resolve().name)
+    wanted = known.params_bytes if known and not (path / MODEL_YAML).is_file() else None
+    if wanted is not None and (size := params.stat().st_size) != wanted:
+        problems.append(f"{params.name}: {size} bytes; the official one has {wanted}")
+    return problems
+
+
+def _problem(path: Path, wanted: FileRecord) -> str | None:
+    if not path.is_file():
+        return f"{path.name}: is missing"
+    if (size := path.stat().st_size) != wanted.size:
+        return f"{path.name}: {size} bytes; wanted {wanted.size}"
+    if (digest := sha256_of(path)) != wanted.sha256:
+        return f"{path.name}: SHA-256 {digest[:12]}...; wanted {wanted.sha256[:12]}...: the file was changed"
+    return None
+
+
+def sha256_of(*paths: Path) -> str:
+    """The SHA-256 of files, one after the other."""
+    digest = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def _state(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns

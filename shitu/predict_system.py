@@ -1,0 +1,118 @@
+"""The whole pipeline: detect, crop, embed, search, suppress."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+
+from shitu.boxes import nms
+from shitu.config import Config
+from shitu.errors import ConfigError, GalleryError
+from shitu.gallery import Gallery
+from shitu.images import Picture
+from shitu.predict_det import DetPredictor
+from shitu.predict_rec import RecPredictor
+from shitu.results import Detection, Match, Recognition, Region
+
+
+@dataclass(frozen=True)
+class Suppression:
+    """Which regions survive: `IndexProcess.score_thres`, `hamming_radius` and `Global.rec_nms_thresold`."""
+
+    dist_type: str
+    score_thres: float
+    hamming_radius: float
+    nms_threshold: float
+
+    def accepts(self, match: Match) -> bool:
+        """Near enough: similarity at least (IP), distance at most (L2: squared; hamming: bits) the threshold."""
+        if self.dist_type == "IP":
+            return match.score >= self.score_thres
+        return match.score <= (self.hamming_radius if self.dist_type == "hamming" else self.score_thres)
+
+    def keep(self, regions: Sequence[Region]) -> tuple[Region, ...]:
+        """Greedy NMS by retrieval score, nearest first; almost any overlap removes the worse of two regions."""
+        if not regions:
+            return ()
+        sign = 1.0 if self.dist_type == "IP" else -1.0
+        boxes = np.array([region.bbox for region in regions], np.float32)
+        scores = np.array([sign * region.score for region in regions])
+        return tuple(regions[i] for i in nms(boxes, scores, self.nms_threshold, plus_one=True))
+
+
+class SystemPredictor:
+    """Detector (unless its folder is empty), feature extractor and gallery of one config, ready to recognise.
+
+    Raises ConfigError, ModelError, EngineError or GalleryError (also when the gallery was made by another model).
+    Safe to use for as long as the process lives: nothing is kept between calls.
+    """
+
+    def __init__(self, config: Config, gallery: Gallery | None = None) -> None:
+        index = config.IndexProcess
+        self.whole_image = config.Global.whole_image
+        self.return_k = index.return_k
+        self.suppression = Suppression(
+            index.dist_type, index.score_thres, index.hamming_radius, config.Global.rec_nms_thresold
+        )
+        self.gallery = gallery or open_gallery(config)
+        self.det_predictor = DetPredictor(config) if config.Global.det_inference_model_dir else None
+        self.rec_predictor = RecPredictor(config)
+        if self.det_predictor is None and self.whole_image == "never":
+            raise ConfigError(
+                "Global.whole_image is `never` and Global.det_inference_model_dir is empty, so there is nothing to "
+                "recognise; set whole_image to always, or give a detector"
+            )
+        self.gallery.check_fits(
+            fingerprint=self.rec_predictor.fingerprint,
+            dimension=self.rec_predictor.dimension,
+            dist_type=index.dist_type,
+        )
+
+    def predict(self, images: Sequence[Picture], names: Sequence[str] | None = None) -> list[Recognition]:
+        """Recognise (h, w, 3) uint8 RGB images; one extraction and one search for the regions of all of them.
+
+        `names` go into the results as `image`. An image in which nothing is recognised has no regions.
+        """
+        names = names or [""] * len(images)
+        candidates = [self._candidates(image) for image in images]
+        crops = [
+            image[top:bottom, left:right]
+            for image, found in zip(images, candidates, strict=True)
+            for left, top, right, bottom in (candidate.bbox for candidate in found)
+        ]
+        vectors = self.rec_predictor.predict(crops)
+        matches = iter(self.gallery.search(vectors, self.return_k)) if crops else iter(())
+        return [
+            Recognition(name, image.shape[1], image.shape[0], self._regions(found, matches))
+            for name, image, found in zip(names, images, candidates, strict=True)
+        ]
+
+    def _candidates(self, image: Picture) -> list[Detection]:
+        found = self.det_predictor.predict([image])[0] if self.det_predictor else []
+        whole = Detection((0, 0, image.shape[1], image.shape[0]), 1.0)
+        # With no detector, `fallback` always falls back.
+        if self.whole_image == "always" or (self.whole_image == "fallback" and not found):
+            found = [*found, whole]
+        return found
+
+    def _regions(self, candidates: Sequence[Detection], matches: Iterator[list[Match]]) -> tuple[Region, ...]:
+        regions = [
+            Region(candidate.bbox, candidate.score, tuple(found))
+            for candidate, found in zip(candidates, islice(matches, len(candidates)), strict=True)
+            if found and self.suppression.accepts(found[0])
+        ]
+        return self.suppression.keep(regions)
+
+
+def open_gallery(config: Config) -> Gallery:
+    """The gallery of `IndexProcess.index_dir`. Raises GalleryError."""
+    index = config.IndexProcess
+    if not index.index_dir:
+        raise GalleryError(
+            "IndexProcess.index_dir is empty; build a gallery first: "
+            "shitu build-gallery -c CONFIG -o IndexProcess.index_dir=FOLDER"
+        )
+    return Gallery.open(index.index_dir, efSearch=index.efSearch, nprobe=index.nprobe, delimiter=index.delimiter)

@@ -1,0 +1,106 @@
+"""The records that the stations of the pipeline pass on.
+
+Boxes are `xyxy`: left, top, right, bottom in pixels of the upright image, right and bottom exclusive.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+Box = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True)
+class Detection:
+    """One object found: `bbox` inside the image, at least 1x1 pixel; `score` in 0..1."""
+
+    bbox: Box
+    score: float
+    class_id: int = 0
+    label: str = "foreground"
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"bbox": list(self.bbox), "det_score": round(self.score, 6)}
+
+
+@dataclass(frozen=True)
+class Match:
+    """One gallery entry near a query.
+
+    `score` is the cosine similarity for IP (greater is nearer), the squared distance for L2 and the number of
+    differing bits for hamming (smaller is nearer).
+    """
+
+    label: str
+    score: float
+    id: int
+    image: str
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"label": self.label, "score": round(self.score, 6), "id": self.id, "image": self.image}
+
+
+@dataclass(frozen=True)
+class Region:
+    """A part of an image that was recognised; `matches` has at least one entry, nearest first."""
+
+    bbox: Box
+    det_score: float
+    matches: tuple[Match, ...]
+
+    @property
+    def label(self) -> str:
+        return self.matches[0].label
+
+    @property
+    def score(self) -> float:
+        return self.matches[0].score
+
+    def to_dict(self) -> dict[str, Any]:
+        """PaddleClas's keys `bbox`, `rec_docs`, `rec_scores`, and ours."""
+        return {
+            "bbox": list(self.bbox),
+            "rec_docs": self.label,
+            "rec_scores": round(self.score, 6),
+            "det_score": round(self.det_score, 6),
+            "matches": [match.to_dict() for match in self.matches],
+        }
+
+
+@dataclass(frozen=True)
+class Recognition:
+    """What was recognised in one image; no region is a result too. `error` is set where the image failed."""
+
+    image: str
+    width: int = 0
+    height: int = 0
+    regions: tuple[Region, ...] = ()
+    error: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        return _record(self)
+
+
+@dataclass(frozen=True)
+class DetectedObjects:
+    """What the detector alone found in one image."""
+
+    image: str
+    width: int = 0
+    height: int = 0
+    regions: tuple[Detection, ...] = ()
+    error: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        return _record(self)
+
+
+def _record(result: Recognition | DetectedObjects) -> dict[str, Any]:
+    record: dict[str, Any] = {
+        "image": result.image,
+        "width": result.width,
+        "height": result.height,
+        "regions": [region.to_dict() for region in result.regions],
+    }
+    return record if result.error is None else {**record, "error": result.error}

@@ -1,0 +1,188 @@
+"""The one door to the inference engine.
+
+A `Session` runs one exported program. Only Paddle Inference stands behind it now; another engine (ONNX Runtime,
+OpenVINO) or precision (bf16, int8) is one more class with `run` and `clone`, chosen in `open_session`.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shitu.config_schema import Global
+from shitu.errors import EngineError
+
+Array = NDArray[Any]
+T = TypeVar("T")
+log = logging.getLogger("shitu")
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """How to run a model. `threads` never exceeds the cores that this process may use."""
+
+    threads: int = 1
+    use_mkldnn: bool = True
+    ir_optim: bool = True
+    use_gpu: bool = False
+    gpu_mem: int = 8000
+    profile: bool = False
+
+    @classmethod
+    def from_config(cls, section: Global) -> EngineOptions:
+        """The `Global` section, with what this machine lacks left out, each with one warning."""
+        for key in ("use_npu", "use_xpu", "use_mlu", "use_tensorrt", "use_fp16", "use_int8", "use_onnx"):
+            if getattr(section, key):
+                _warn_once(f"Global.{key}: not available here; going on with Paddle Inference in fp32")
+        use_gpu = section.use_gpu and _has_gpu()
+        if section.use_gpu and not use_gpu:
+            _warn_once("Global.use_gpu: no GPU build of paddlepaddle or no GPU here; going on with the CPU")
+        return cls(
+            threads=min(section.cpu_num_threads, available_cores()),
+            use_mkldnn=section.enable_mkldnn,
+            ir_optim=section.ir_optim,
+            use_gpu=use_gpu,
+            gpu_mem=section.gpu_mem,
+            profile=section.enable_profile,
+        )
+
+
+class Session(Protocol):
+    """One program with its weights, for one thread at a time."""
+
+    @property
+    def input_names(self) -> list[str]: ...
+
+    def run(self, feeds: Mapping[str, Array]) -> list[Array]:
+        """Input arrays by name -> output arrays in the program's order. Raises EngineError."""
+
+    def clone(self) -> Session:
+        """Another session on the same weights, for another thread."""
+
+
+class PaddleSession:
+    """Paddle Inference, for both kinds of exported program: `.pdmodel` and Paddle 3's `.json`."""
+
+    def __init__(self, predictor: Any, program: Path) -> None:
+        self._predictor = predictor
+        self._program = program
+        self.input_names: list[str] = list(predictor.get_input_names())
+        self._inputs = {name: predictor.get_input_handle(name) for name in self.input_names}
+        self._outputs = [predictor.get_output_handle(name) for name in predictor.get_output_names()]
+
+    def run(self, feeds: Mapping[str, Array]) -> list[Array]:
+        try:
+            for name, handle in self._inputs.items():
+                handle.copy_from_cpu(np.ascontiguousarray(feeds[name]))
+            self._predictor.run()
+            return [output.copy_to_cpu() for output in self._outputs]
+        except (RuntimeError, ValueError, OSError) as error:
+            raise EngineError(f"{self._program}: Paddle could not run it: {_last_line(error)}") from error
+
+    def clone(self) -> PaddleSession:
+        return PaddleSession(self._predictor.clone(), self._program)
+
+
+def open_session(program: Path, params: Path, options: EngineOptions) -> Session:
+    """Load a program. Raises EngineError when Paddle is missing or refuses it."""
+    inference = _paddle_inference()
+    config = inference.Config(str(program), str(params))
+    config.disable_glog_info()
+    if options.use_gpu:
+        config.enable_use_gpu(options.gpu_mem, 0)
+    else:
+        config.disable_gpu()
+        config.set_cpu_math_library_num_threads(options.threads)
+        if options.use_mkldnn:
+            config.enable_mkldnn()
+            config.set_mkldnn_cache_capacity(10)  # as PaddleClas: batch sizes vary, unbounded it leaks
+        else:
+            config.disable_mkldnn()
+    config.switch_ir_optim(options.ir_optim)
+    # A .json program exists only in the new IR. The old one is as quick for .pdmodel and creates sooner.
+    new_ir = program.suffix == ".json"
+    config.enable_new_ir(new_ir)
+    config.enable_new_executor(new_ir)
+    config.enable_memory_optim()  # after the two lines above: "Not find predictor_id 0" otherwise
+    if options.profile:
+        config.enable_profile()
+    try:
+        return PaddleSession(inference.create_predictor(config), program)
+    except (RuntimeError, ValueError, OSError) as error:
+        raise EngineError(
+            f"{program}: Paddle could not load it: {_last_line(error)}. Is the file whole and made for this version? "
+            f"`shitu models verify {program.parent}` checks it, `shitu check` shows the versions"
+        ) from error
+
+
+class Streams:
+    """Runs pieces of work side by side, each worker thread with a session of its own.
+
+    On a CPU, n streams of one thread recognise 1.6 to 2 times as many crops as one stream of n threads
+    (benchmarks/streams.py): small layers do not divide well. oneDNN keeps its caches per thread, hence one lasting
+    thread per session.
+    """
+
+    def __init__(self, session: Session, count: int) -> None:
+        self._sessions = [session, *(session.clone() for _ in range(count - 1))]
+        self._workers = [ThreadPoolExecutor(1, thread_name_prefix="shitu-stream") for _ in self._sessions]
+
+    def __len__(self) -> int:
+        return len(self._sessions)
+
+    def map(self, work: Callable[[Session, Any], T], pieces: Sequence[Any]) -> list[T]:
+        """`work(session, piece)` for every piece, results in order."""
+        futures: list[Future[T]] = []
+        for number, piece in enumerate(pieces):
+            stream = number % len(self)
+            futures.append(self._workers[stream].submit(work, self._sessions[stream], piece))
+        return [future.result() for future in futures]
+
+
+def available_cores() -> int:
+    """Cores that this process may use, not those that the machine has."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+@cache
+def _paddle_inference() -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # "No ccache found": nothing is compiled here
+        try:
+            from paddle import inference
+        except ImportError as error:
+            raise EngineError(
+                f"paddlepaddle cannot be imported ({error}); install it: pip install 'paddlepaddle>=3.2.0,<3.3'"
+            ) from error
+    return inference
+
+
+@cache
+def _has_gpu() -> bool:
+    _paddle_inference()
+    from paddle import device
+
+    return bool(device.is_compiled_with_cuda()) and device.cuda.device_count() > 0
+
+
+@cache
+def _warn_once(message: str) -> None:
+    log.warning(message)
+
+
+def _last_line(error: Exception) -> str:
+    """Paddle's errors are pages of C++ stack; the reason stands in the last lines that say something."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip() and not line.startswith("---")]
+    return lines[-1][:300] if lines else type(error).__name__

@@ -1,0 +1,53 @@
+"""The main bodies of the gallery images as files, with a list of them, to weed out by hand before indexing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from PIL import Image
+
+from shitu.config import Config
+from shitu.errors import ConfigError, ImageError, UsageError
+from shitu.images import read_image
+from shitu.list_file import read_list
+from shitu.predict_det import DetPredictor
+
+LIST_NAME = "crops.txt"
+
+
+def write_crops(config: Config, folder: str, progress: Callable[[int], object] = lambda count: None) -> str:
+    """Write every body (`IndexProcess.crop: all`) or the largest one of each listed image as JPEG; what was done.
+
+    Then delete what should not be in the gallery, and build from `crops.txt` with --skip-missing.
+    """
+    index = config.IndexProcess
+    if index.crop == "none":
+        raise ConfigError("IndexProcess.crop is none, so there are no crops; add -o IndexProcess.crop=all (or largest)")
+    if not index.data_file:
+        raise ConfigError("IndexProcess.data_file is empty; it lists the images to crop")
+    target = Path(folder)
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise UsageError(f"{target} is not an empty folder; give a new one, nothing is overwritten")
+    target.mkdir(parents=True, exist_ok=True)
+    detector = DetPredictor(config)
+    lines, failed = [], 0
+    for entry in read_list(index.data_file, index.image_root, index.delimiter):
+        try:
+            image = read_image(entry.path)
+        except ImageError:
+            failed += 1
+            continue
+        boxes = detector.bodies(image, largest_only=index.crop == "largest")
+        for number, (left, top, right, bottom) in enumerate(boxes):
+            name = f"{entry.line:07d}_{number}_{os.path.splitext(os.path.basename(entry.image))[0]}.jpg"
+            Image.fromarray(image[top:bottom, left:right]).save(target / name, quality=95)
+            lines.append(f"{name}\t{entry.label}\n")
+        progress(1)
+    (target / LIST_NAME).write_text("".join(lines), encoding="utf-8")
+    return (
+        f"{len(lines)} crops in {target}, {failed} images could not be read. Delete the crops that are wrong, then:\n"
+        f"  shitu build-gallery --skip-missing -o IndexProcess.image_root={target} "
+        f"-o IndexProcess.data_file={target / LIST_NAME} -o IndexProcess.crop=none -o 'IndexProcess.delimiter=\"\\t\"'"
+    )

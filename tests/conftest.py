@@ -1,0 +1,46 @@
+"""What several tests share: the bundled demo, a small list of its pictures, and shitu as a process."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+DEMO = ROOT / "demo"
+SHARED = ROOT.parent / "shared"
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def shitu(tmp_path: Path) -> Run:
+    """Run the command line as a user does, in an empty folder; stdout and stderr as text."""
+
+    def run(*arguments: object, stdin: bytes | None = None, cwd: Path = tmp_path) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "shitu", *map(str, arguments)]
+        done = subprocess.run(command, input=stdin, capture_output=True, cwd=cwd, check=False, timeout=300)
+        return subprocess.CompletedProcess(
+            command, done.returncode, done.stdout.decode("utf-8"), done.stderr.decode("utf-8", "replace")
+        )
+
+    return run
+
+
+@pytest.fixture
+def small_list(tmp_path: Path) -> Path:
+    """A data_file of 24 demo pictures: 8 classes by 3 makers."""
+    lines = (DEMO / "gallery.txt").read_text(encoding="utf-8").splitlines()
+    labels = sorted({line.split("\t")[1] for line in lines})[:8]
+    path = tmp_path / "small.txt"
+    path.write_text("".join(f"{line}\n" for line in lines if line.split("\t")[1] in labels), encoding="utf-8")
+    return path
+
+
+def index_overrides(data_file: Path, index_dir: Path, **more: object) -> list[str]:
+    """`KEY=VALUE` overrides for a gallery of demo pictures."""
+    values = {"image_root": DEMO, "data_file": data_file, "index_dir": index_dir, "delimiter": r"\t", **more}
+    return [f"IndexProcess.{key}={value}" for key, value in values.items()]
