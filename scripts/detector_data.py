@@ -1,78 +1,33 @@
-"""Training pictures for the mainbody detector: ecssd photos and composites made on the fly.
+"""Training pictures for the mainbody detector: labelled photos, mosaics of them, and composites made on the fly.
 
-A scene is a list of cut-outs pasted on a background. Every pixel remembers the object that covers it, so the boxes
-are those of the visible pixels. Scenes are drawn in their own aspect ratio and then squashed to a square, as the
-pipeline squashes photos.
+Scenes are drawn in an aspect ratio of their own and then squashed to a square, as the pipeline squashes photos.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 import cv2
 import numpy as np
 import torch
 from detector_cutouts import Image, Rng, Sources, gradient, random_crop
+from detector_scene import Scene, hold, levels, transformed
 from torch.utils.data import IterableDataset
 
 SIZES = (288, 320, 352)
-LEAST_VISIBLE = 0.35
 ECSSD_PHOTOS = 700
-NO_BOXES = np.zeros((0, 4), np.float32)
-
-
-class Scene:
-    """A picture with the objects in it: pasted ones by their pixels, those of a photo by their boxes."""
-
-    def __init__(self, image: Image, boxes: np.ndarray = NO_BOXES):
-        self.image = image
-        self.photo_boxes = boxes
-        self.owner = np.zeros(image.shape[:2], np.int16)
-        self.areas: list[int] = []  # pixels of each pasted object, those outside the picture included
-
-    def paste(self, cutout: Image, x: int, y: int, shadow: float) -> None:
-        h, w = cutout.shape[:2]
-        x0, y0, x1, y1 = max(x, 0), max(y, 0), min(x + w, self.image.shape[1]), min(y + h, self.image.shape[0])
-        self.areas.append(int((cutout[..., 3] > 127).sum()))
-        if x1 <= x0 or y1 <= y0:
-            return
-        if shadow:
-            self._shade(cutout[..., 3], x + int(w * 0.04), y + int(h * 0.05), shadow)
-        part = cutout[y0 - y: y1 - y, x0 - x: x1 - x]
-        alpha = part[..., 3:].astype(np.float32) / 255
-        under = self.image[y0:y1, x0:x1]
-        under[:] = under + (part[..., :3] - under.astype(np.float32)) * alpha
-        self.owner[y0:y1, x0:x1][part[..., 3] > 127] = len(self.areas)
-
-    def _shade(self, alpha: Image, x: int, y: int, strength: float) -> None:
-        h, w = alpha.shape
-        x0, y0, x1, y1 = max(x, 0), max(y, 0), min(x + w, self.image.shape[1]), min(y + h, self.image.shape[0])
-        if x1 > x0 and y1 > y0:
-            soft = cv2.blur(alpha, (9, 9))[y0 - y: y1 - y, x0 - x: x1 - x, None]
-            under = self.image[y0:y1, x0:x1]
-            under[:] = under * (1 - soft * (strength / 255))
-
-    def boxes(self) -> np.ndarray:
-        """Boxes of what is visible enough: of pasted objects by pixels, of the photo's own if mostly uncovered."""
-        found = [box for box in self.photo_boxes if self._uncovered(box) > 0.5]
-        for number, area in enumerate(self.areas, 1):
-            ys, xs = np.nonzero(self.owner == number)
-            if len(ys) > max(40, LEAST_VISIBLE * area):
-                found.append(np.float32([xs.min(), ys.min(), xs.max() + 1, ys.max() + 1]))
-        return np.array(found, np.float32).reshape(-1, 4)
-
-    def _uncovered(self, box: np.ndarray) -> float:
-        x0, y0, x1, y1 = box.astype(int)
-        return float((self.owner[y0:y1, x0:x1] == 0).mean()) if x1 > x0 and y1 > y0 else 0.0
 
 
 def background(rng: Rng, sources: Sources, height: int, width: int) -> Image:
     kind = rng.random()
-    if kind < 0.45:
+    if kind < 0.2:
+        return patchwork(rng, sources, height, width)
+    if kind < 0.5:
         photo = random_crop(rng, sources.scenery[rng.integers(len(sources.scenery))], height, width, 0.15)
         blur = int(rng.integers(2, 14)) * 2 + 1
         return cv2.blur(photo, (blur, blur))
-    if kind < 0.65:
+    if kind < 0.68:
         return gradient(rng, height, width)
     image = np.empty((height, width, 3), np.float32)
     image[:] = rng.integers(20, 256, 3)
@@ -87,27 +42,17 @@ def background(rng: Rng, sources: Sources, height: int, width: int) -> Image:
     return np.clip(image, 0, 255).astype(np.uint8)
 
 
-def transformed(rng: Rng, cutout: Image, width: int, height: int, angle: float) -> Image:
-    """The cut-out resized, maybe mirrored, turned and with its light changed."""
-    cutout = cv2.resize(cutout, (max(width, 4), max(height, 4)), interpolation=cv2.INTER_AREA)
-    if rng.random() < 0.5:
-        cutout = cutout[:, ::-1]
-    if angle:
-        h, w = cutout.shape[:2]
-        matrix = cv2.getRotationMatrix2D((w / 2, h / 2), angle, 1)
-        cos, sin = abs(matrix[0, 0]), abs(matrix[0, 1])
-        size = (int(h * sin + w * cos), int(h * cos + w * sin))
-        matrix[:, 2] += (size[0] - w) / 2, (size[1] - h) / 2
-        cutout = cv2.warpAffine(cutout, matrix, size)
-    cutout = cutout.copy()
-    cutout[..., :3] = _levels(rng.uniform(0.65, 1.25), rng.uniform(-25, 25))[cutout[..., :3]]
-    if rng.random() < 0.2:
-        cutout = cv2.blur(cutout, (3, 3))
-    return cutout
-
-
-def _levels(contrast: float, brightness: float) -> np.ndarray:
-    return np.clip(np.arange(256) * contrast + brightness, 0, 255).astype(np.uint8)
+def patchwork(rng: Rng, sources: Sources, height: int, width: int) -> Image:
+    """Clutter: many small bits of photos, more or less out of focus."""
+    image = np.empty((height, width, 3), np.uint8)
+    rows, columns = rng.integers(2, 7, 2)
+    ys, xs = np.linspace(0, height, rows + 1).astype(int), np.linspace(0, width, columns + 1).astype(int)
+    for y0, y1 in pairwise(ys):
+        for x0, x1 in pairwise(xs):
+            photo = sources.scenery[rng.integers(len(sources.scenery))]
+            image[y0:y1, x0:x1] = random_crop(rng, photo, y1 - y0, x1 - x0)
+    blur = int(rng.integers(1, 8))
+    return cv2.blur(image, (blur, blur))
 
 
 def scatter(rng: Rng, scene: Scene, sources: Sources, count: int) -> None:
@@ -164,27 +109,6 @@ def shelf(rng: Rng, sources: Sources, height: int, width: int) -> Scene:
     return scene
 
 
-def hold(rng: Rng, scene: Scene) -> None:
-    """A hand, as crude as four fingers and an arm in the colour of skin, around the object pasted last."""
-    ys, xs = np.nonzero(scene.owner == len(scene.areas))
-    if len(ys) < 100:
-        return
-    skin = np.float32([150, 175, 225]) * rng.uniform(0.35, 1.1) + rng.normal(0, 10, 3)
-    left, top, thick = xs.min() if rng.random() < 0.5 else xs.max(), int(ys.min()), int(np.ptp(ys) * 0.09) + 3
-    inward = 1 if left == xs.min() else -1
-    hand = np.zeros(scene.owner.shape, np.uint8)
-    y = top + int(np.ptp(ys) * rng.uniform(0.2, 0.7))
-    arm = (int(left - inward * rng.uniform(2, 9) * thick), y + int(rng.uniform(3, 14) * thick))
-    cv2.line(hand, (int(left - inward * thick), y + 2 * thick), arm, 255, int(thick * rng.uniform(2.5, 4)))
-    for finger in range(4):
-        tip = (int(left + inward * thick * rng.uniform(0.5, 4)), y + finger * thick + int(rng.normal(0, 1)))
-        cv2.line(hand, (int(left - inward * thick), y + finger * thick), tip, 255, max(1, thick - 2), cv2.LINE_AA)
-    alpha = cv2.blur(hand, (3, 3))[..., None] / 255
-    shade = np.clip(skin * (0.6 + 0.4 * cv2.blur(hand, (2 * thick + 1,) * 2)[..., None] / 255), 0, 255)
-    scene.image[:] = scene.image * (1 - alpha) + shade * alpha
-    scene.owner[hand > 127] = 0
-
-
 def cropped(rng: Rng, image: Image, boxes: np.ndarray) -> tuple[Image, np.ndarray]:
     """A random window of a labelled photo that cuts no box below 60 % of its area without losing it."""
     for _ in range(10):
@@ -231,8 +155,8 @@ def distorted(rng: Rng, image: Image) -> Image:
     if rng.random() < 0.6:
         hsv = cv2.cvtColor(image, cv2.COLOR_BGR2HSV)
         hsv[..., 0] = (hsv[..., 0].astype(np.int16) + int(rng.integers(-9, 10))) % 180
-        hsv[..., 1] = _levels(rng.uniform(0.5, 1.5), 0)[hsv[..., 1]]
-        hsv[..., 2] = _levels(rng.uniform(0.6, 1.4), rng.uniform(-20, 20))[hsv[..., 2]]
+        hsv[..., 1] = levels(rng.uniform(0.5, 1.5), 0)[hsv[..., 1]]
+        hsv[..., 2] = levels(rng.uniform(0.6, 1.4), rng.uniform(-20, 20))[hsv[..., 2]]
         image = cv2.cvtColor(hsv, cv2.COLOR_HSV2BGR)
     kind = rng.random()
     if kind < 0.1:
@@ -247,20 +171,23 @@ def distorted(rng: Rng, image: Image) -> Image:
 def sample(rng: Rng, sources: Sources, size: int) -> tuple[Image, np.ndarray]:
     """One training picture (BGR, square) with its boxes."""
     kind = rng.random()
-    if kind < 0.36:
+    if kind < 0.3:
         image, boxes = labelled_photo(rng, sources)
-    elif kind < 0.48:
+    elif kind < 0.4:
         image, boxes = mosaic(rng, sources, size)
     else:
         height = int(size * rng.uniform(0.85, 1.1))
         width = int(height * np.exp(rng.uniform(-0.5, 0.5)))
-        if kind < 0.62:
+        if kind < 0.52:
             image, boxes = squash(rng, *labelled_photo(rng, sources), width, height)
             scene = Scene(image.copy(), boxes)
             scatter(rng, scene, sources, int(rng.integers(1, 4)))
-        elif kind < 0.84:
+        elif kind < 0.78:
             scene = Scene(background(rng, sources, height, width))
-            scatter(rng, scene, sources, int(rng.integers(1, 11)))
+            count = int(rng.integers(1, 4)) if rng.random() < 0.4 else int(rng.integers(4, 11))
+            scatter(rng, scene, sources, count)
+            if count < 4 and rng.random() < 0.4:
+                hold(rng, scene)
         else:
             scene = shelf(rng, sources, height, width)
             if rng.random() < 0.35:  # one product held before the shelf, which may be out of focus

@@ -4,8 +4,7 @@ python scripts/export_pplcnetv2.py WEIGHTS.pdparams OUT_FOLDER [--legacy]
 Writes inference.json, or inference.pdmodel with --legacy (the format of Paddle 2), and inference.pdiparams; input `x`
 [None, 3, 224, 224] float32, output [None, 512] float32, not normalised.
 
-Needs `pip install paddlepaddle==3.2.2 faiss-cpu requests tqdm prettytable ujson easydict pyyaml scikit-learn
-matplotlib six` and `pip install --no-deps paddleclas==2.6.0`, whose own pins cannot be met.
+Needs paddleclas, as `make install` installs it.
 """
 
 from __future__ import annotations
@@ -19,6 +18,8 @@ from typing import Any
 import numpy as np
 from photo_features import ExportedNetwork, Floats
 
+from shitu.train import toolkits
+
 TOLERANCE = 1e-4  # of the largest output
 # The training form leaves out what only exists after re-parameterisation, and the classifier.
 MAY_BE_MISSING = (".dw_conv.weight", ".dw_conv.bias", "fc.weight", "fc.bias")
@@ -28,10 +29,7 @@ def built(weights: Path) -> Any:
     """The network in training form with its weights, in evaluation mode, ending in the 512 features."""
     import paddle
 
-    try:
-        from paddleclas.ppcls.arch.backbone.variant_models import pp_lcnetv2_variant
-    except ImportError as error:
-        raise SystemExit(f"{error.name} is missing: see the pip commands in {Path(__file__).name}") from error
+    pp_lcnetv2_variant = toolkits.paddleclas("ppcls.arch.backbone.variant_models.pp_lcnetv2_variant")
     network = pp_lcnetv2_variant.PPLCNetV2_base_ShiTu(class_expand=512)
     missing, unexpected = network.set_state_dict(paddle.load(str(weights)))
     lost = [name for name in missing if not name.endswith(MAY_BE_MISSING)]

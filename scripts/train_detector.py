@@ -120,7 +120,9 @@ def main() -> None:
         rate *= 0.5 * (1 + math.cos(math.pi * (now - begin_of_all) / (end - begin_of_all)))
         for group in optimizer.param_groups:
             group["lr"] = rate
-        losses = detector_loss(*model(normalized(images)), truth, real, images.shape[-1])
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            logits, sides = model(normalized(images))
+        losses = detector_loss(logits.float(), sides.float(), truth, real, images.shape[-1])
         optimizer.zero_grad()
         sum(losses.values()).backward()
         nn.utils.clip_grad_norm_(model.parameters(), 10.0)

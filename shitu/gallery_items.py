@@ -153,14 +153,16 @@ class ItemDb:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """Everything inside is committed together, or nothing is."""
-        self._connection.execute("BEGIN IMMEDIATE")
+        """Everything inside is committed together, or nothing is. Raises GalleryError where it cannot be written."""
         try:
+            self._connection.execute("BEGIN IMMEDIATE")
             yield
             self._connection.execute("COMMIT")
-        except BaseException:
+        except BaseException as error:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
+            if isinstance(error, sqlite3.Error):
+                raise GalleryError(f"{self.path} cannot be written ({error}); nothing was changed") from error
             raise
 
     def meta(self) -> Meta:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -87,7 +86,7 @@ def writing(folder: Path) -> Iterator[None]:
         yield
     except Timeout:
         raise
-    except (OSError, sqlite3.Error) as error:
+    except OSError as error:
         raise GalleryError(
             f"{folder}: the gallery could not be written ({error}); what was there before is unchanged"
         ) from error

@@ -46,7 +46,13 @@ class RecPredictor:
         options = EngineOptions.from_config(config.Global)
         count = 1 if options.use_gpu else options.threads
         single = EngineOptions(**{**vars(options), "threads": max(1, options.threads // count)})
-        self._streams = Streams(open_session(self.model.program, self.model.params, single), count)
+        session = open_session(self.model.program, self.model.params, single)
+        if len(session.input_names) != 1:
+            raise ConfigError(
+                f"{self.model.path} is not a feature extractor: its inputs are {', '.join(session.input_names)}, wanted "
+                "one. Is it a detector, given as Global.rec_inference_model_dir?"
+            )
+        self._streams = Streams(session, count)
         self.dimension: int = self.model.dimension or self._probe()
 
     def predict(self, images: Sequence[Picture]) -> NDArray[Any]:

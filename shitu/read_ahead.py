@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,6 +19,9 @@ Result = TypeVar("Result")
 
 MAX_PATH = 1 << 16
 PICTURES_AHEAD = 8  # a 12-megapixel photo is 36 MB
+
+# Headers of which the first line can pass for text: PPM, GIF, and those that hold a size right after the name.
+_TEXT_LIKE_IMAGE = re.compile(r"P[1-6]\s|GIF8[79]a|(BM|RIFF).{0,3}\n", re.DOTALL)
 
 
 def map_ahead(work: Callable[[Item], Result], items: Iterable[Item], window: int) -> Iterator[Result]:
@@ -54,16 +59,20 @@ def read_stdin(stream: BinaryIO) -> Iterator[tuple[str, Picture | ImageError]]:
     first = stream.readline(MAX_PATH)
     if not first:
         raise UsageError("standard input is empty; pipe an image into it, or paths, one per line")
-    try:
-        text = first.decode("utf-8")
-        is_list = "\0" not in text and not text.startswith("P6")
-    except UnicodeDecodeError:
-        is_list = False
-    if is_list:
-        paths = (line.decode("utf-8", "surrogateescape").strip("\r\n") for line in chain([first], stream))
+    if _is_text(first):
+        first = first.removeprefix(b"\xef\xbb\xbf")
+        paths = (os.fsdecode(line.strip(b"\r\n")) for line in chain([first], stream))
         yield from read_ahead(path for path in paths if path)
         return
     try:
         yield "-", decode_image(first + stream.read(), "standard input")
     except ImageError as error:
         yield "-", error
+
+
+def _is_text(first: bytes) -> bool:
+    try:
+        text = first.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return "\0" not in text and not _TEXT_LIKE_IMAGE.match(text)

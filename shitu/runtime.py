@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 
 from shitu.config_schema import Global
 from shitu.errors import EngineError
+from shitu.model_files import check_files
 
 Array = NDArray[Any]
 T = TypeVar("T")
@@ -87,14 +89,15 @@ class PaddleSession:
             self._predictor.run()
             return [output.copy_to_cpu() for output in self._outputs]
         except (RuntimeError, ValueError, OSError) as error:
-            raise EngineError(f"{self._program}: Paddle could not run it: {_last_line(error)}") from error
+            raise EngineError(f"{self._program}: Paddle could not run it: {_reason(error)}") from error
 
     def clone(self) -> PaddleSession:
         return PaddleSession(self._predictor.clone(), self._program)
 
 
 def open_session(program: Path, params: Path, options: EngineOptions) -> Session:
-    """Load a program. Raises EngineError when Paddle is missing or refuses it."""
+    """Load a program. Raises EngineError when Paddle is missing or refuses it, ModelError when a file is damaged."""
+    check_files(program, params)
     inference = _paddle_inference()
     config = inference.Config(str(program), str(params))
     config.disable_glog_info()
@@ -120,7 +123,7 @@ def open_session(program: Path, params: Path, options: EngineOptions) -> Session
         return PaddleSession(inference.create_predictor(config), program)
     except (RuntimeError, ValueError, OSError) as error:
         raise EngineError(
-            f"{program}: Paddle could not load it: {_last_line(error)}. Is the file whole and made for this version? "
+            f"{program}: Paddle could not load it: {_reason(error)}. Is the file whole and made for this version? "
             f"`shitu models verify {program.parent}` checks it, `shitu check` shows the versions"
         ) from error
 
@@ -182,7 +185,8 @@ def _warn_once(message: str) -> None:
     log.warning(message)
 
 
-def _last_line(error: Exception) -> str:
-    """Paddle's errors are pages of C++ stack; the reason stands in the last lines that say something."""
+def _reason(error: Exception) -> str:
+    """Paddle's errors are pages of C++ stack; the reason begins with its kind, as in `(InvalidArgument) The ...`."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip() and not line.startswith("---")]
-    return lines[-1][:300] if lines else type(error).__name__
+    told = [line for line in lines if re.match(r"\([A-Z]\w+\) |\[json\.exception", line)]
+    return (told or lines or [type(error).__name__])[-1][:300]

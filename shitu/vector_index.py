@@ -15,12 +15,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import faiss as _faiss
 import numpy as np
 from numpy.typing import NDArray
 
 from shitu.errors import GalleryError
 from shitu.index_method import EXAMPLES, factory_string
+
+logging.getLogger("faiss.loader").setLevel(logging.WARNING)  # it tells at each start which build it has found
+import faiss as _faiss  # noqa: E402
 
 faiss: Any = _faiss  # what its own type hints say differs from version to version
 log = logging.getLogger(__name__)
@@ -153,8 +155,9 @@ class VectorIndex:
 
     def stored_vectors(self) -> NDArray[Any]:
         """The vectors as they were added, in the order of `ids()`; GalleryError where the index keeps no originals."""
+        binary = self.dist_type == "hamming"
         inner = self._raw.index if hasattr(self._raw, "id_map") else self._raw
-        core = _core(inner)
+        core = faiss.downcast_IndexBinary(inner) if binary else faiss.downcast_index(inner)
         exact = ("IndexFlat", "IndexFlatIP", "IndexFlatL2", "IndexHNSWFlat", "IndexIVFFlat")
         if type(core).__name__ not in (*exact, "IndexBinaryFlat", "IndexBinaryHNSW", "IndexBinaryIVF"):
             raise GalleryError(
@@ -164,7 +167,7 @@ class VectorIndex:
         with _faiss_errors("the vectors cannot be taken out of this index: run `shitu build-gallery`"):
             if hasattr(core, "make_direct_map"):
                 core.make_direct_map()
-            if self.dist_type != "hamming":
+            if not binary:
                 return np.asarray(core.reconstruct_n(0, self.count), np.float32)
             rows = [core.reconstruct(row) for row in range(self.count)]
             return np.array(rows, np.uint8).reshape(self.count, self.dimension // 8)
@@ -202,7 +205,8 @@ class VectorIndex:
             finally:
                 if limited:
                     faiss.set_deserialization_vector_byte_limit(before)
-        invlists = getattr(_core(raw), "invlists", None)
+        core = _core(raw)
+        invlists = core.invlists if hasattr(core, "nlist") else None
         if invlists and type(faiss.downcast_InvertedLists(invlists)).__name__ == "OnDiskInvertedLists":
             raise GalleryError(f"{path} keeps its lists in another file, which is not supported; {advice}")
         if not binary and raw.metric_type not in (faiss.METRIC_INNER_PRODUCT, faiss.METRIC_L2):

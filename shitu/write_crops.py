@@ -17,10 +17,12 @@ from shitu.predict_det import DetPredictor
 LIST_NAME = "crops.txt"
 
 
-def write_crops(config: Config, folder: str, progress: Callable[[int], object] = lambda count: None) -> str:
-    """Write every body (`IndexProcess.crop: all`) or the largest one of each listed image as JPEG; what was done.
+def write_crops(
+    config: Config, folder: str, progress: Callable[[int], object] = lambda count: None
+) -> tuple[str, list[tuple[str, str]]]:
+    """Write every body (`IndexProcess.crop: all`) or the largest one of each listed image as JPEG.
 
-    Then delete what should not be in the gallery, and build from `crops.txt` with --skip-missing.
+    Returns what was done and what comes next, in words, and (path, reason) of each image that failed.
     """
     index = config.IndexProcess
     if index.crop == "none":
@@ -30,24 +32,29 @@ def write_crops(config: Config, folder: str, progress: Callable[[int], object] =
     target = Path(folder)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise UsageError(f"{target} is not an empty folder; give a new one, nothing is overwritten")
-    target.mkdir(parents=True, exist_ok=True)
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"{target}: cannot make this folder: {error.strerror}; name another") from None
     detector = DetPredictor(config)
-    lines, failed = [], 0
+    lines: list[str] = []
+    failed: list[tuple[str, str]] = []
     for entry in read_list(index.data_file, index.image_root, index.delimiter):
+        progress(1)
         try:
             image = read_image(entry.path)
-        except ImageError:
-            failed += 1
+        except ImageError as error:
+            failed.append((entry.path, str(error)))
             continue
         boxes = detector.bodies(image, largest_only=index.crop == "largest")
         for number, (left, top, right, bottom) in enumerate(boxes):
             name = f"{entry.line:07d}_{number}_{os.path.splitext(os.path.basename(entry.image))[0]}.jpg"
             Image.fromarray(image[top:bottom, left:right]).save(target / name, quality=95)
             lines.append(f"{name}\t{entry.label}\n")
-        progress(1)
     (target / LIST_NAME).write_text("".join(lines), encoding="utf-8")
-    return (
-        f"{len(lines)} crops in {target}, {failed} images could not be read. Delete the crops that are wrong, then:\n"
+    done = (
+        f"{len(lines)} crops in {target}. Delete those that are wrong, then:\n"
         f"  shitu build-gallery --skip-missing -o IndexProcess.image_root={target} "
-        f"-o IndexProcess.data_file={target / LIST_NAME} -o IndexProcess.crop=none -o 'IndexProcess.delimiter=\"\\t\"'"
+        f"-o IndexProcess.data_file={target / LIST_NAME} -o IndexProcess.crop=none -o 'IndexProcess.delimiter=\\t'"
     )
+    return done, failed

@@ -6,7 +6,6 @@ Results go to stdout, messages and progress to stderr. Exit status: 0 done; 1 so
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 from typing import Any
@@ -18,13 +17,15 @@ from shitu.cli.build_gallery import build_gallery
 from shitu.cli.check import check
 from shitu.cli.demo import demo
 from shitu.cli.gallery import gallery
+from shitu.cli.gallery_append import append
 from shitu.cli.models import models
+from shitu.cli.options import set_up_output
 from shitu.cli.predict import predict, predict_det, predict_rec
 from shitu.errors import ShituError
 
 EPILOG = """\b
 Example:
-  shitu predict -c configs/inference_general.yaml photo.jpg
+  shitu predict -c configs/inference_general.yaml demo/photos/beach.jpg
 """
 
 
@@ -38,7 +39,7 @@ class _Group(click.Group):
             click.echo(f"Error: {error}", err=True)
             context.exit(error.exit_status)
         except KeyboardInterrupt:
-            click.echo("Interrupted. What was finished is kept; the same command goes on from there.", err=True)
+            click.echo("\nInterrupted; what was finished is kept.", err=True)
             context.exit(130)
         except BrokenPipeError:
             # `shitu predict ... | head`: nobody listens any more. Python would complain again while closing stdout.
@@ -52,12 +53,12 @@ class _Group(click.Group):
 @click.group(cls=_Group, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="shitu")
 @click.option("-q", "--quiet", is_flag=True, help="Only errors on stderr.")
-def main(quiet: bool) -> None:
+@click.pass_context
+def main(context: click.Context, quiet: bool) -> None:
     """Find the objects in photos and name them from a gallery: PP-ShiTu on today's Paddle."""
-    logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.ERROR if quiet else logging.INFO)
-    logging.addLevelName(logging.WARNING, "Warning")
-    logging.addLevelName(logging.INFO, "Info")
+    set_up_output(context, quiet)
 
 
+gallery.add_command(append)
 for command in (build_gallery, predict, predict_det, predict_rec, gallery, models, check, demo):
     main.add_command(command)

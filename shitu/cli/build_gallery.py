@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 import click
 
-from shitu.cli.options import config_options, progress_bar, read_config
+from shitu.cli.options import config_options, plural, progress_bar, read_config
 
 if TYPE_CHECKING:
     from shitu.build_gallery import BuildReport, GalleryBuilder
@@ -17,6 +18,7 @@ Example:
   shitu build-gallery -c configs/inference_general.yaml
 """
 SHOWN_FAILURES = 20
+log = logging.getLogger("shitu")
 
 
 @click.command("build-gallery", epilog=EPILOG)
@@ -33,42 +35,51 @@ def build_gallery(config_path: str | None, overrides: tuple[str, ...], skip_miss
     from shitu.write_crops import write_crops
 
     config = read_config(config_path, overrides)
-    if crops:
-        with progress_bar(None, "cropping") as bar:
-            click.echo(write_crops(config, crops, bar.update), err=True)
+    if not crops:
+        run_builder(GalleryBuilder(config, skip_missing=skip_missing))
         return
-    run_builder(GalleryBuilder(config, skip_missing=skip_missing))
+    with progress_bar(None, "cropping") as bar:
+        done, failed = write_crops(config, crops, bar.update)
+    print_failures(failed)
+    log.info(done)
+    if failed:
+        raise SystemExit(1)
 
 
 def run_builder(builder: GalleryBuilder, entries: list[Entry] | None = None) -> None:
     """Run with a progress bar, print the report, end with status 1 where images failed."""
     entries = list(builder.entries()) if entries is None else entries
-    with progress_bar(len(entries), "embedding") as bar:
-        report = builder.run(entries, bar.update)
+    try:
+        with progress_bar(len(entries), "embedding") as bar:
+            report = builder.run(entries, bar.update)
+    except KeyboardInterrupt:
+        log.info("\nThe gallery is as it was; the same command goes on where it stopped.")
+        raise
     print_report(report, str(builder.index_dir))
     if report.failed:
         raise SystemExit(1)
 
 
+def print_failures(failed: list[tuple[str, str]]) -> None:
+    """The first of them, on stderr."""
+    for path, reason in failed[:SHOWN_FAILURES]:
+        log.error("Failed: %s", reason if path in reason else f"{path}: {reason}")
+    if len(failed) > SHOWN_FAILURES:
+        log.error("... and %d more", len(failed) - SHOWN_FAILURES)
+
+
 def print_report(report: BuildReport, where: str) -> None:
     """Counts and failures, on stderr."""
-
-    def say(text: str) -> None:
-        click.echo(text, err=True)
-
-    for path, reason in report.failed[:SHOWN_FAILURES]:
-        say(f"Failed: {reason if path in reason else f'{path}: {reason}'}")
-    if len(report.failed) > SHOWN_FAILURES:
-        say(f"... and {len(report.failed) - SHOWN_FAILURES} more")
+    print_failures(report.failed)
     for image in report.relabel[:SHOWN_FAILURES]:
-        say(f"Already there under another label, left so: {image} (to rename: `shitu gallery remove` it first)")
+        log.warning("%s is there under another label, left so; to rename it, `shitu gallery remove` it first", image)
     parts = [
-        f"{report.images} images indexed" if report.images else "",
-        f"{report.indexed} vectors" if report.indexed != report.images else "",
+        f"{plural(report.images, 'image')} indexed" if report.images else "",
+        plural(report.indexed, "vector") if report.indexed != report.images else "",
         f"{report.resumed} of them from the build that was interrupted" if report.resumed else "",
         f"{report.already_there} already there" if report.already_there else "",
         f"{report.removed} removed" if report.removed is not None else "",
         f"{report.missing} missing, passed over" if report.missing else "",
         f"{len(report.failed)} failed" if report.failed else "",
     ]
-    say(f"{', '.join(part for part in parts if part) or 'Nothing to do'}; {where} holds {report.total}.")
+    log.info(f"{', '.join(part for part in parts if part) or 'Nothing to do'}; {where} holds {report.total:,}.")

@@ -13,7 +13,7 @@ def check() -> None:
     from shitu.self_test import describe_machine, self_test
 
     for name, value in describe_machine():
-        click.echo(f"{name:22}{value}")
+        click.echo(f"{name:26}{value}")
     problems = 0
     for line, good in self_test():
         click.echo(f"{'ok' if good else 'FAILED':8}{line}")

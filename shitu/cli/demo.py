@@ -10,7 +10,7 @@ from shitu.cli.predict import run_predict
 
 
 @click.command("demo", epilog="\b\nExample:\n  shitu demo --output output/demo\n")
-@click.option("--output", default="output/demo", metavar="FOLDER", help="Where the gallery and the pictures go.")
+@click.option("--output", default="output/demo", metavar="FOLDER", help="Where the annotated pictures go.")
 def demo(output: str) -> None:
     """Build the demo gallery, recognise the demo photos, draw the results."""
     from shitu.build_gallery import GalleryBuilder
@@ -25,7 +25,9 @@ def demo(output: str) -> None:
         "Global.output_dir": output,
         "IndexProcess.image_root": source,
         "IndexProcess.data_file": source / "gallery.txt",
-        "IndexProcess.index_dir": f"{output}/gallery",
+        "IndexProcess.index_dir": f"{output}_index",
+        # PaddleClas's threshold; the config's lower one suits photos, in drawings unknown things look more alike
+        "IndexProcess.score_thres": 0.5,
     }
     config = read_config(None, tuple(f"{key}={value}" for key, value in settings.items()))
     run_builder(GalleryBuilder(config))

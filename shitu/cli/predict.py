@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-import json
+import logging
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from shitu.cli.options import config_options, progress_bar, read_config
+from shitu.cli.options import (
+    config_options,
+    plural,
+    print_json,
+    print_result,
+    progress_bar,
+    read_config,
+    shows_progress,
+)
 
 if TYPE_CHECKING:
     from shitu.config import Config
@@ -17,6 +26,7 @@ if TYPE_CHECKING:
     from shitu.predict_files import Read
     from shitu.results import DetectedObjects, Recognition
 
+log = logging.getLogger("shitu")
 FORMATS = click.Choice(["json", "table"])
 INPUTS = click.argument("inputs", nargs=-1, metavar="[IMAGE | FOLDER | GLOB | -]...")
 FORMAT = click.option("--format", "style", type=FORMATS, default="json", help="json: one object per image and line.")
@@ -47,7 +57,7 @@ def run_predict(config: Config, inputs: tuple[str, ...], style: str, *, pictures
 
     names = _names(config, inputs)
     records = recognize_files(SystemPredictor(config), _read(names), config.Global.batch_size)
-    _finish(records, config, style, draw_recognition if pictures else None)
+    _finish(records, _count(names), config, style, draw_recognition if pictures else None)
 
 
 @click.command("predict-det", epilog="\b\nExample:\n  shitu predict-det --no-pictures demo/photos/beach.jpg\n")
@@ -65,8 +75,12 @@ def predict_det(
 
     config = read_config(config_path, overrides)
     names = _names(config, inputs)
+
+    def draw(image: Picture, found: DetectedObjects) -> Picture:
+        return draw_detections(image, found.regions)
+
     records = detect_files(DetPredictor(config), _read(names), config.Global.batch_size)
-    _finish(records, config, style, draw_detections if pictures else None)
+    _finish(records, _count(names), config, style, draw if pictures else None)
 
 
 @click.command("predict-rec", epilog="\b\nExample:\n  shitu predict-rec --npy vectors.npy demo/gallery/fluent\n")
@@ -84,24 +98,32 @@ def predict_rec(config_path: str | None, overrides: tuple[str, ...], npy: str | 
 
     config = read_config(config_path, overrides)
     names = _names(config, inputs)
+    if npy:
+        _check_writable(npy)
     predictor = RecPredictor(config)
     failed = 0
     rows = []
-    with progress_bar(None, "embedding") as bar:
+    with progress_bar(_count(names), "embedding") as bar:
         for name, vector, error in embed_files(predictor, _read(names), max(config.Global.batch_size, 8)):
             bar.update()
-            if error is not None or vector is None:
+            if vector is None:
                 failed += 1
-                _echo_json({"image": name, "error": str(error)}, err=npy is not None)
-            elif npy:
+                log.error("Failed: %s", error)
+            if npy and vector is not None:
                 rows.append(vector)
-                click.echo(name)
-            else:
-                _echo_json({"image": name, "dimension": predictor.dimension, "vector": vector.tolist()})
+                print_result(name)
+            elif not npy:
+                print_json(_vector_record(name, vector, error))
     if npy:
-        _save_npy(npy, rows)
+        _save_npy(npy, rows, predictor.dimension)
     if failed:
         raise SystemExit(1)
+
+
+def _vector_record(name: str, vector: Any, error: Exception | None) -> dict[str, Any]:
+    if vector is None:
+        return {"image": name, "error": str(error)}
+    return {"image": name, "dimension": len(vector), "vector": vector.tolist()}
 
 
 def _names(config: Config, inputs: tuple[str, ...]) -> Iterable[str]:
@@ -117,7 +139,12 @@ def _names(config: Config, inputs: tuple[str, ...]) -> Iterable[str]:
         if len(inputs) > 1:
             raise UsageError("`-` (standard input) cannot be mixed with other images")
         return ("-",)
-    return find_images(inputs)
+    found = find_images(inputs)
+    return list(found) if shows_progress() else found  # counted for the time left
+
+
+def _count(names: Iterable[str]) -> int | None:
+    return len(names) if isinstance(names, list) else None
 
 
 def _read(names: Iterable[str]) -> Iterator[Read]:
@@ -127,61 +154,71 @@ def _read(names: Iterable[str]) -> Iterator[Read]:
 
 
 def _finish(
-    records: Iterable[tuple[Picture | None, Recognition | DetectedObjects]], config: Config, style: str, draw: Any
+    records: Iterable[tuple[Picture | None, Recognition | DetectedObjects]],
+    total: int | None,
+    config: Config,
+    style: str,
+    draw: Any,
 ) -> None:
     """Print every record as soon as it is there, draw beside it, end with status 1 where an image failed."""
     from shitu.write_pictures import PictureWriter
 
     failed = 0
     shown: list[Recognition | DetectedObjects] = []
-    with PictureWriter(config.Global.output_dir, draw) as pictures, progress_bar(None, "images") as bar:
+    with PictureWriter(config.Global.output_dir, draw) as pictures, progress_bar(total, "images") as bar:
         for image, record in records:
             if record.error is not None:
                 failed += 1
-                click.echo(f"Failed: {record.error}", err=True)
+                log.error("Failed: %s", record.error)
             if image is not None:
                 pictures.write(record.image, image, record)
             if style == "json":
-                _echo_json(record.to_dict())
+                print_json(record.to_dict())
             else:
                 shown.append(record)
             bar.update()
     if style == "table":
-        click.echo(_table(shown))
+        print_result(_table(shown))
     if pictures.count:
-        click.echo(f"{pictures.count} annotated pictures in {config.Global.output_dir}", err=True)
+        log.info("%s in %s", plural(pictures.count, "annotated picture"), config.Global.output_dir)
     if failed or pictures.failed:
         raise SystemExit(1)
-
-
-def _echo_json(record: dict[str, Any], err: bool = False) -> None:
-    click.echo(json.dumps(record, ensure_ascii=False), err=err)
 
 
 def _table(records: Iterable[Recognition | DetectedObjects]) -> str:
     from tabulate import tabulate
 
-    rows = []
+    rows: list[list[str]] = []
     for record in records:
-        if record.error is not None:
-            rows.append([record.image, "(failed)", "", "", ""])
+        if not record.regions:
+            rows.append([record.image, "(nothing)" if record.error is None else "(failed)", "", "", ""])
         for region in record.regions:
-            score = getattr(region, "score", "")
-            det_score = getattr(region, "det_score", score)
-            label = region.label
-            rows.append([record.image, label, score, det_score, " ".join(map(str, region.bbox))])
-        if record.error is None and not record.regions:
-            rows.append([record.image, "(nothing)", "", "", ""])
-    return tabulate(rows, headers=["image", "label", "score", "det", "x1 y1 x2 y2"], floatfmt=".3f")
+            scores = [region.score, getattr(region, "det_score", None)]  # a Detection has one score
+            shown = ["" if score is None else f"{score:.3f}" for score in scores]
+            rows.append([record.image, region.label, *shown, " ".join(map(str, region.bbox))])
+    headers = ["image", "label", "score", "det", "x1 y1 x2 y2"]
+    # Without disable_numparse, a label 1e5 would be printed as 100000.
+    return tabulate(rows, headers=headers, disable_numparse=True)
 
 
-def _save_npy(path: str, rows: list[Any]) -> None:
+def _check_writable(path: str) -> None:
+    """Before the work, not after it."""
+    from shitu.errors import UsageError
+
+    folder = os.path.dirname(path) or "."
+    if not os.path.isdir(folder):
+        raise UsageError(f"--npy {path}: there is no folder {folder}; make it first")
+    if os.path.isdir(path) or not os.access(path if os.path.exists(path) else folder, os.W_OK):
+        raise UsageError(f"--npy {path}: cannot be written; name another file")
+
+
+def _save_npy(path: str, rows: list[Any], dimension: int) -> None:
     import numpy as np
 
-    from shitu.errors import UsageError
+    from shitu.errors import ShituError
 
     try:
         with open(path, "wb") as file:
-            np.save(file, np.stack(rows) if rows else np.empty((0, 0), np.float32), allow_pickle=False)
+            np.save(file, np.stack(rows) if rows else np.empty((0, dimension), np.float32), allow_pickle=False)
     except OSError as error:
-        raise UsageError(f"--npy {path}: {error.strerror}") from error
+        raise ShituError(f"--npy {path}: {error.strerror}; check space and permissions") from error

@@ -1,0 +1,198 @@
+"""`shitu gallery`: look into a gallery, check it, take entries out of it, export it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from shitu.cli.options import config_options
+from shitu.errors import GalleryError, UsageError
+
+if TYPE_CHECKING:
+    from shitu.gallery import Gallery, Item
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+@click.group(epilog="\b\nExample:\n  shitu gallery info my_gallery")
+def gallery() -> None:
+    """Inspect, check, change and export a gallery."""
+
+
+def gallery_dir(folder: str | None, config_path: str | None, overrides: tuple[str, ...]) -> Path:
+    """The gallery's folder: DIR, else IndexProcess.index_dir of the configuration. Raises UsageError, ConfigError."""
+    if folder:
+        return Path(folder)
+    if config_path is None and not overrides:
+        raise UsageError("which gallery? Give its folder DIR, or -c CONFIG with IndexProcess.index_dir")
+    from shitu.config import load_config
+
+    index_dir = load_config(config_path, overrides).IndexProcess.index_dir
+    if not index_dir:
+        raise UsageError("IndexProcess.index_dir is empty: give the gallery's folder DIR, or set it in the config")
+    return Path(index_dir)
+
+
+def _located(command: Command) -> Command:
+    """DIR, or -c and -o, of which `gallery_dir` makes a folder."""
+    return click.argument("folder", metavar="[DIR]", required=False)(config_options(command))
+
+
+def _open(folder: Path, *, load_index: bool = False) -> Gallery:
+    from shitu.gallery import Gallery
+
+    return Gallery.open(folder, load_index=load_index)
+
+
+@gallery.command(epilog="\b\nExample:\n  shitu gallery info my_gallery --format table")
+@_located
+@click.option(
+    "--format", "form", type=click.Choice(["json", "table"]), default="json", show_default=True, help="How to print it."
+)
+def info(folder: str | None, config_path: str | None, overrides: tuple[str, ...], form: str) -> None:
+    """Print what a gallery is: entries, dimension, index, the model that made it."""
+    facts = _open(gallery_dir(folder, config_path, overrides)).info()
+    if form == "json":
+        click.echo(json.dumps(facts, ensure_ascii=False))
+        return
+    from tabulate import tabulate
+
+    rows = [(name, "" if value is None else str(value)) for name, value in facts.items()]
+    click.echo(tabulate(rows, tablefmt="plain", disable_numparse=True))
+
+
+@gallery.command("list", epilog="\b\nExample:\n  shitu gallery list my_gallery | grep '\"green tea\"'")
+@_located
+def list_command(folder: str | None, config_path: str | None, overrides: tuple[str, ...]) -> None:
+    """Print every entry as a JSON line: id, label, image, sha256, box."""
+    for item in _open(gallery_dir(folder, config_path, overrides)).items():
+        record = {
+            "id": item.id,
+            "label": item.label,
+            "image": item.image,
+            "sha256": item.sha256,
+            "box": list(item.box) if item.box else None,
+        }
+        click.echo(json.dumps(record, ensure_ascii=False))
+
+
+@gallery.command(epilog="\b\nExample:\n  shitu gallery verify my_gallery")
+@_located
+@click.pass_context
+def verify(context: click.Context, folder: str | None, config_path: str | None, overrides: tuple[str, ...]) -> None:
+    """Read every byte of a gallery and print what is wrong, a line each. Status 1 if anything is."""
+    path = gallery_dir(folder, config_path, overrides)
+    if not path.is_dir() or not any(path.iterdir()):
+        raise GalleryError(f"there is no gallery in {path}: build one with `shitu build-gallery -c CONFIG`")
+    try:
+        problems = _open(path).verify()
+    except GalleryError as error:
+        problems = [str(error)]
+    for problem in problems:
+        click.echo(problem)
+    if problems:
+        context.exit(1)
+    click.echo("The gallery is sound.", err=True)
+
+
+@gallery.command(
+    epilog="\b\nExamples:\n  shitu gallery remove my_gallery --label 'green tea' --id 17\n"
+    "  shitu gallery remove my_gallery --list unwanted.txt"
+)
+@_located
+@click.option("--id", "ids", type=click.IntRange(min=0), multiple=True, help="An entry's id; may be repeated.")
+@click.option("--label", "labels", multiple=True, help="All entries of this label; may be repeated.")
+@click.option(
+    "--image", "images", multiple=True, help="All entries of this image, as `list` prints it; may be repeated."
+)
+@click.option(
+    "--list",
+    "list_file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A file of ids, or of `path<TAB>label` lines as in data_file, one per line.",
+)
+@click.pass_context
+def remove(
+    context: click.Context,
+    *,
+    folder: str | None,
+    config_path: str | None,
+    overrides: tuple[str, ...],
+    ids: tuple[int, ...],
+    labels: tuple[str, ...],
+    images: tuple[str, ...],
+    list_file: Path | None,
+) -> None:
+    """Take entries out of a gallery. Status 1 if no request matched anything."""
+    if not (ids or labels or images or list_file):
+        raise UsageError("nothing to remove: give --id, --label, --image or --list")
+    opened = _open(gallery_dir(folder, config_path, overrides))
+    wanted: dict[str, list[int]] = {}
+    wanted.update((f"--id {number}", opened.find(ids=[number])) for number in ids)
+    wanted.update((f"--label {label}", opened.find(labels=[label])) for label in labels)
+    wanted.update((f"--image {image}", opened.find(images=[image])) for image in images)
+    if list_file:
+        wanted.update(_listed(opened, list_file))
+    unmatched = [request for request, found in wanted.items() if not found]
+    removed = opened.remove({number for found in wanted.values() for number in found})
+    for request in unmatched:
+        click.echo(f"{request}: no such entry", err=True)
+    click.echo(json.dumps({"removed": removed, "entries": len(opened), "unmatched": unmatched}, ensure_ascii=False))
+    if removed == 0:
+        context.exit(1)
+
+
+def _listed(opened: Gallery, path: Path) -> dict[str, list[int]]:
+    """The ids that each line of a list file asks for, keyed by where the line stands. Raises UsageError."""
+    from shitu.gallery_formats import split_entry
+
+    requests: dict[str, tuple[str, str]] = {}
+    wanted: dict[str, list[int]] = {}
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} is not UTF-8 text ({error})") from error
+    for number, line in enumerate(lines, start=1):
+        where = f"{path}:{number}: {line.strip()}"
+        if line.strip().isdecimal():
+            wanted[where] = opened.find(ids=[int(line)])
+        elif line.strip():
+            requests[where] = image, label = split_entry(line, "\t")
+            if not (image and label):
+                raise UsageError(f"{where}: wanted an id, or a path, TAB and a label")
+    by_pair: dict[tuple[str, str], list[int]] = {}
+    for item in _entries(opened, {image for image, _ in requests.values()}):
+        by_pair.setdefault((item.image, item.label), []).append(item.id)
+    return wanted | {where: by_pair.get(pair, []) for where, pair in requests.items()}
+
+
+def _entries(opened: Gallery, images: set[str]) -> list[Item]:
+    return list(opened.lookup(opened.find(images=images)).values())
+
+
+@gallery.command(epilog="\b\nExample:\n  shitu gallery compact my_gallery")
+@_located
+def compact(folder: str | None, config_path: str | None, overrides: tuple[str, ...]) -> None:
+    """Write a gallery anew without what was removed from it, and with a new index. Ids stay."""
+    opened = _open(gallery_dir(folder, config_path, overrides))
+    before = opened.info()["bytes"]
+    opened.compact()
+    click.echo(json.dumps({"entries": len(opened), "bytes_before": before, "bytes": opened.info()["bytes"]}))
+
+
+@gallery.command(epilog="\b\nExample:\n  shitu gallery export my_gallery --to for_paddleclas")
+@_located
+@click.option("--to", "out_dir", required=True, type=click.Path(file_okay=False, path_type=Path), help="Where to.")
+@click.option(
+    "--format", "form", type=click.Choice(["paddleclas"]), default="paddleclas", show_default=True, help="Whose format."
+)
+def export(folder: str | None, config_path: str | None, overrides: tuple[str, ...], out_dir: Path, form: str) -> None:
+    """Write vector.index and id_map.pkl for PaddleClas."""
+    from shitu.gallery_formats import export_paddleclas
+
+    count = export_paddleclas(_open(gallery_dir(folder, config_path, overrides)), out_dir)
+    click.echo(json.dumps({"entries": count, "to": str(out_dir), "format": form}, ensure_ascii=False))
