@@ -105,8 +105,8 @@ def gradient(rng: Rng, height: int, width: int) -> Image:
     return (first + (second - first) * ramp).astype(np.uint8)
 
 
-def random_crop(rng: Rng, photo: Image, height: int, width: int, smallest: float = 0.25) -> Image:
-    part = rng.uniform(smallest, 1)
+def random_crop(rng: Rng, photo: Image, height: int, width: int, parts: tuple[float, float] = (0.25, 1)) -> Image:
+    part = rng.uniform(*parts)
     h, w = (max(8, int(side * part)) for side in photo.shape[:2])
     y, x = rng.integers(0, photo.shape[0] - h + 1), rng.integers(0, photo.shape[1] - w + 1)
     return cv2.resize(photo[y: y + h, x: x + w], (width, height), interpolation=cv2.INTER_AREA)
@@ -166,6 +166,10 @@ def carton(rng: Rng, photos: list[Image]) -> Image:
         faces.append((label_art(rng, photos, 40, width), rng.uniform(0.8, 1.2),
                       [(inset, y - top), (width + side - inset, y - top), (width + side * 0.98, y + min(rise, 0) + 1),
                        (0, y + 1)]))
+    if top and rng.random() < 0.4:  # a screw cap
+        x, radius = int((width + side) * rng.uniform(0.3, 0.7)), int(width * rng.uniform(0.08, 0.18)) + 3
+        cap = (*(int(c) for c in rng.integers(0, 256, 3)), 255)
+        cv2.ellipse(canvas, (x, y - top // 2 - 2), (radius, min(radius, y - top // 2 - 3)), 0, 0, 360, cap, -1)
     for art, light, corners in faces:
         h, w = art.shape[:2]
         lit = np.clip(art * light, 0, 255).astype(np.uint8)

@@ -24,7 +24,7 @@ def background(rng: Rng, sources: Sources, height: int, width: int) -> Image:
     if kind < 0.2:
         return patchwork(rng, sources, height, width)
     if kind < 0.5:
-        photo = random_crop(rng, sources.scenery[rng.integers(len(sources.scenery))], height, width, 0.15)
+        photo = random_crop(rng, sources.scenery[rng.integers(len(sources.scenery))], height, width, (0.15, 1))
         blur = int(rng.integers(2, 14)) * 2 + 1
         return cv2.blur(photo, (blur, blur))
     if kind < 0.68:
@@ -50,18 +50,18 @@ def patchwork(rng: Rng, sources: Sources, height: int, width: int) -> Image:
     for y0, y1 in pairwise(ys):
         for x0, x1 in pairwise(xs):
             photo = sources.scenery[rng.integers(len(sources.scenery))]
-            image[y0:y1, x0:x1] = random_crop(rng, photo, y1 - y0, x1 - x0)
+            image[y0:y1, x0:x1] = random_crop(rng, photo, y1 - y0, x1 - x0, (0.15, 0.5))
     blur = int(rng.integers(1, 8))
     return cv2.blur(image, (blur, blur))
 
 
-def scatter(rng: Rng, scene: Scene, sources: Sources, count: int) -> None:
+def scatter(rng: Rng, scene: Scene, sources: Sources, count: int, products: float = 0.45) -> None:
     """Paste objects of random kinds; the more there are, the smaller. Most stay clear of the others."""
     height, width = scene.image.shape[:2]
-    scale = rng.uniform(0.35, 1.0) / np.sqrt(count)
+    scale = rng.uniform(0.35 if count > 1 else 0.5, 1.0) / np.sqrt(count)
     taken: list[tuple[int, int, int, int]] = []
     for _ in range(count):
-        pool = sources.things if rng.random() < 0.55 else sources.products
+        pool = sources.products if rng.random() < products else sources.things
         cutout = pool[rng.integers(len(pool))]
         zoom = min(height, width) * np.clip(scale * rng.uniform(0.6, 1.4), 0.09, 0.95) / max(cutout.shape[:2])
         angle = rng.normal(0, 8) if rng.random() < 0.75 else rng.uniform(-180, 180)
@@ -109,14 +109,31 @@ def shelf(rng: Rng, sources: Sources, height: int, width: int) -> Scene:
     return scene
 
 
+def held_product(rng: Rng, sources: Sources, height: int, width: int) -> Scene:
+    """One large object, mostly a product and mostly in a hand, before a shelf or clutter that is not asked for."""
+    if rng.random() < 0.5:
+        behind, blur = shelf(rng, sources, height, width).image, int(rng.integers(3, 14))
+        scene = Scene(cv2.blur(behind, (blur, blur)))
+    else:
+        scene = Scene(patchwork(rng, sources, height, width))
+    scatter(rng, scene, sources, 1, products=0.8)
+    if rng.random() < 0.7:
+        hold(rng, scene)
+    return scene
+
+
 def cropped(rng: Rng, image: Image, boxes: np.ndarray) -> tuple[Image, np.ndarray]:
-    """A random window of a labelled photo that cuts no box below 60 % of its area without losing it."""
+    """A random window of a labelled photo that cuts no box below 60 % of its area without losing it, nor is all box.
+
+    Windows filled by their object taught the network to answer with the whole picture.
+    """
     for _ in range(10):
         h, w = (int(side * rng.uniform(0.45, 1)) for side in image.shape[:2])
         x, y = int(rng.integers(0, image.shape[1] - w + 1)), int(rng.integers(0, image.shape[0] - h + 1))
         inside = np.clip(boxes - [x, y, x, y], 0, [w, h, w, h]).astype(np.float32)
         kept = _area(inside) / np.maximum(_area(boxes), 1)
-        if (kept > 0.6).any() and not ((kept > 0.15) & (kept <= 0.6)).any():
+        fills = _area(inside) > 0.8 * h * w
+        if (kept > 0.6).any() and not (fills | (kept > 0.15) & (kept <= 0.6)).any():
             return image[y: y + h, x: x + w], inside[kept > 0.6]
     return image, boxes
 
@@ -128,6 +145,10 @@ def _area(boxes: np.ndarray) -> np.ndarray:
 def labelled_photo(rng: Rng, sources: Sources) -> tuple[Image, np.ndarray]:
     kind = (0, ECSSD_PHOTOS) if rng.random() < 0.88 else (ECSSD_PHOTOS, len(sources.photos))
     image, boxes = sources.photos[rng.integers(*kind)]
+    if kind[0]:
+        top, left = (int(side * rng.uniform(0, 0.3)) for side in image.shape[:2])
+        image = cv2.copyMakeBorder(image, top, top, left, left, cv2.BORDER_CONSTANT, value=(255, 255, 255))
+        boxes = boxes + np.float32([left, top, left, top])
     return cropped(rng, image, boxes) if rng.random() < 0.6 else (image, boxes)
 
 
@@ -171,32 +192,27 @@ def distorted(rng: Rng, image: Image) -> Image:
 def sample(rng: Rng, sources: Sources, size: int) -> tuple[Image, np.ndarray]:
     """One training picture (BGR, square) with its boxes."""
     kind = rng.random()
-    if kind < 0.3:
+    if kind < 0.28:
         image, boxes = labelled_photo(rng, sources)
-    elif kind < 0.4:
+    elif kind < 0.38:
         image, boxes = mosaic(rng, sources, size)
     else:
         height = int(size * rng.uniform(0.85, 1.1))
         width = int(height * np.exp(rng.uniform(-0.5, 0.5)))
-        if kind < 0.52:
+        if kind < 0.5:
             image, boxes = squash(rng, *labelled_photo(rng, sources), width, height)
             scene = Scene(image.copy(), boxes)
             scatter(rng, scene, sources, int(rng.integers(1, 4)))
-        elif kind < 0.78:
+        elif kind < 0.74:
             scene = Scene(background(rng, sources, height, width))
             count = int(rng.integers(1, 4)) if rng.random() < 0.4 else int(rng.integers(4, 11))
             scatter(rng, scene, sources, count)
-            if count < 4 and rng.random() < 0.4:
-                hold(rng, scene)
+        elif kind < 0.86:
+            scene = held_product(rng, sources, height, width)
         else:
             scene = shelf(rng, sources, height, width)
-            if rng.random() < 0.35:  # one product held before the shelf, which may be out of focus
-                if rng.random() < 0.5:
-                    blur = int(rng.integers(6, 16))
-                    scene = Scene(cv2.blur(scene.image, (blur, blur)))
+            if rng.random() < 0.2:
                 scatter(rng, scene, sources, 1)
-                if rng.random() < 0.6:
-                    hold(rng, scene)
         image, boxes = scene.image, scene.boxes()
     image, boxes = squash(rng, image, boxes, size, size)
     if rng.random() < 0.5:

@@ -71,11 +71,21 @@ def transformed(rng: Rng, cutout: Image, width: int, height: int, angle: float) 
         size = (int(h * sin + w * cos), int(h * cos + w * sin))
         matrix[:, 2] += (size[0] - w) / 2, (size[1] - h) / 2
         cutout = cv2.warpAffine(cutout, matrix, size)
+    if rng.random() < 0.3:
+        cutout = _tilted(rng, cutout)
     cutout = cutout.copy()
     cutout[..., :3] = levels(rng.uniform(0.65, 1.25), rng.uniform(-25, 25))[cutout[..., :3]]
     if rng.random() < 0.2:
         cutout = cv2.blur(cutout, (3, 3))
     return cutout
+
+
+def _tilted(rng: Rng, cutout: Image) -> Image:
+    """Seen a little from above, below or the side."""
+    h, w = cutout.shape[:2]
+    corners = np.float32([(0, 0), (w, 0), (w, h), (0, h)])
+    moved = corners + np.sign(np.float32([w, h]) / 2 - corners) * rng.uniform(0, 0.18, (4, 2)) * [w, h]
+    return cv2.warpPerspective(cutout, cv2.getPerspectiveTransform(corners, np.float32(moved)), (w, h))
 
 
 def hold(rng: Rng, scene: Scene) -> None:

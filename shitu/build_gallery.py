@@ -58,6 +58,8 @@ class GalleryBuilder:
         entries = list(self.entries() if entries is None else entries)
         if not entries:
             raise ConfigError(f"{self.index.data_file}: no line in it; wanted `path<delimiter>label` lines")
+        if self.index.index_operation != "new":  # told before the lock makes a folder
+            Gallery.open(self.index_dir, delimiter=self.index.delimiter, load_index=False).close()
         with write_lock(self.index_dir):
             if self.index.index_operation == "remove":
                 self._remove(entries)
@@ -148,7 +150,8 @@ class GalleryBuilder:
         self, gallery: Gallery | None, staged: NDArray[Any], rows: list[int], items: list[Item], rec: RecPredictor
     ) -> None:
         if not items:
-            reasons = "; ".join(f"{path}: {reason}" for path, reason in self.report.failed[:3])
+            failed = self.report.failed[:3]
+            reasons = "; ".join(reason if path in reason else f"{path}: {reason}" for path, reason in failed)
             raise GalleryError(f"no image could be indexed, the gallery is left as it was. {reasons}")
         in_order = np.array_equal(rows, np.arange(len(staged)))
         vectors = staged if in_order else staged[np.asarray(rows)]

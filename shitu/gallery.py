@@ -222,8 +222,9 @@ class Gallery:
         """The write lock, and the gallery as it is on disk, ours; afterwards this object is up to date again."""
         with write_lock(self.path), writing(self.path):
             sweep(self.path)
+            store = self._current()
             try:
-                yield self._current()
+                yield store
             except BaseException:
                 self._index_key = "unknown"  # a change that failed may have added to the index in memory
                 raise
@@ -232,24 +233,23 @@ class Gallery:
 
     def _current(self) -> Store:
         """Our own store as it is on disk now; a gallery of another program becomes one of ours first."""
-        store = self._store
-        if isinstance(store, ForeignStore):
-            if current_generation(self.path) is None:
-                blocks = gallery_write.blocks_of(self.vectors(), self.dimension, self.dist_type)
-                items, ids = store.db.items(), store.ids
-                gallery_write.write_generation(self.path, self.meta, blocks, items, ids, must_index=False)
-                self._reopen()
-        elif not store.is_current(self.path):
-            self._reopen()
-        if isinstance(self._store, ForeignStore) or self.meta.uid != store.meta.uid:
-            raise GalleryError(f"{self.path} was built anew since it was opened; open it again")
+        foreign = isinstance(self._store, ForeignStore)
+        if foreign and current_generation(self.path) is None:
+            blocks = gallery_write.blocks_of(self.vectors(), self.dimension, self.dist_type)
+            items, ids = self.items(), self._store.ids
+            gallery_write.write_generation(self.path, self.meta, blocks, items, ids, must_index=False)
+        if isinstance(self._store, ForeignStore) or not self._store.is_current(self.path):
+            return self._reopen()
         return self._store
 
-    def _reopen(self) -> None:
+    def _reopen(self) -> Store:
+        """Take up what is on disk now; GalleryError where that is another gallery, whose ids mean other entries."""
         store = open_store(self.path)
-        if store is not None:
-            self._store.db.close()
-            self._store, self._space = store, None
+        if store is None or store.meta.uid != self.meta.uid:
+            raise GalleryError(f"{self.path} was built anew since it was opened; open it again")
+        self._store.db.close()
+        self._store, self._space = store, None
+        return store
 
     def items(self) -> Iterator[Item]:
         """All entries, by id."""

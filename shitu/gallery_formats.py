@@ -119,7 +119,7 @@ def split_entry(line: str, delimiter: str) -> tuple[str, str]:
     if delimiter and delimiter in line:
         path, rest = line.split(delimiter, 1)
     else:
-        path, rest = [*line.split(None, 1), ""][:2]
+        path, rest = [*line.split(None, 1), "", ""][:2]
     return path, rest.strip().split("\t", 1)[0].strip()
 
 
@@ -172,6 +172,8 @@ class _IntsAndStrings(pickle.Unpickler):
             return _integer_dtype
         if (module, name) in (("numpy.core.multiarray", "scalar"), ("numpy._core.multiarray", "scalar")):
             return _integer_scalar
+        if (module, name) == ("_codecs", "encode"):  # how bytes were pickled for Python 2
+            return _latin1
         raise GalleryError(f"it would load {module}.{name}, which an id_map never needs: do not use it; {ADVICE}")
 
     def persistent_load(self, pid: Any) -> Any:
@@ -188,6 +190,12 @@ class _IntegerDtype:
         if not isinstance(state, tuple) or len(state) < 2 or state[1] not in ("<", ">", "|", "="):
             raise GalleryError(f"it describes a number in an unknown way; {ADVICE}")
         self.dtype = self.dtype.newbyteorder(state[1])
+
+
+def _latin1(*arguments: Any) -> bytes:
+    if len(arguments) != 2 or not isinstance(arguments[0], str) or arguments[1] != "latin1":
+        raise GalleryError(f"it holds bytes in an unknown way; {ADVICE}")
+    return arguments[0].encode("latin-1")
 
 
 def _integer_dtype(*arguments: Any) -> _IntegerDtype:

@@ -7,6 +7,7 @@ checked.
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Sequence
@@ -79,8 +80,8 @@ class Meta:
         """KeyError or ValueError where something is missing or no number."""
         values = {str(key): str(value) for key, value in rows}
         numbers = {field.name for field in fields(cls) if field.type == "int"}
-        known = {field.name: values[field.name] for field in fields(cls)}
-        made: dict[str, Any] = {name: int(text) if name in numbers else text for name, text in known.items()}
+        made: dict[str, Any] = {field.name: values[field.name] for field in fields(cls)}
+        made |= {name: int(made[name]) for name in numbers}
         if any(made[name] < 0 for name in numbers) or made["index_rows"] > made["rows"]:
             raise ValueError("a count is impossible")
         return cls(**made)
@@ -131,9 +132,7 @@ class ItemDb:
     @classmethod
     def create(cls, path: Path | None) -> ItemDb:
         """A new, empty database at `path`, or in memory."""
-        connection = sqlite3.connect(
-            ":memory:" if path is None else str(path), isolation_level=None, check_same_thread=False
-        )
+        connection = sqlite3.connect(path or ":memory:", isolation_level=None, check_same_thread=False)
         for pragma in ("trusted_schema = OFF", "journal_mode = DELETE", "synchronous = EXTRA"):
             connection.execute(f"PRAGMA {pragma}")
         connection.executescript(
@@ -161,7 +160,7 @@ class ItemDb:
         except BaseException as error:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
-            if isinstance(error, sqlite3.Error):
+            if isinstance(error, sqlite3.Error | UnicodeEncodeError):  # the latter: a file name that is no text
                 raise GalleryError(f"{self.path} cannot be written ({error}); nothing was changed") from error
             raise
 
@@ -201,11 +200,8 @@ class ItemDb:
 
     def lookup(self, ids: Iterable[int]) -> dict[int, Item]:
         """The entries of those ids that are there."""
-        found: dict[int, Item] = {}
-        for chunk in _chunks(ids):
-            rows = self._ask(f"{_SELECT} WHERE id IN ({_marks(chunk)})", chunk)
-            found.update((item.id, item) for item in map(_item, rows))
-        return found
+        pages = (self._ask(f"{_SELECT} WHERE id IN ({_marks(chunk)})", chunk) for chunk in _chunks(ids))
+        return {item.id: item for page in pages for item in map(_item, page)}
 
     def items(self) -> Iterator[Item]:
         """All entries by id, fetched in pages: an open query would keep writers waiting."""
@@ -219,8 +215,8 @@ class ItemDb:
         assert column in ("id", "label", "image", "sha256")
         ids: set[int] = set()
         for chunk in _chunks(values):
-            found = self._ask(f"SELECT id FROM item WHERE {column} IN ({_marks(chunk)})", chunk)
-            ids.update(int(row[0]) for row in found)
+            sql = f"SELECT id FROM item WHERE {column} IN ({_marks(chunk)})"
+            ids.update(int(row[0]) for row in self._ask(sql, chunk))
         return sorted(ids)
 
     def insert(self, items: Iterable[tuple[Item, int, int]]) -> None:
@@ -244,8 +240,7 @@ class ItemDb:
 
     def integrity(self) -> list[str]:
         """SQLite's own findings; empty when sound."""
-        found = [str(row[0]) for row in self._ask("PRAGMA integrity_check(20)")]
-        return [] if found == ["ok"] else found
+        return [str(row[0]) for row in self._ask("PRAGMA integrity_check(20)") if row[0] != "ok"]
 
 
 _SELECT = "SELECT id, label, image, sha256, box FROM item"
@@ -271,9 +266,15 @@ def _box(text: Any) -> Box | None:
 
 
 def _chunks(values: Iterable[Any]) -> Iterator[list[Any]]:
-    listed = [int(value) if isinstance(value, np.integer) else value for value in values]
-    for start in range(0, len(listed), AT_ONCE):
-        yield listed[start : start + AT_ONCE]
+    """The values that SQLite can hold, in pieces: a number beyond 64 bits, or a text that is none, matches nothing."""
+    plain = (int(value) if isinstance(value, np.integer) else value for value in values)
+    sound = [value for value in plain if _storable(value)]
+    for start in range(0, len(sound), AT_ONCE):
+        yield sound[start : start + AT_ONCE]
+
+
+def _storable(value: Any) -> bool:
+    return -(2**63) <= value < 2**63 if isinstance(value, int) else not re.search("[\ud800-\udfff]", value)
 
 
 def _marks(values: Sequence[Any]) -> str:
@@ -290,10 +291,7 @@ def _check_schema(connection: sqlite3.Connection, path: Path) -> None:
         raise GalleryError(
             f"{path} has version {version}, this shitu reads version {VERSION}: update shitu, or {REBUILD}"
         )
-    names = {
-        str(name): str(kind)
-        for kind, name in connection.execute("SELECT type, name FROM sqlite_master")
-        if not str(name).startswith("sqlite_autoindex_")
-    }
-    if set(names) != SCHEMA_NAMES or set(names.values()) != {"table", "index"}:
+    objects = connection.execute("SELECT type, name FROM sqlite_master WHERE name NOT LIKE 'sqlite_autoindex_%'")
+    kinds = {str(name): str(kind) for kind, name in objects}
+    if set(kinds) != SCHEMA_NAMES or set(kinds.values()) != {"table", "index"}:
         raise GalleryError(f"{path} has other tables than a gallery has; {REBUILD}")

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from shitu.vector_index import VectorIndex, exact_search
 
 SPARE = 16
+SMALL = 10_000  # so few rows are compared in half a millisecond, and a graph may have lost some of them
 MOST_FROM_INDEX = 4096  # beyond this, comparing with everything is no slower than a graph walk and misses nothing
 ROUNDING = 4e-6  # float32 matrix products of unit vectors agree to about 1e-6
 
@@ -49,7 +50,7 @@ class SearchSpace:
         pending = np.arange(len(queries) if want > 0 else 0)
         fetch = 2 * want + SPARE
         while len(pending):
-            scan = self.index is None or (fetch > MOST_FROM_INDEX and self.vectors is not None)
+            scan = self.vectors is not None and self._scanning(fetch, len(self.vectors))
             sources = [self._scan(queries[pending], fetch, 0)] if scan else self._both(queries[pending], fetch)
             unfinished = []
             for place, number in enumerate(pending):
@@ -65,6 +66,9 @@ class SearchSpace:
             fetch = MOST_FROM_INDEX + 1 if exhausted and not scan else fetch * 4
             pending = np.array(unfinished, np.int64)
         return results
+
+    def _scanning(self, fetch: int, rows: int) -> bool:
+        return self.index is None or rows <= SMALL or fetch > MOST_FROM_INDEX
 
     def _both(self, queries: NDArray[Any], fetch: int) -> list[_Source]:
         assert self.index is not None

@@ -136,7 +136,7 @@ def append(store: Store, load_index: IndexLoader, vectors: NDArray[Any], items: 
 
 def remove(store: Store, load_index: IndexLoader, ids: Iterable[int]) -> int:
     """Delete the entries of those ids; returns how many there were."""
-    unwanted = np.unique(np.fromiter(ids, np.int64))
+    unwanted = np.unique(np.array([number for number in ids if 0 <= number < 2**63], np.int64))
     stay = ~np.isin(store.ids, unwanted)
     if stay.all():
         return 0

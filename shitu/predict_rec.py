@@ -16,7 +16,7 @@ from shitu.preprocess import Preprocessor, Tensor
 from shitu.runtime import EngineOptions, Session, Streams, open_session
 from shitu.transform_ops import PADDLECLAS_RECOGNITION, preprocessor_for
 
-CROPS_AT_ONCE = 4  # more per run is slower on a CPU: activations leave the cache (benchmarks/streams.py)
+CROPS_AT_ONCE = 4  # more gain little on a CPU (benchmarks/streams.py), and oneDNN keeps memory for every batch size
 
 
 class RecPredictor:
@@ -49,8 +49,8 @@ class RecPredictor:
         session = open_session(self.model.program, self.model.params, single)
         if len(session.input_names) != 1:
             raise ConfigError(
-                f"{self.model.path} is not a feature extractor: its inputs are {', '.join(session.input_names)}, wanted "
-                "one. Is it a detector, given as Global.rec_inference_model_dir?"
+                f"{self.model.path} is not a feature extractor: its inputs are {', '.join(session.input_names)}, "
+                "wanted one. Is it a detector, given as Global.rec_inference_model_dir?"
             )
         self._streams = Streams(session, count)
         self.dimension: int = self.model.dimension or self._probe()

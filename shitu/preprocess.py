@@ -154,7 +154,7 @@ class Preprocessor:
 
     def describe(self) -> str:
         steps = ", ".join(str(step) for step in self.geometry)
-        low, high = self.table[:, 0].round(3).tolist(), self.table[:, 255].round(3).tolist()
+        low, high = (" ".join(f"{value:.3f}" for value in self.table[:, pixel]) for pixel in (0, 255))
         return f"[{steps}] pixel 0 -> {low}, pixel 255 -> {high}"
 
 

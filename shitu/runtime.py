@@ -15,6 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from threading import Lock
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -131,25 +132,42 @@ def open_session(program: Path, params: Path, options: EngineOptions) -> Session
 class Streams:
     """Runs pieces of work side by side, each worker thread with a session of its own.
 
-    On a CPU, n streams of one thread recognise 1.6 to 2 times as many crops as one stream of n threads
+    On a CPU, n streams of one thread are a little quicker than one session of n threads with the same crops
     (benchmarks/streams.py): small layers do not divide well. oneDNN keeps its caches per thread, hence one lasting
-    thread per session.
+    thread per session. Cloning a `.json` program takes as long as loading it (0.3 s), so the others come with the
+    second call that has work for them: a process that recognises one photo does without.
     """
 
     def __init__(self, session: Session, count: int) -> None:
-        self._sessions = [session, *(session.clone() for _ in range(count - 1))]
-        self._workers = [ThreadPoolExecutor(1, thread_name_prefix="shitu-stream") for _ in self._sessions]
+        self._sessions = [session]
+        self._workers = [ThreadPoolExecutor(1, thread_name_prefix="shitu-stream") for _ in range(count)]
+        self._lock = Lock()
+        self._wanted_before = False
 
     def __len__(self) -> int:
-        return len(self._sessions)
+        return len(self._workers)
 
     def map(self, work: Callable[[Session, Any], T], pieces: Sequence[Any]) -> list[T]:
         """`work(session, piece)` for every piece, results in order."""
+        sessions = self._ready(len(pieces))
         futures: list[Future[T]] = []
         for number, piece in enumerate(pieces):
-            stream = number % len(self)
-            futures.append(self._workers[stream].submit(work, self._sessions[stream], piece))
+            stream = number % len(sessions)
+            futures.append(self._workers[stream].submit(work, sessions[stream], piece))
         return [future.result() for future in futures]
+
+    def _ready(self, pieces: int) -> list[Session]:
+        """The sessions there are, after cloning the missing ones where it is time."""
+        with self._lock:
+            missing = len(self) - len(self._sessions)
+            if pieces > 1 and missing:
+                if self._wanted_before:
+                    first = self._sessions[0]
+                    # in its own thread: it must not be running meanwhile
+                    clones = self._workers[0].submit(lambda: [first.clone() for _ in range(missing)])
+                    self._sessions = [first, *clones.result()]
+                self._wanted_before = True
+            return self._sessions
 
 
 def available_cores() -> int:
@@ -161,6 +179,9 @@ def available_cores() -> int:
 
 @cache
 def _paddle_inference() -> Any:
+    # Read by Paddle's OpenMP when it is loaded: after each run its threads would go on spinning for 200 ms, on the
+    # cores that the streams' threads want next (3 ms of 26 for 6 crops after a detector run).
+    os.environ.setdefault("KMP_BLOCKTIME", "1")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # "No ccache found": nothing is compiled here
         try:
@@ -186,7 +207,7 @@ def _warn_once(message: str) -> None:
 
 
 def _reason(error: Exception) -> str:
-    """Paddle's errors are pages of C++ stack; the reason begins with its kind, as in `(InvalidArgument) The ...`."""
+    """Paddle's errors are pages of C++ stack; the reason begins with its kind, `(Fatal) ` or `FatalError: `."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip() and not line.startswith("---")]
-    told = [line for line in lines if re.match(r"\([A-Z]\w+\) |\[json\.exception", line)]
+    told = [line for line in lines if re.match(r"\([A-Z]\w+\) |[A-Z]\w+Error: |\[json\.exception", line)]
     return (told or lines or [type(error).__name__])[-1][:300]

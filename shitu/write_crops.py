@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -52,9 +53,7 @@ def write_crops(
             Image.fromarray(image[top:bottom, left:right]).save(target / name, quality=95)
             lines.append(f"{name}\t{entry.label}\n")
     (target / LIST_NAME).write_text("".join(lines), encoding="utf-8")
-    done = (
-        f"{len(lines)} crops in {target}. Delete those that are wrong, then:\n"
-        f"  shitu build-gallery --skip-missing -o IndexProcess.image_root={target} "
-        f"-o IndexProcess.data_file={target / LIST_NAME} -o IndexProcess.crop=none -o 'IndexProcess.delimiter=\\t'"
-    )
-    return done, failed
+    settings = {"image_root": target, "data_file": target / LIST_NAME, "crop": "none", "delimiter": "\\t"}
+    advice = " ".join(f"-o {shlex.quote(f'IndexProcess.{key}={value}')}" for key, value in settings.items())
+    done = f"{len(lines)} crops in {target}. Delete those that are wrong, then:\n"
+    return f"{done}  shitu build-gallery --skip-missing {advice}", failed

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from tests.reference_models import HERE, mainbody, need_paddleclas, pplcnetv2, run_python
 
 from shitu.build_gallery import GalleryBuilder
 from shitu.config import Config, load_config
@@ -23,10 +22,12 @@ from shitu.predict_det import DetPredictor
 from shitu.predict_rec import RecPredictor
 from shitu.predict_system import SystemPredictor
 from shitu.results import Detection
+from tests.conftest import SHARED
+from tests.reference_models import HERE, mainbody, need_paddleclas, pplcnetv2, run_python
 
 PHOTOS = sorted((HERE / "demo/photos").glob("*.jpg"))[:7]
 METHODS = ("Flat", "HNSW32")
-SCORE_THRES = 0.35  # at which some of these regions are dropped and some are not
+SCORE_THRES = 0.7  # at which some of these regions are dropped and some are not
 
 
 @pytest.fixture(scope="session")
@@ -159,10 +160,11 @@ def test_features(recogniser: Path, list_file: Path, theirs: SimpleNamespace, tm
 def test_recognition(method: str, ours: dict[str, Config], theirs: SimpleNamespace, rows: Any) -> None:
     """Boxes, labels and scores after the threshold and the suppression, in their order."""
     wanted = theirs.answers["results"][method]
-    counts = [len(regions) for regions in wanted.values()]
-    assert sum(counts) > 10  # this compares something,
-    assert min(counts) < 6  # and something is dropped
+    assert sum(map(len, wanted.values())) > 10
     assert_same(recognise(ours[method], rows), wanted)
+    if SHARED.exists():  # random weights find everything alike
+        everything = recognise(ours[method].replace("IndexProcess", score_thres=-1.0), rows)
+        assert sum(map(len, everything.values())) > sum(map(len, wanted.values()))
 
 
 @pytest.mark.parametrize("method", METHODS)

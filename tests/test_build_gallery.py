@@ -136,7 +136,8 @@ def test_crops_are_what_the_detector_finds(tmp_path: Path, scenes: Path, crop: s
 
 
 def test_crop_without_a_detector_says_what_to_do(tmp_path: Path, scenes: Path) -> None:
-    config = load_config(None, [*index_overrides(scenes, tmp_path / "i", crop="all"), "Global.det_inference_model_dir="])
+    overrides = [*index_overrides(scenes, tmp_path / "i", crop="all"), "Global.det_inference_model_dir="]
+    config = load_config(None, overrides)
     with pytest.raises(ConfigError, match="det_inference_model_dir is empty"):
         GalleryBuilder(config).run()
 

@@ -151,6 +151,13 @@ def test_det_resize(paddleclas: Any, interp: int, keep_ratio: bool | None, targe
         assert_same(paddleclas, ops, picture(rows, columns, number), "DetPreProcess")
 
 
+def test_keep_ratio_rounds_before_it_compares(paddleclas: Any) -> None:
+    """1999 x 2000 would become 640 x 640.32, which is 640, and not too long."""
+    ops = [{"DetResize": {"target_size": 640}}, DET_NORMALISE, {"DetPermute": {}}]
+    for rows, columns in ((1999, 2000), (1997, 2000), (2000, 1996)):
+        assert_same(paddleclas, ops, picture(rows, columns), "DetPreProcess")
+
+
 def test_keep_ratio_of_a_thread_leaves_a_pixel(paddleclas: Any) -> None:
     """PaddleClas rounds the shorter side to nothing, and OpenCV refuses; ours goes on."""
     ops = [{"DetResize": {"target_size": 640}}, DET_NORMALISE, {"DetPermute": {}}]

@@ -9,11 +9,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from shitu import vector_index
 from shitu.errors import GalleryError
 from shitu.index_method import factory_string, is_flat, width_of
 from shitu.vector_index import VectorIndex, exact_search
 
 RNG = np.random.default_rng(5)
+
+
+@pytest.fixture(autouse=True)
+def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """OpenMP's threads wait for each other by spinning, which is slow where other work holds the cores."""
+    monkeypatch.setattr(vector_index, "_cores", lambda: 1)
 
 
 def unit(count: int, dimension: int = 32) -> np.ndarray:

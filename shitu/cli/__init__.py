@@ -6,6 +6,7 @@ Results go to stdout, messages and progress to stderr. Exit status: 0 done; 1 so
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from typing import Any
@@ -19,7 +20,7 @@ from shitu.cli.demo import demo
 from shitu.cli.gallery import gallery
 from shitu.cli.gallery_append import append
 from shitu.cli.models import models
-from shitu.cli.options import set_up_output
+from shitu.cli.options import print_message, set_up_output
 from shitu.cli.predict import predict, predict_det, predict_rec
 from shitu.errors import ShituError
 
@@ -36,13 +37,17 @@ class _Group(click.Group):
         try:
             return super().invoke(context)
         except ShituError as error:
-            click.echo(f"Error: {error}", err=True)
+            print_message(f"Error: {error}")
             context.exit(error.exit_status)
         except KeyboardInterrupt:
-            click.echo("\nInterrupted; what was finished is kept.", err=True)
+            print_message("\nInterrupted; what was finished is kept.")
             context.exit(130)
-        except BrokenPipeError:
-            # `shitu predict ... | head`: nobody listens any more. Python would complain again while closing stdout.
+        except OSError as error:
+            if error.errno not in (errno.EPIPE, errno.ENOSPC):
+                raise
+            if error.errno == errno.ENOSPC:
+                print_message(f"Error: {error.strerror}: {error.filename or 'standard output'}")
+            # With EPIPE (`shitu predict ... | head`) nobody listens any more; Python would complain on closing stdout.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             context.exit(1)
 

@@ -153,7 +153,7 @@ def _listed(opened: Gallery, path: Path) -> dict[str, list[int]]:
     requests: dict[str, tuple[str, str]] = {}
     wanted: dict[str, list[int]] = {}
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
         raise UsageError(f"{path} is not UTF-8 text ({error})") from error
     for number, line in enumerate(lines, start=1):
@@ -161,7 +161,8 @@ def _listed(opened: Gallery, path: Path) -> dict[str, list[int]]:
         if line.strip().isdecimal():
             wanted[where] = opened.find(ids=[int(line)])
         elif line.strip():
-            requests[where] = image, label = split_entry(line, "\t")
+            wanted[where], requests[where] = [], split_entry(line, "\t")
+            image, label = requests[where]
             if not (image and label):
                 raise UsageError(f"{where}: wanted an id, or a path, TAB and a label")
     by_pair: dict[tuple[str, str], list[int]] = {}

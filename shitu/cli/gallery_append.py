@@ -7,7 +7,10 @@ import click
 from shitu.cli.build_gallery import run_builder
 from shitu.cli.options import config_options, read_config
 
-EPILOG = "\b\nExample:\n  shitu gallery append -c configs/inference_general.yaml --label 'sea shell' demo/photos/beach.jpg\n"
+EPILOG = """\b
+Example:
+  shitu gallery append -c configs/inference_general.yaml --label 'beach' demo/photos/beach.jpg
+"""
 
 
 @click.command("append", epilog=EPILOG)
@@ -17,6 +20,7 @@ EPILOG = "\b\nExample:\n  shitu gallery append -c configs/inference_general.yaml
 @click.option("--skip-missing", is_flag=True, help="Pass over images that are listed but not there.")
 @click.argument("images", nargs=-1, metavar="[IMAGE | FOLDER | GLOB]...")
 def append(
+    *,
     config_path: str | None,
     overrides: tuple[str, ...],
     list_file: str | None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 log = logging.getLogger("shitu")
+# What a file name or a label could steer the terminal with; written as JSON writes it.
+CONTROL = re.compile(r"[\0-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 def config_options(command: Command) -> Command:
@@ -76,6 +79,11 @@ def print_result(text: str) -> None:
     _print(text, err=False)
 
 
+def print_message(text: str) -> None:
+    """A line for people on stderr, also with --quiet."""
+    _print(text, err=True)
+
+
 def print_json(record: dict[str, Any]) -> None:
     """One line of JSON Lines; Chinese stays legible."""
     print_result(json.dumps(record, ensure_ascii=False))
@@ -86,7 +94,7 @@ def _print(text: str, *, err: bool) -> None:
         # In the C locale Python hands over the UTF-8 of a path byte by byte.
         text = text.encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape")
     with _bar_aside(err):
-        click.echo(text, err=err)
+        click.echo(CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text), err=err)
 
 
 def _bar_aside(err: bool) -> AbstractContextManager[Any]:

@@ -1,0 +1,270 @@
+"""The pipeline's own decisions: what is cut out, what is accepted, what survives; with fakes, and once for real."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from shitu.build_gallery import GalleryBuilder
+from shitu.config import Config, load_config
+from shitu.errors import ConfigError, EngineError, GalleryError
+from shitu.gallery import Gallery
+from shitu.images import read_image
+from shitu.predict_det import DetPredictor
+from shitu.predict_rec import RecPredictor, pack_bits
+from shitu.predict_system import Suppression, SystemPredictor
+from shitu.results import Box, Detection, Match, Region
+from tests.conftest import DEMO, index_overrides
+from tests.reference_models import BUNDLED_RECOGNISER
+
+
+def region(box: Box, score: float, label: str = "x") -> Region:
+    return Region(box, 0.9, (Match(label, score, 0, ""),))
+
+
+def suppression(dist_type: str = "IP", score_thres: float = 0.5, radius: float = 100, nms: float = 0.05) -> Suppression:
+    return Suppression(dist_type, score_thres, radius, nms)
+
+
+@pytest.mark.parametrize(
+    ("dist_type", "score", "accepted"),
+    [
+        ("IP", 0.5, True),
+        ("IP", 0.4999, False),
+        ("IP", 1.0, True),
+        ("IP", -1.0, False),
+        ("L2", 0.5, True),  # a squared distance: at most
+        ("L2", 0.5001, False),
+        ("L2", 0.0, True),
+        ("hamming", 100, True),
+        ("hamming", 101, False),
+        ("hamming", 0, True),
+    ],
+)
+def test_threshold(dist_type: str, score: float, accepted: bool) -> None:
+    assert suppression(dist_type).accepts(Match("x", score, 0, "")) is accepted
+
+
+def test_the_nearest_of_overlapping_regions_stays() -> None:
+    left, whole, right = (0, 0, 40, 90), (0, 0, 100, 100), (60, 0, 100, 90)
+    regions = [region(left, 0.7), region(whole, 0.6), region(right, 0.8)]
+    assert [kept.bbox for kept in suppression().keep(regions)] == [right, left]
+    regions[1] = region(whole, 0.9)
+    assert [kept.bbox for kept in suppression().keep(regions)] == [whole]
+    assert [kept.bbox for kept in suppression(nms=1.0).keep(regions)] == [whole, right, left]
+
+
+@pytest.mark.parametrize("dist_type", ["L2", "hamming"])
+def test_for_distances_the_smaller_is_nearer(dist_type: str) -> None:
+    regions = [region((0, 0, 50, 50), 30), region((0, 0, 51, 51), 20), region((80, 80, 99, 99), 40)]
+    assert [kept.score for kept in suppression(dist_type).keep(regions)] == [20, 40]
+
+
+def test_the_overlap_counts_the_edges_as_paddleclas_does() -> None:
+    """[0, 9] and [10, 19] touch: with the +1, 11 columns each, one shared: 11 / 231 = 0.048; in one row of 11."""
+    touching = [region((0, 0, 10, 10), 0.9), region((10, 0, 20, 10), 0.8)]
+    assert len(suppression(nms=11 / 231 + 1e-6).keep(touching)) == 2
+    assert len(suppression(nms=11 / 231 - 1e-6).keep(touching)) == 1
+
+
+def test_nothing_to_keep() -> None:
+    assert suppression().keep([]) == ()
+
+
+# --- with fakes ----------------------------------------------------------------------------------------------------
+
+
+class FakeDetector:
+    def __init__(self, boxes: Sequence[Box]) -> None:
+        self.boxes = boxes
+
+    def predict(self, images: Sequence[Any]) -> list[list[Detection]]:
+        return [[Detection(box, 0.5) for box in self.boxes] for _ in images]
+
+
+class FakeRecogniser:
+    """The mean colour as the vector; counts its calls."""
+
+    def __init__(self) -> None:
+        self.calls: list[list[tuple[int, ...]]] = []
+
+    def predict(self, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        self.calls.append([image.shape for image in images])
+        rows: NDArray[np.float32] = np.array([image.mean(axis=(0, 1)) for image in images], np.float32).reshape(-1, 3)
+        return rows
+
+
+class FakeGallery:
+    """Red, green and blue; scored by the share of that colour."""
+
+    def search(self, vectors: NDArray[np.float32], k: int) -> list[list[Match]]:
+        shares = vectors / vectors.sum(axis=1, keepdims=True)
+        ranked = [sorted(zip("rgb", row.tolist(), range(3), strict=True), key=lambda m: -m[1]) for row in shares]
+        return [[Match(name, share, number, "") for name, share, number in row[:k]] for row in ranked]
+
+
+def system(whole_image: str, boxes: Sequence[Box] | None, score_thres: float = 0.5) -> SystemPredictor:
+    made = object.__new__(SystemPredictor)
+    made.whole_image, made.return_k = whole_image, 2
+    made.suppression = suppression(score_thres=score_thres)
+    made.gallery = FakeGallery()  # type: ignore[assignment]
+    made.det_predictor = None if boxes is None else FakeDetector(boxes)  # type: ignore[assignment]
+    made.rec_predictor = FakeRecogniser()  # type: ignore[assignment]
+    return made
+
+
+def half_red_half_blue() -> NDArray[np.uint8]:
+    image = np.zeros((40, 60, 3), np.uint8)
+    image[:, :30, 0] = 200
+    image[:, 30:, 2] = 200
+    return image
+
+
+LEFT, RIGHT, WHOLE = (0, 0, 28, 40), (32, 0, 60, 40), (0, 0, 60, 40)
+
+
+@pytest.mark.parametrize(
+    ("whole_image", "boxes", "tried"),
+    [
+        ("always", [LEFT, RIGHT], [LEFT, RIGHT, WHOLE]),
+        ("always", [], [WHOLE]),
+        ("always", None, [WHOLE]),
+        ("fallback", [LEFT, RIGHT], [LEFT, RIGHT]),
+        ("fallback", [], [WHOLE]),
+        ("fallback", None, [WHOLE]),
+        ("never", [LEFT, RIGHT], [LEFT, RIGHT]),
+        ("never", [], []),
+    ],
+)
+def test_whole_image(whole_image: str, boxes: Sequence[Box] | None, tried: Sequence[Box]) -> None:
+    made = system(whole_image, boxes, score_thres=0.0)
+    (found,) = made.predict([half_red_half_blue()], ["photo"])
+    assert (found.image, found.width, found.height) == ("photo", 60, 40)
+    shapes = [shape for call in made.rec_predictor.calls for shape in call]  # type: ignore[attr-defined]
+    assert shapes == [(bottom - top, right - left, 3) for left, top, right, bottom in tried]
+    assert bool(found.regions) is bool(tried)
+
+
+def test_regions_of_several_images_go_through_together_and_back() -> None:
+    made = system("never", [LEFT, RIGHT])
+    green = np.zeros((50, 60, 3), np.uint8)
+    green[..., 1] = 99
+    photos = [half_red_half_blue(), green, half_red_half_blue()[:, ::-1]]
+    found = made.predict(photos)
+    assert len(made.rec_predictor.calls) == 1  # type: ignore[attr-defined]
+    by_box = [{r.bbox: r.label for r in one.regions} for one in found]
+    assert by_box == [{LEFT: "r", RIGHT: "b"}, {LEFT: "g", RIGHT: "g"}, {LEFT: "b", RIGHT: "r"}]
+    assert all(len(r.matches) == 2 and r.det_score == 0.5 for one in found for r in one.regions)
+
+
+def test_what_is_below_the_threshold_is_dropped() -> None:
+    (found,) = system("always", [LEFT], score_thres=0.9).predict([half_red_half_blue()])
+    assert [(r.bbox, r.label, r.score) for r in found.regions] == [(LEFT, "r", 1.0)]  # the whole is half red
+    (found,) = system("always", [], score_thres=0.9).predict([half_red_half_blue()])
+    assert found.regions == ()
+    assert system("never", []).predict([]) == []
+
+
+# --- vectors -------------------------------------------------------------------------------------------------------
+
+
+def paddleclas_binarize(x: NDArray[Any], method: str) -> NDArray[np.uint8]:
+    """PaddleClas's postprocess.Binarize, in its own words."""
+    x = np.round(x + 1).astype("uint8") - 1 if method == "round" else ((np.sign(x) + 1) / 2).astype("uint8")
+    unit = np.array([[128, 64, 32, 16, 8, 4, 2, 1]]).T
+    return np.concatenate([np.dot(x[:, i : i + 8], unit) for i in range(0, x.shape[1], 8)], axis=1).astype(np.uint8)
+
+
+@pytest.mark.parametrize("method", ["sign", "round"])
+def test_pack_bits_is_paddleclas_s_binarize(method: str) -> None:
+    features = np.random.default_rng(0).uniform(-0.49, 1, (50, 64)).astype(np.float32)
+    features[:, :3] = 0.0
+    np.testing.assert_array_equal(pack_bits(features, method), paddleclas_binarize(features, method))
+    with pytest.raises(ConfigError, match="a multiple of 8, not 63"):
+        pack_bits(features[:, :63], method)
+
+
+def test_a_vector_that_means_nothing_is_an_error() -> None:
+    predictor = RecPredictor(load_config(None).replace("Global", use_gpu=False))
+    for bad in (0.0, np.nan, np.inf):
+        rows = np.ones((3, 512), np.float32)
+        rows[1] = bad
+        with pytest.raises(EngineError, match="zero or non-finite vector for one of 3 images"):
+            predictor._finish([rows], 3)
+
+
+# --- the detector's output -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def detector() -> DetPredictor:
+    return DetPredictor(load_config(None).replace("Global", use_gpu=False, max_det_results=3, threshold=0.2))
+
+
+def test_selection(detector: DetPredictor) -> None:
+    rows = np.array(
+        [
+            [0, 0.3, 5.9, 5.9, 20.1, 20.9],
+            [0, 0.1, 0, 0, 50, 50],
+            [1, 0.9, -5, -5, 500, 500],
+            [0, 0.8, 10, 10, 10.5, 30],  # less than a pixel: no region, but it is one of the best three
+            [0, 0.25, 1, 1, 9, 9],
+        ],
+        np.float32,
+    )
+    found = detector._select(rows, 100, 50)
+    assert [(one.bbox, round(one.score, 3), one.label) for one in found] == [
+        ((0, 0, 100, 50), 0.9, "1"),
+        ((5, 5, 20, 20), 0.3, "foreground"),
+    ]
+
+
+@pytest.mark.parametrize("shape", [(0, 6), (1, 1), (1,), (0,)])
+def test_no_object(detector: DetPredictor, shape: tuple[int, ...]) -> None:
+    assert detector._checked(np.full(shape, -1, np.float32)).shape == (0, 6)
+
+
+def test_a_detector_without_its_nms(detector: DetPredictor) -> None:
+    with pytest.raises(EngineError, match=r"shape \[1, 8500, 4\]; wanted \[N, 6\]"):
+        detector._checked(np.zeros((1, 8500, 4), np.float32))
+
+
+# --- for real ------------------------------------------------------------------------------------------------------
+
+
+def configured(small_list: Path, index_dir: Path, *more: str) -> Config:
+    overrides = [*index_overrides(small_list, index_dir), "Global.use_gpu=False", "Global.whole_image=always"]
+    return load_config(None, [*overrides, f"Global.rec_inference_model_dir={BUNDLED_RECOGNISER}", *more])
+
+
+def test_a_gallery_image_finds_itself(small_list: Path, tmp_path: Path) -> None:
+    config = configured(small_list, tmp_path / "index")
+    GalleryBuilder(config).run()
+    predictor = SystemPredictor(config)
+    entries = [line.split("\t") for line in small_list.read_text(encoding="utf-8").splitlines()][::5]
+    found = predictor.predict([read_image(DEMO / image) for image, _ in entries], [image for image, _ in entries])
+    for (image, label), one in zip(entries, found, strict=True):
+        assert one.image == image
+        whole = max(one.regions, key=lambda r: r.score)
+        assert (whole.label, whole.matches[0].image) == (label, image)
+        assert whole.score > 0.999
+        assert len(whole.matches) == 5
+
+
+def test_what_cannot_work_is_told(small_list: Path, tmp_path: Path) -> None:
+    config = configured(small_list, tmp_path / "index")
+    with pytest.raises(GalleryError, match="there is no gallery in"):
+        SystemPredictor(config)
+    with pytest.raises(GalleryError, match=r"IndexProcess\.index_dir is empty"):
+        SystemPredictor(config.replace("IndexProcess", index_dir=None))
+    GalleryBuilder(config).run()
+    nothing = config.replace("Global", whole_image="never", det_inference_model_dir=None)
+    with pytest.raises(ConfigError, match="there is nothing to recognise"):
+        SystemPredictor(nothing)
+    with Gallery.open(tmp_path / "index") as gallery, pytest.raises(GalleryError, match="has dist_type IP"):
+        SystemPredictor(config.replace("IndexProcess", dist_type="L2"), gallery)
