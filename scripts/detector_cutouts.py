@@ -21,8 +21,27 @@ Image = np.ndarray
 Rng = np.random.Generator
 CUTOUT_SIZE = 192
 SKIN_TONES = {"1f3fb", "1f3fc", "1f3fd", "1f3fe", "1f3ff"}
-WORDS = ["FRESH", "MILK", "Cola", "natural", "500ml", "TEA", "Best", "juice", "1L", "NEW", "extra", "Crisp", "soap",
-         "12", "pcs", "bio", "COFFEE", "original", "3+1"]
+WORDS = [
+    "FRESH",
+    "MILK",
+    "Cola",
+    "natural",
+    "500ml",
+    "TEA",
+    "Best",
+    "juice",
+    "1L",
+    "NEW",
+    "extra",
+    "Crisp",
+    "soap",
+    "12",
+    "pcs",
+    "bio",
+    "COFFEE",
+    "original",
+    "3+1",
+]
 
 
 def emoji_name(path: Path) -> str:
@@ -56,7 +75,7 @@ def _crop_to_alpha(image: Image) -> Image | None:
     ys, xs = np.nonzero(image[..., 3] > 127)
     if len(ys) < 300:
         return None
-    return np.ascontiguousarray(image[ys.min(): ys.max() + 1, xs.min(): xs.max() + 1])
+    return np.ascontiguousarray(image[ys.min() : ys.max() + 1, xs.min() : xs.max() + 1])
 
 
 def object_mask(photo: Image) -> Image:
@@ -71,8 +90,9 @@ def object_mask(photo: Image) -> Image:
 
 def object_on_white(photo: Image) -> Image | None:
     """The object of a photo with a white border, or None where there is no such border or nothing but a frame."""
-    border = np.concatenate([photo[:3].reshape(-1, 3), photo[-3:].reshape(-1, 3),
-                             photo[:, :3].reshape(-1, 3), photo[:, -3:].reshape(-1, 3)])
+    border = np.concatenate(
+        [photo[:3].reshape(-1, 3), photo[-3:].reshape(-1, 3), photo[:, :3].reshape(-1, 3), photo[:, -3:].reshape(-1, 3)]
+    )
     if (border.min(1) > 235).mean() < 0.9:
         return None
     cutout = _crop_to_alpha(shrink(np.dstack([photo, object_mask(photo)]), CUTOUT_SIZE))
@@ -109,7 +129,7 @@ def random_crop(rng: Rng, photo: Image, height: int, width: int, parts: tuple[fl
     part = rng.uniform(*parts)
     h, w = (max(8, int(side * part)) for side in photo.shape[:2])
     y, x = rng.integers(0, photo.shape[0] - h + 1), rng.integers(0, photo.shape[1] - w + 1)
-    return cv2.resize(photo[y: y + h, x: x + w], (width, height), interpolation=cv2.INTER_AREA)
+    return cv2.resize(photo[y : y + h, x : x + w], (width, height), interpolation=cv2.INTER_AREA)
 
 
 def draw_text(rng: Rng, image: Image, lines: int) -> None:
@@ -118,8 +138,16 @@ def draw_text(rng: Rng, image: Image, lines: int) -> None:
         colour = tuple(int(c) for c in rng.integers(0, 256, 3))
         scale = rng.uniform(0.3, 1.1) * width / 120
         place = (int(rng.uniform(0, width * 0.5)), int(rng.uniform(height * 0.1, height)))
-        cv2.putText(image, str(rng.choice(WORDS)), place, int(rng.integers(0, 8)), scale, colour,
-                    int(rng.integers(1, 4)), cv2.LINE_AA)
+        cv2.putText(
+            image,
+            str(rng.choice(WORDS)),
+            place,
+            int(rng.integers(0, 8)),
+            scale,
+            colour,
+            int(rng.integers(1, 4)),
+            cv2.LINE_AA,
+        )
 
 
 def label_art(rng: Rng, photos: list[Image], height: int, width: int) -> Image:
@@ -134,8 +162,11 @@ def label_art(rng: Rng, photos: list[Image], height: int, width: int) -> Image:
         x0, x1 = (0, width) if rng.random() < 0.6 else sorted(rng.integers(0, width, 2))
         if y1 - y0 > 6 and x1 - x0 > 6:
             panel = gradient if rng.random() < 0.5 else None
-            art[y0:y1, x0:x1] = (panel(rng, y1 - y0, x1 - x0) if panel else
-                                 random_crop(rng, photos[rng.integers(len(photos))], y1 - y0, x1 - x0))
+            art[y0:y1, x0:x1] = (
+                panel(rng, y1 - y0, x1 - x0)
+                if panel
+                else random_crop(rng, photos[rng.integers(len(photos))], y1 - y0, x1 - x0)
+            )
     draw_text(rng, art, int(rng.integers(0, 5)))
     return art
 
@@ -145,7 +176,7 @@ def round_shading(rng: Rng, width: int) -> np.ndarray:
     x = np.linspace(-1, 1, width)
     light = rng.uniform(-0.6, 0.6)
     shade = 0.45 + 0.6 * np.sqrt(np.clip(1 - (x - light * 0.5) ** 2 / 1.8, 0.05, 1))
-    shade += rng.uniform(0, 0.5) * np.exp(-((x - light) / 0.12) ** 2)
+    shade += rng.uniform(0, 0.5) * np.exp(-(((x - light) / 0.12) ** 2))
     return shade
 
 
@@ -156,16 +187,29 @@ def carton(rng: Rng, photos: list[Image]) -> Image:
     top = int(height * rng.uniform(0.05, 0.25)) if rng.random() < 0.6 else 0
     canvas = np.zeros((height + top + 40, width + side + 10, 4), np.uint8)
     y = top + 15
-    faces = [(label_art(rng, photos, height, width), 1.0,
-              [(0, y), (width, y), (width, y + height), (0, y + height)])]
+    faces = [(label_art(rng, photos, height, width), 1.0, [(0, y), (width, y), (width, y + height), (0, y + height)])]
     if side > 6:
-        faces.append((label_art(rng, photos, height, side), rng.uniform(0.5, 0.85),
-                      [(width, y), (width + side, y + rise), (width + side, y + height + rise), (width, y + height)]))
+        faces.append(
+            (
+                label_art(rng, photos, height, side),
+                rng.uniform(0.5, 0.85),
+                [(width, y), (width + side, y + rise), (width + side, y + height + rise), (width, y + height)],
+            )
+        )
     if top:
         inset = rng.uniform(0, 0.25) * width
-        faces.append((label_art(rng, photos, 40, width), rng.uniform(0.8, 1.2),
-                      [(inset, y - top), (width + side - inset, y - top), (width + side * 0.98, y + min(rise, 0) + 1),
-                       (0, y + 1)]))
+        faces.append(
+            (
+                label_art(rng, photos, 40, width),
+                rng.uniform(0.8, 1.2),
+                [
+                    (inset, y - top),
+                    (width + side - inset, y - top),
+                    (width + side * 0.98, y + min(rise, 0) + 1),
+                    (0, y + 1),
+                ],
+            )
+        )
     if top and rng.random() < 0.4:  # a screw cap
         x, radius = int((width + side) * rng.uniform(0.3, 0.7)), int(width * rng.uniform(0.08, 0.18)) + 3
         cap = (*(int(c) for c in rng.integers(0, 256, 3)), 255)
@@ -184,10 +228,14 @@ def turned(rng: Rng, photos: list[Image]) -> Image:
     height = CUTOUT_SIZE
     width = int(height * rng.uniform(0.22, 0.75))
     kind = rng.choice(["bottle", "bottle", "can", "jar"])
-    knots = {"bottle": ([0, 0.08, rng.uniform(0.15, 0.3), rng.uniform(0.35, 0.5), 0.95, 1],
-                        [rng.uniform(0.2, 0.45)] * 2 + [rng.uniform(0.25, 0.5), 1, 1, rng.uniform(0.85, 1)]),
-             "can": ([0, 0.05, 0.94, 1], [0.85, 1, 1, rng.uniform(0.8, 1)]),
-             "jar": ([0, 0.15, 0.2, 0.3, 0.95, 1], [0.8, 0.8, 0.85, 1, 1, 0.9])}[str(kind)]
+    knots = {
+        "bottle": (
+            [0, 0.08, rng.uniform(0.15, 0.3), rng.uniform(0.35, 0.5), 0.95, 1],
+            [rng.uniform(0.2, 0.45)] * 2 + [rng.uniform(0.25, 0.5), 1, 1, rng.uniform(0.85, 1)],
+        ),
+        "can": ([0, 0.05, 0.94, 1], [0.85, 1, 1, rng.uniform(0.8, 1)]),
+        "jar": ([0, 0.15, 0.2, 0.3, 0.95, 1], [0.8, 0.8, 0.85, 1, 1, 0.9]),
+    }[str(kind)]
     half = np.interp(np.linspace(0, 1, height), *knots) * width / 2
     body = np.empty((height, width, 3), np.uint8)
     body[:] = rng.integers(0, 256, 3) if rng.random() < 0.7 else rng.integers(170, 256, 3)
@@ -251,8 +299,11 @@ def load_sources(data: Path, assets: Path, seed: int, products: int = 700) -> So
     stamps = sorted(p for p in (assets / "tuxpaint").rglob("*.png") if "symbols" not in p.parts)
     things = on_white + load_cutouts(fluent) + load_cutouts(google[::3]) + load_cutouts(stamps) * 2
     made = [make_product(rng, scenery) for _ in range(products)]
-    print(f"{len(on_white)} objects on white, {len(fluent)} + {len(google[::3])} emoji, {len(things)} things, "
-          f"{len(scenery)} photos as scenery", flush=True)
+    print(
+        f"{len(on_white)} objects on white, {len(fluent)} + {len(google[::3])} emoji, {len(things)} things, "
+        f"{len(scenery)} photos as scenery",
+        flush=True,
+    )
     return Sources(photos, scenery, things, made)
 
 

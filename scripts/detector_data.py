@@ -36,9 +36,9 @@ def background(rng: Rng, sources: Sources, height: int, width: int) -> Image:
         image += cv2.resize(noise.astype(np.float32), (width, height))[..., None]
     if rng.random() < 0.4:  # planks, tiles
         step = int(rng.integers(15, 90))
-        image[:: step] *= 0.7
+        image[::step] *= 0.7
         if rng.random() < 0.5:
-            image[:, :: step] *= 0.7
+            image[:, ::step] *= 0.7
     return np.clip(image, 0, 255).astype(np.uint8)
 
 
@@ -65,8 +65,9 @@ def scatter(rng: Rng, scene: Scene, sources: Sources, count: int, products: floa
         cutout = pool[rng.integers(len(pool))]
         zoom = min(height, width) * np.clip(scale * rng.uniform(0.6, 1.4), 0.09, 0.95) / max(cutout.shape[:2])
         angle = rng.normal(0, 8) if rng.random() < 0.75 else rng.uniform(-180, 180)
-        cutout = transformed(rng, cutout, int(cutout.shape[1] * zoom * rng.uniform(0.85, 1.15)),
-                             int(cutout.shape[0] * zoom), angle)
+        cutout = transformed(
+            rng, cutout, int(cutout.shape[1] * zoom * rng.uniform(0.85, 1.15)), int(cutout.shape[0] * zoom), angle
+        )
         h, w = cutout.shape[:2]
         for _ in range(8):
             x = int(rng.uniform(-0.25 * w, width - 0.75 * w))
@@ -94,7 +95,7 @@ def shelf(rng: Rng, sources: Sources, height: int, width: int) -> Scene:
     colour = rng.integers(60, 256, 3)
     for row in range(boards):
         floor = pitch * (row + 1) - int(pitch * rng.uniform(0.02, 0.12))
-        scene.image[floor: floor + int(pitch * rng.uniform(0.03, 0.15)) + 2] = colour
+        scene.image[floor : floor + int(pitch * rng.uniform(0.03, 0.15)) + 2] = colour
         x, product, repeats = int(rng.uniform(-0.3, 0.1) * pitch), None, 0
         tall = pitch * rng.uniform(0.55, 0.92)
         while x < width:
@@ -134,7 +135,7 @@ def cropped(rng: Rng, image: Image, boxes: np.ndarray) -> tuple[Image, np.ndarra
         kept = _area(inside) / np.maximum(_area(boxes), 1)
         fills = _area(inside) > 0.8 * h * w
         if (kept > 0.6).any() and not (fills | (kept > 0.15) & (kept <= 0.6)).any():
-            return image[y: y + h, x: x + w], inside[kept > 0.6]
+            return image[y : y + h, x : x + w], inside[kept > 0.6]
     return image, boxes
 
 

@@ -27,7 +27,7 @@ class Scene:
             return
         if shadow:
             self._shade(cutout[..., 3], x + int(w * 0.04), y + int(h * 0.05), shadow)
-        part = cutout[y0 - y: y1 - y, x0 - x: x1 - x]
+        part = cutout[y0 - y : y1 - y, x0 - x : x1 - x]
         alpha = part[..., 3:].astype(np.float32) / 255
         under = self.image[y0:y1, x0:x1]
         under[:] = under + (part[..., :3] - under.astype(np.float32)) * alpha
@@ -37,7 +37,7 @@ class Scene:
         h, w = alpha.shape
         x0, y0, x1, y1 = max(x, 0), max(y, 0), min(x + w, self.image.shape[1]), min(y + h, self.image.shape[0])
         if x1 > x0 and y1 > y0:
-            soft = cv2.blur(alpha, (9, 9))[y0 - y: y1 - y, x0 - x: x1 - x, None]
+            soft = cv2.blur(alpha, (9, 9))[y0 - y : y1 - y, x0 - x : x1 - x, None]
             under = self.image[y0:y1, x0:x1]
             under[:] = under * (1 - soft * (strength / 255))
 

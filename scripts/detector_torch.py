@@ -229,8 +229,11 @@ def load_layout_detector(model: PicoDet, onnx_file: Path) -> None:
     weights = layout_detector_weights(onnx_file)
 
     def numbered(kind: str, suffix: str) -> list[np.ndarray]:
-        found = [(int(k.split("_")[-2].split(".")[0]), v) for k, v in weights.items()
-                 if k.startswith(kind) and k.endswith(suffix)]
+        found = [
+            (int(k.split("_")[-2].split(".")[0]), v)
+            for k, v in weights.items()
+            if k.startswith(kind) and k.endswith(suffix)
+        ]
         return [v for _, v in sorted(found, key=lambda item: item[0])]
 
     convs, biases = numbered("conv2d", ".w_0"), numbered("conv2d", ".b_0")

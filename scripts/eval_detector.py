@@ -67,8 +67,7 @@ def detect_all(detector: Detector, coco: COCO, images: Path) -> list[dict]:
     for info in coco.dataset["images"]:
         photo = cv2.imread(str(images / info["file_name"]))
         for _, score, x1, y1, x2, y2 in detector(photo).tolist():
-            found.append({"image_id": info["id"], "category_id": 1, "score": score,
-                          "bbox": [x1, y1, x2 - x1, y2 - y1]})
+            found.append({"image_id": info["id"], "category_id": 1, "score": score, "bbox": [x1, y1, x2 - x1, y2 - y1]})
     return found
 
 
@@ -90,9 +89,11 @@ def measure(folder: Path, data: Path) -> dict[str, float]:
         category = coco128.dataset["categories"][0]["id"]
         found = [{**f, "category_id": category} for f in detect_all(detector, coco128, _folder_of(coco128, data))]
         recall = coco_evaluation(coco128, found, 10).eval["recall"]
-    return {"AP50 on ecssd val": float(precision[0, :, 0, 0, 2].mean()),
-            "AP on ecssd val": float(precision[:, :, 0, 0, 2].mean()),
-            "recall at IoU 0.5 of 10 boxes a photo on coco128": float(recall[0, 0, 0, 1])}
+    return {
+        "AP50 on ecssd val": float(precision[0, :, 0, 0, 2].mean()),
+        "AP on ecssd val": float(precision[:, :, 0, 0, 2].mean()),
+        "recall at IoU 0.5 of 10 boxes a photo on coco128": float(recall[0, 0, 0, 1]),
+    }
 
 
 def _folder_of(coco: COCO, data: Path) -> Path:
@@ -128,7 +129,7 @@ def draw(detector: Detector, photos: list[Path], out: Path, threshold: float) ->
             cv2.putText(tile, f"{score:.2f}", (x1 + 2, y1 + 14), 0, 0.5, (0, 0, 255), 1, cv2.LINE_AA)
         tiles.append(tile)
     tiles += [np.zeros_like(tiles[0])] * (-len(tiles) % 5)
-    cv2.imwrite(str(out), np.vstack([np.hstack(tiles[i: i + 5]) for i in range(0, len(tiles), 5)]))
+    cv2.imwrite(str(out), np.vstack([np.hstack(tiles[i : i + 5]) for i in range(0, len(tiles), 5)]))
 
 
 def main() -> None:

@@ -16,12 +16,15 @@ import os
 import shutil
 from pathlib import Path
 
+import cv2
 import numpy as np
 import yaml
 
 os.environ.setdefault("FLAGS_use_onednn", "1")
 import paddle
 import torch
+from detector_loss import anchor_points, decode
+from detector_torch import PicoDet as TrainedPicoDet
 from detector_torch import to_ppdet_name
 from eval_detector import Detector, latency, measure
 from paddle import Tensor, nn
@@ -61,12 +64,29 @@ python scripts/export_detector.py --work-dir W
 def build_ppdet(size: int) -> PicoDet:
     """ppdet's PicoDet as in its mainbody configuration, but with LCNet x1.0."""
     feature = PicoFeat(feat_in=128, feat_out=128, num_fpn_stride=4, num_convs=4, share_cls_reg=True)
-    head = PicoHead(conv_feat=feature, num_classes=1, fpn_stride=[8, 16, 32, 64], reg_max=7, feat_in_chan=128,
-                    loss_class=VarifocalLoss(use_sigmoid=True), loss_dfl=DistributionFocalLoss(),
-                    loss_bbox=GIoULoss(), assigner=SimOTAAssigner(num_classes=1), cell_offset=0.5,
-                    eval_size=[size, size])
-    neck = CSPPAN(in_channels=[128, 256, 512], out_channels=128, kernel_size=5, num_features=4, num_csp_blocks=1,
-                  use_depthwise=True, act="hard_swish", spatial_scales=[0.125, 0.0625, 0.03125])
+    head = PicoHead(
+        conv_feat=feature,
+        num_classes=1,
+        fpn_stride=[8, 16, 32, 64],
+        reg_max=7,
+        feat_in_chan=128,
+        loss_class=VarifocalLoss(use_sigmoid=True),
+        loss_dfl=DistributionFocalLoss(),
+        loss_bbox=GIoULoss(),
+        assigner=SimOTAAssigner(num_classes=1),
+        cell_offset=0.5,
+        eval_size=[size, size],
+    )
+    neck = CSPPAN(
+        in_channels=[128, 256, 512],
+        out_channels=128,
+        kernel_size=5,
+        num_features=4,
+        num_csp_blocks=1,
+        use_depthwise=True,
+        act="hard_swish",
+        spatial_scales=[0.125, 0.0625, 0.03125],
+    )
     return PicoDet(LCNet(scale=1.0, feature_maps=[3, 4, 5]), neck, head)
 
 
@@ -85,8 +105,17 @@ class Mainbody(nn.Layer):
         if not self.with_nms:
             return boxes, scores
         rows, _, counts = paddle._C_ops.multiclass_nms3(
-            boxes, scores, None, NMS["score_threshold"], NMS["nms_top_k"], NMS["keep_top_k"], NMS["nms_threshold"],
-            True, 1.0, -1)
+            boxes,
+            scores,
+            None,
+            NMS["score_threshold"],
+            NMS["nms_top_k"],
+            NMS["keep_top_k"],
+            NMS["nms_threshold"],
+            True,
+            1.0,
+            -1,
+        )
         return rows, counts
 
 
@@ -119,10 +148,18 @@ def _iou(a: np.ndarray, b: np.ndarray) -> float:
     return float(overlap / max((a[2:] - a[:2]).prod() + (b[2:] - b[:2]).prod() - overlap, 1e-10))
 
 
-def check(folder: Path, network: PicoDet, photos: list[Path]) -> None:
-    """Both programs against the network in dynamic graph, against each other, and batch 2 against batch 1."""
-    import cv2
+def trained_scores(checkpoint: dict, inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Scores [B, 1, A] and boxes [B, A, 4] in input pixels from the network as it was trained, in PyTorch."""
+    model = TrainedPicoDet().eval()
+    model.load_state_dict(checkpoint["ema"])
+    with torch.no_grad():
+        logits, sides = model(torch.from_numpy(inputs))
+        boxes = decode(sides, *anchor_points(inputs.shape[-1]))
+    return logits.sigmoid()[:, None].numpy(), boxes.numpy()
 
+
+def check(folder: Path, network: PicoDet, checkpoint: dict, photos: list[Path]) -> None:
+    """The programs against the network in Paddle and in PyTorch, against each other, a batch against single photos."""
     full, raw = Detector(folder), Detector(folder, raw=True)
     images = [cv2.imread(str(path)) for path in photos]
     inputs = np.stack([full.preprocess(image) for image in images])
@@ -130,9 +167,13 @@ def check(folder: Path, network: PicoDet, photos: list[Path]) -> None:
     boxes, scores = raw.run(inputs, scales)
     expected = [t.numpy() for t in Mainbody(network, False)(paddle.to_tensor(inputs), paddle.to_tensor(scales))]
     rows, counts = full.run(inputs, scales)
-    singly = [full.run(inputs[i: i + 1], scales[i: i + 1])[0] for i in range(len(images))]
+    singly = [full.run(inputs[i : i + 1], scales[i : i + 1])[0] for i in range(len(images))]
     by_numpy = np.concatenate([numpy_nms(b, s[0]) for b, s in zip(boxes, scores, strict=True)])
+    torch_scores, torch_boxes = trained_scores(checkpoint, inputs)
+    torch_boxes /= scales[:, None, [1, 0, 1, 0]]
     differences = {
+        "scores, program and PyTorch": np.abs(scores - torch_scores).max(),
+        "boxes, program and PyTorch": np.abs(boxes - torch_boxes).max(),
         "boxes, program and dynamic graph": np.abs(boxes - expected[0]).max(),
         "scores, program and dynamic graph": np.abs(scores - expected[1]).max(),
         "NMS program and numpy NMS of the raw one": np.abs(rows[:, 1:] - by_numpy).max(),
@@ -147,28 +188,56 @@ def check(folder: Path, network: PicoDet, photos: list[Path]) -> None:
 
 def describe(folder: Path, checkpoint: dict, size: int, measured: list[dict]) -> None:
     params = "inference_raw.pdiparams" if (folder / "inference_raw.pdiparams").exists() else "inference.pdiparams"
-    files = {p.name: {"size": p.stat().st_size, "sha256": hashlib.sha256(p.read_bytes()).hexdigest()}
-             for p in sorted(folder.glob("inference*"))}
-    text = PROVENANCE.format(torch=torch.__version__, paddle=paddle.__version__, cores=os.cpu_count(),
-                             steps=checkpoint["step"], hours=checkpoint["seconds"] / 3600)
+    files = {
+        p.name: {"size": p.stat().st_size, "sha256": hashlib.sha256(p.read_bytes()).hexdigest()}
+        for p in sorted(folder.glob("inference*"))
+    }
+    text = PROVENANCE.format(
+        torch=torch.__version__,
+        paddle=paddle.__version__,
+        cores=os.cpu_count(),
+        steps=checkpoint["step"],
+        hours=checkpoint["seconds"] / 3600,
+    )
     model = {
-        "name": NAME, "version": 1, "task": "detection",
+        "name": NAME,
+        "version": 1,
+        "task": "detection",
         "architecture": "PicoDet, LCNet x1.0, 4 levels, one class",
-        "program": "inference.json", "params": "inference.pdiparams",
-        "raw": {"program": "inference_raw.json", "params": params}, "labels": ["foreground"],
-        "preprocess": {"size": [size, size], "keep_ratio": False, "interpolation": "cubic", "scale": 1 / 255,
-                       "mean": MEAN, "std": STD},
-        "files": files, "licence": "Apache-2.0", "provenance": text, "measured": measured,
+        "program": "inference.json",
+        "params": "inference.pdiparams",
+        "raw": {"program": "inference_raw.json", "params": params},
+        "labels": ["foreground"],
+        "preprocess": {
+            "size": [size, size],
+            "keep_ratio": False,
+            "interpolation": "cubic",
+            "scale": 1 / 255,
+            "mean": MEAN,
+            "std": STD,
+        },
+        "files": files,
+        "licence": "Apache-2.0",
+        "provenance": text,
+        "measured": measured,
     }
     (folder / "model.yaml").write_text(yaml.dump(model, sort_keys=False, width=120, allow_unicode=True))
 
 
 def measurements(folder: Path, data: Path) -> list[dict]:
     command = "python scripts/eval_detector.py"
-    rows = [{"what": f"{what} ({'100' if 'ecssd' in what else '128'} photos)", "value": round(value, 4),
-             "command": command} for what, value in measure(folder, data).items()]
-    return rows + [{"what": f"milliseconds at batch 1, {threads} threads, oneDNN, shared CPU",
-                    "value": round(latency(folder, threads), 1), "command": command} for threads in (1, 2)]
+    rows = [
+        {"what": f"{what} ({'100' if 'ecssd' in what else '128'} photos)", "value": round(value, 4), "command": command}
+        for what, value in measure(folder, data).items()
+    ]
+    return rows + [
+        {
+            "what": f"milliseconds at batch 1, {threads} threads, oneDNN, shared CPU",
+            "value": round(latency(folder, threads), 1),
+            "command": command,
+        }
+        for threads in (1, 2)
+    ]
 
 
 def replace_folder(new: Path, old: Path) -> None:
@@ -200,7 +269,7 @@ def main() -> None:
     if filecmp.cmp(folder / "inference.pdiparams", folder / "inference_raw.pdiparams", shallow=False):
         (folder / "inference_raw.pdiparams").unlink()
     describe(folder, checkpoint, args.size, [])
-    check(folder, network, sorted((args.data / "drinks/query").iterdir())[:4])
+    check(folder, network, checkpoint, sorted((args.data / "drinks/query").iterdir())[:4])
     measured = measurements(folder, args.data)
     describe(folder, checkpoint, args.size, measured)
     replace_folder(folder, args.out)

@@ -15,6 +15,8 @@ import copy
 import math
 import os
 import time
+from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
@@ -75,10 +77,85 @@ class Average:
                 mine.copy_(new)
 
 
-def save(path: Path, state: dict) -> None:
-    """Write beside and rename, so that a reader never meets half a file."""
-    torch.save(state, path.with_suffix(".part"))
-    os.replace(path.with_suffix(".part"), path)
+@dataclass
+class Run:
+    """What a checkpoint holds, and where the training stands."""
+
+    model: nn.Module
+    average: Average
+    optimizer: torch.optim.Optimizer
+    step: int = 0
+    seconds: float = 0.0
+
+    def save(self, path: Path) -> None:
+        """Write beside and rename, so that a reader never meets half a file."""
+        part = path.with_suffix(".part")
+        torch.save(
+            {
+                "model": self.model.state_dict(),
+                "ema": self.average.model.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "step": self.step,
+                "seconds": self.seconds,
+            },
+            part,
+        )
+        os.replace(part, path)
+
+    def load(self, path: Path) -> None:
+        state = torch.load(path, weights_only=True)
+        self.model.load_state_dict(state["model"])
+        self.average.model.load_state_dict(state["ema"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step, self.seconds = state["step"], state["seconds"]
+
+
+def new_run(args: argparse.Namespace) -> Run:
+    model = PicoDet()
+    load_layout_detector(model, args.start)
+    model = model.to(memory_format=torch.channels_last).train()
+    optimizer = torch.optim.AdamW(parameter_groups(model, args.weight_decay), lr=args.lr)
+    return Run(model, Average(model, args.ema), optimizer)
+
+
+def learn(run: Run, images: Tensor, truth: Tensor, real: Tensor, rate: float) -> dict[str, float]:
+    """One step; the losses."""
+    for group in run.optimizer.param_groups:
+        group["lr"] = rate
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        logits, sides = run.model(normalized(images))
+    losses = detector_loss(logits.float(), sides.float(), truth, real, images.shape[-1])
+    run.optimizer.zero_grad()
+    sum(losses.values()).backward()
+    nn.utils.clip_grad_norm_(run.model.parameters(), 10.0)
+    run.optimizer.step()
+    run.step += 1
+    run.average.update(run.model, run.step)
+    return {name: value.item() for name, value in losses.items()}
+
+
+def train(run: Run, batches: Iterable[tuple[Tensor, Tensor, Tensor]], args: argparse.Namespace) -> None:
+    """Learn until the hours are over, with a checkpoint every 100 steps."""
+    checkpoint, whole = args.work_dir / "checkpoint.pt", args.hours * 3600
+    begin = told = time.time() - run.seconds
+    sums: dict[str, float] = {}
+    for batch in batches:
+        run.seconds = time.time() - begin
+        if run.seconds >= whole:
+            break
+        warm = min(1, (run.step + 1) / args.warmup)
+        rate = args.lr * warm * 0.5 * (1 + math.cos(math.pi * run.seconds / whole))
+        for name, value in learn(run, *batch, rate).items():
+            sums[name] = sums.get(name, 0.0) + value / 50
+        if run.step % 50 == 0:
+            text = " ".join(f"{name} {value:.3f}" for name, value in sums.items())
+            speed = 50 * args.batch / (time.time() - told)
+            print(f"{datetime.now():%H:%M:%S} step {run.step} lr {rate:.2e} {text} {speed:.1f} images/s", flush=True)
+            sums, told = {}, time.time()
+        if run.step % 100 == 0:
+            run.save(checkpoint)
+    run.save(checkpoint)
+    print(f"finished: {run.step} steps, {run.step * args.batch} images, {run.seconds / 3600:.2f} hours")
 
 
 def main() -> None:
@@ -86,56 +163,12 @@ def main() -> None:
     args.work_dir.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(args.seed)
     torch.set_num_threads(args.threads)
-    model = PicoDet()
-    load_layout_detector(model, args.start)
-    model = model.to(memory_format=torch.channels_last).train()
-    optimizer = torch.optim.AdamW(parameter_groups(model, args.weight_decay), lr=args.lr)
-    average = Average(model, args.ema)
-    checkpoint, step, used = args.work_dir / "checkpoint.pt", 0, 0.0
-    if checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=True)
-        model.load_state_dict(state["model"])
-        average.model.load_state_dict(state["ema"])
-        optimizer.load_state_dict(state["optimizer"])
-        step, used = state["step"], state["seconds"]
+    run = new_run(args)
+    if (args.work_dir / "checkpoint.pt").exists():
+        run.load(args.work_dir / "checkpoint.pt")
     sources = load_sources(args.data, args.assets, args.seed)
-    loader = torch.utils.data.DataLoader(Batches(sources, args.batch, args.seed + step), batch_size=None,
-                                         num_workers=1, prefetch_factor=6)
-    told, sums = time.time(), {}
-    begin, end = told - used, told - used + args.hours * 3600
-    for images, truth, real in loader:
-        now = time.time()
-        if now >= end:
-            break
-        rate = args.lr * min(1, (step + 1) / args.warmup)
-        rate *= 0.5 * (1 + math.cos(math.pi * (now - begin) / (end - begin)))
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            logits, sides = model(normalized(images))
-        losses = detector_loss(logits.float(), sides.float(), truth, real, images.shape[-1])
-        optimizer.zero_grad()
-        sum(losses.values()).backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 10.0)
-        optimizer.step()
-        step += 1
-        average.update(model, step)
-        for name, value in losses.items():
-            sums[name] = sums.get(name, 0.0) + value.item() / 50
-        if step % 50 == 0:
-            text = " ".join(f"{name} {value:.3f}" for name, value in sums.items())
-            print(f"{datetime.now():%H:%M:%S} step {step} lr {rate:.2e} {text} "
-                  f"{50 * args.batch / (now - told):.1f} images/s", flush=True)
-            sums, told = {}, now
-        if step % 100 == 0:
-            save(checkpoint, _state(model, average, optimizer, step, now - begin))
-    save(checkpoint, _state(model, average, optimizer, step, time.time() - begin))
-    print(f"finished: {step} steps, {step * args.batch} images, {(time.time() - begin) / 3600:.2f} hours")
-
-
-def _state(model: nn.Module, average: Average, optimizer: torch.optim.Optimizer, step: int, seconds: float) -> dict:
-    return {"model": model.state_dict(), "ema": average.model.state_dict(), "optimizer": optimizer.state_dict(),
-            "step": step, "seconds": seconds}
+    batches = Batches(sources, args.batch, args.seed + run.step)
+    train(run, torch.utils.data.DataLoader(batches, batch_size=None, num_workers=1, prefetch_factor=6), args)
 
 
 if __name__ == "__main__":

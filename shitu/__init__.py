@@ -1,11 +1,11 @@
 """PP-ShiTu image recognition: find the objects in a photo, name them from a gallery.
 
-    from shitu import SystemPredictor, load_config, read_image
+from shitu import SystemPredictor, load_config, read_image
 
-    predictor = SystemPredictor(load_config("configs/inference_general.yaml"))
-    (result,) = predictor.predict([read_image("photo.jpg")], ["photo.jpg"])
-    for region in result.regions:
-        print(region.bbox, region.label, region.score)
+predictor = SystemPredictor(load_config("configs/inference_general.yaml"))
+(result,) = predictor.predict([read_image("photo.jpg")], ["photo.jpg"])
+for region in result.regions:
+    print(region.bbox, region.label, region.score)
 """
 
 from __future__ import annotations

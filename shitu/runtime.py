@@ -21,9 +21,9 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from shitu.config_schema import Global
+from shitu.config.schema import Global
 from shitu.errors import EngineError
-from shitu.model_files import check_files
+from shitu.models.files import check_files
 
 Array = NDArray[Any]
 T = TypeVar("T")

@@ -9,7 +9,7 @@ from typing import Any
 
 import cv2
 
-from shitu.config_schema import DetPreProcess, RecPreProcess
+from shitu.config.schema import DetPreProcess, RecPreProcess
 from shitu.errors import ConfigError
 from shitu.models import ModelFolder
 from shitu.preprocess import (

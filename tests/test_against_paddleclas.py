@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from shitu.build_gallery import GalleryBuilder
 from shitu.config import Config, load_config
 from shitu.gallery import Gallery
-from shitu.gallery_formats import export_paddleclas
+from shitu.gallery.formats import export_paddleclas
 from shitu.images import read_image
 from shitu.predict_det import DetPredictor
 from shitu.predict_rec import RecPredictor

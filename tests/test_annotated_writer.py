@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from shitu.annotated_writer import AnnotatedWriter
+from shitu.draw.annotated_writer import AnnotatedWriter
 from shitu.errors import ShituError, UsageError
 from shitu.images import read_image
 

@@ -23,7 +23,7 @@ import pytest
 from click.testing import CliRunner
 
 from shitu.cli import main
-from shitu.known_models import KNOWN_MODELS
+from shitu.models.known import KNOWN_MODELS
 from tests.conftest import DEMO, ROOT, index_overrides
 
 

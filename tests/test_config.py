@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from shitu.config import Config, load_config
-from shitu.config_schema import Eval, Global, IndexProcess, RecPostProcess
+from shitu.config.schema import Eval, Global, IndexProcess, RecPostProcess
 from shitu.errors import ConfigError
 from shitu.resources import bundled
 

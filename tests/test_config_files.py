@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from shitu.config import load_config
-from shitu.config_schema import Global, IndexProcess
+from shitu.config.schema import Global, IndexProcess
 from shitu.errors import ConfigError
 from shitu.resources import bundled
 

@@ -17,9 +17,9 @@ from typing import Any
 
 import pytest
 
-from shitu import download as module
-from shitu.download import download
 from shitu.errors import DownloadError
+from shitu.models import download as module
+from shitu.models.download import download
 
 CONTENT = hashlib.shake_256(b"a model").digest(300_000)
 
@@ -273,7 +273,7 @@ def test_place_that_cannot_be_written(tmp_path: Path) -> None:
 def test_killed_process_is_resumed(tmp_path: Path) -> None:
     target = tmp_path / "m.tar"
     with serving(lambda handler: handler.answer(pause=0.1)) as server:
-        code = "import sys, pathlib, shitu.download as d; d.download(sys.argv[1], pathlib.Path(sys.argv[2]))"
+        code = "import sys, pathlib, shitu.models.download as d; d.download(sys.argv[1], pathlib.Path(sys.argv[2]))"
         command = [sys.executable, "-c", code, f"{server.url}/m.tar", str(target)]
         process = subprocess.Popen(
             command, env={**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])}

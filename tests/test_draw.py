@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from shitu import draw
-from shitu.draw import draw_detections, draw_recognition, label_colour, one_line, text_colour
+from shitu.draw import draw
+from shitu.draw.draw import draw_detections, draw_recognition, label_colour, one_line, text_colour
 from shitu.errors import ShituError
 from shitu.results import Box, Detection, Match, Recognition, Region
 

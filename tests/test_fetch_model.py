@@ -19,15 +19,15 @@ from typing import Any
 import pytest
 import yaml
 from click.testing import CliRunner, Result
-from test_download import serving, status
 
-from shitu import download as download_module
 from shitu import resources
 from shitu.cli.models import models
 from shitu.errors import DownloadError, ModelError, UsageError
-from shitu.fetch_model import fetch_model
-from shitu.known_models import known_model
+from shitu.models import download as download_module
 from shitu.models import open_model, verify_model
+from shitu.models.fetch import fetch_model
+from shitu.models.known import known_model
+from tests.test_download import serving, status
 
 GENERAL = "general_PPLCNetV2_base_pretrained_v1.0_infer"
 KNOWN = known_model(GENERAL)
@@ -171,8 +171,8 @@ def test_killed_process_is_gone_on_with_by_the_command(tmp_path: Path, mirror: A
         return go_on.wait(3)
 
     mirror.act = stall
-    code = "import sys, pathlib; from shitu.fetch_model import fetch_model as f; from shitu import known_models"
-    code += "; f(known_models.known_model(sys.argv[1]), pathlib.Path(sys.argv[2]), base_url=sys.argv[3])"
+    code = "import sys, pathlib; from shitu.models.fetch import fetch_model as f; from shitu.models import known"
+    code += "; f(known.known_model(sys.argv[1]), pathlib.Path(sys.argv[2]), base_url=sys.argv[3])"
     command = [sys.executable, "-c", code, GENERAL, str(home), f"{mirror.url}/mirror"]
     process = subprocess.Popen(
         command, env={**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])}

@@ -15,9 +15,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shitu import gallery_search, gallery_write, vector_index
 from shitu.errors import GalleryBusyError, GalleryError
-from shitu.gallery import Gallery, Item, write_lock
+from shitu.gallery import Gallery, Item, vector_index, write_lock
+from shitu.gallery import search as gallery_search
+from shitu.gallery import write as gallery_write
 from shitu.results import Match
 
 DIMENSION = 64
@@ -543,7 +544,7 @@ def test_one_writer_at_a_time(tmp_path: Path) -> None:
     vectors = make(np.random.default_rng(9), 3, "IP", 0)
     gallery = new(tmp_path, vectors)
     code = (
-        "import sys; from shitu.gallery_lock import write_lock\n"
+        "import sys; from shitu.gallery.lock import write_lock\n"
         "with write_lock(sys.argv[1]):\n    print('held', flush=True); sys.stdin.read()"
     )
     other = subprocess.Popen(

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from shitu.errors import ModelError
-from shitu.model_yaml import FileRecord, Preprocess, read_model_yaml
+from shitu.models.model_yaml import FileRecord, Preprocess, read_model_yaml
 
 RECOGNISER: dict[str, Any] = {
     "name": "toy",

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 import yaml
 
-from shitu import models, resources
+from shitu import resources
 from shitu.errors import ModelError
-from shitu.known_models import KNOWN_MODELS
-from shitu.models import downloads_home, open_model, verify_model
+from shitu.models import folder as models
+from shitu.models.folder import downloads_home, open_model, verify_model
+from shitu.models.known import KNOWN_MODELS
 
 MAINBODY = "picodet_PPLCNet_x2_5_mainbody_lite_v1.0_infer"
 GENERAL = "general_PPLCNetV2_base_pretrained_v1.0_infer"

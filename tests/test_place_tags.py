@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 
-from shitu.place_tags import place_tags
+from shitu.draw.place_tags import place_tags
 from shitu.results import Box
 
 

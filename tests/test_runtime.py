@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from shitu import runtime
 from shitu.config import Config, load_config
-from shitu.config_schema import Global
+from shitu.config.schema import Global
 from shitu.errors import ConfigError, EngineError, ModelError
-from shitu.model_files import check_files
+from shitu.models.files import check_files
 from shitu.predict_det import DetPredictor
 from shitu.predict_rec import RecPredictor
 from shitu.runtime import EngineOptions, Session, Streams, available_cores, open_session

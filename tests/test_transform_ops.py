@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from shitu.config_schema import DetPreProcess, RecPreProcess
+from shitu.config.schema import DetPreProcess, RecPreProcess
 from shitu.errors import ConfigError
-from shitu.models import ModelFolder, Preprocess
+from shitu.models import ModelFolder
+from shitu.models.model_yaml import Preprocess
 from shitu.transform_ops import PADDLECLAS_DETECTION, PADDLECLAS_RECOGNITION, compile_ops, preprocessor_for
 
 Ops = list[dict[str, Any]]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from shitu.errors import DownloadError
-from shitu.unpack import unpack
+from shitu.models.unpack import unpack
 
 
 def member(name: str, kind: bytes = tarfile.REGTYPE, link: str = "", size: int = 0) -> tarfile.TarInfo:
@@ -64,7 +64,7 @@ def test_huge_is_refused_by_its_header(tmp_path: Path) -> None:
 
 
 def test_many_that_are_huge_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shitu.unpack.MAX_BYTES", 25)
+    monkeypatch.setattr("shitu.models.unpack.MAX_BYTES", 25)
     tar = archive(tmp_path / "m.tar", *(member(f"m/{number}", size=9) for number in range(3)))
     with pytest.raises(DownloadError, match=r"up to 'm/2' it is larger"):
         unpack(tar, tmp_path)

@@ -9,8 +9,7 @@ from pathlib import Path
 import click
 
 from shitu.errors import ModelError, ShituError, UsageError
-from shitu.known_models import KNOWN_MODELS, KnownModel, known_model, nearest
-from shitu.models import (
+from shitu.models.folder import (
     downloads_home,
     find_folder,
     model_folders,
@@ -19,6 +18,7 @@ from shitu.models import (
     recorded_files,
     verify_model,
 )
+from shitu.models.known import KNOWN_MODELS, KnownModel, known_model, nearest
 
 
 @click.group(epilog="\b\nExample:\n  shitu models list")
@@ -114,7 +114,7 @@ def download_command(names: tuple[str, ...], every: bool, home: Path | None, url
     They are put into $SHITU_HOME/models, by default ~/.cache/shitu/models, where all commands find them by
     their names.
     """
-    from shitu.fetch_model import fetch_model  # brings urllib and ssl
+    from shitu.models.fetch import fetch_model  # brings urllib and ssl
 
     if bool(names) == every:
         raise UsageError("wanted either names of models or --all: see `shitu models list`")

@@ -161,7 +161,7 @@ def _finish(
     draw: Any,
 ) -> None:
     """Print every record as soon as it is there, draw beside it, end with status 1 where an image failed."""
-    from shitu.write_pictures import PictureWriter
+    from shitu.draw.write_pictures import PictureWriter
 
     failed = 0
     shown: list[Recognition | DetectedObjects] = []

@@ -14,11 +14,11 @@ from urllib.parse import urlsplit
 
 import yaml
 
-from shitu.download import download
 from shitu.errors import DownloadError, ModelError
-from shitu.known_models import KnownModel
-from shitu.models import DOWNLOAD_RECORD, open_folder, sha256_of, verify_model
-from shitu.unpack import unpack
+from shitu.models.download import download
+from shitu.models.folder import DOWNLOAD_RECORD, open_folder, sha256_of, verify_model
+from shitu.models.known import KnownModel
+from shitu.models.unpack import unpack
 
 _LOG = logging.getLogger(__name__)
 

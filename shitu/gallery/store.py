@@ -21,11 +21,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shitu.errors import GalleryError
-from shitu.gallery_items import REBUILD, Item, ItemDb, Meta
-from shitu.index_method import width_of
+from shitu.gallery.index_method import width_of
+from shitu.gallery.items import REBUILD, Item, ItemDb, Meta
 
 if TYPE_CHECKING:
-    from shitu.vector_index import VectorIndex
+    from shitu.gallery.vector_index import VectorIndex
 
 FORMAT, VERSION = "shitu-gallery", 1
 POINTER = "gallery.json"
@@ -70,7 +70,7 @@ class Store:
 
     def read_index(self) -> VectorIndex | None:
         """The index, None where there is none; FileNotFoundError, or GalleryError where it is not what was written."""
-        from shitu.vector_index import VectorIndex
+        from shitu.gallery.vector_index import VectorIndex
 
         meta, path = self.meta, self.index_path
         if not meta.index_file:

@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from shitu.config_values import BadValueError, FilePath, Operators, Reader, Section, not_a_key, within
+from shitu.config.values import BadValueError, FilePath, Operators, Reader, Section, not_a_key, within
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shitu.errors import GalleryError
-from shitu.gallery_items import Item, ItemDb, Meta
-from shitu.gallery_store import (
+from shitu.gallery.index_method import is_flat, width_of
+from shitu.gallery.items import Item, ItemDb, Meta
+from shitu.gallery.store import (
     ITEMS,
     VECTORS,
     Store,
@@ -33,8 +34,7 @@ from shitu.gallery_store import (
     sweep,
     write_vectors,
 )
-from shitu.index_method import is_flat, width_of
-from shitu.vector_index import BLOCK_ROWS, VectorIndex
+from shitu.gallery.vector_index import BLOCK_ROWS, VectorIndex
 
 log = logging.getLogger(__name__)
 

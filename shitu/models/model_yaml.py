@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from shitu.errors import ModelError
-from shitu.known_models import DETECTION, RECOGNITION, nearest
+from shitu.models.known import DETECTION, RECOGNITION, nearest
 
 MODEL_YAML = "model.yaml"
 INTERPOLATIONS = ("nearest", "bilinear", "area", "bicubic", "cubic", "lanczos")

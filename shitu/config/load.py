@@ -11,12 +11,10 @@ from typing import Any
 
 import yaml
 
-from shitu.config_schema import Config
-from shitu.config_values import Reader
+from shitu.config.schema import Config
+from shitu.config.values import Reader
 from shitu.errors import ConfigError
 from shitu.resources import bundled
-
-__all__ = ["Config", "load_config"]
 
 _MAX_BYTES = 1_000_000
 _MAX_NODES = 100_000  # counted with every alias written out

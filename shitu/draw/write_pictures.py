@@ -9,6 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Any
 
+from shitu.draw.annotated_writer import AnnotatedWriter
 from shitu.errors import ShituError
 from shitu.images import Picture
 
@@ -23,8 +24,6 @@ class PictureWriter:
     """
 
     def __init__(self, output_dir: str | None, draw: Callable[[Picture, Any], Picture] | None) -> None:
-        from shitu.draw import AnnotatedWriter
-
         self._draw = draw
         self._writer = AnnotatedWriter(output_dir) if output_dir and draw else None
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="shitu-draw")

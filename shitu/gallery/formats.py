@@ -22,9 +22,9 @@ import yaml
 from numpy.typing import NDArray
 
 from shitu.errors import GalleryError
-from shitu.gallery_items import Item, ItemDb, Meta
-from shitu.gallery_lock import writing
-from shitu.vector_index import VectorIndex
+from shitu.gallery.items import Item, ItemDb, Meta
+from shitu.gallery.lock import writing
+from shitu.gallery.vector_index import VectorIndex
 
 if TYPE_CHECKING:
     from shitu.gallery import Gallery

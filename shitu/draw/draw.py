@@ -15,12 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from shitu.annotated_writer import AnnotatedWriter
+from shitu.draw.place_tags import place_tags
 from shitu.errors import ShituError
-from shitu.place_tags import place_tags
 from shitu.results import Box, Detection, Recognition
-
-__all__ = ["AnnotatedWriter", "draw_detections", "draw_recognition", "label_colour", "one_line", "text_colour"]
 
 Picture = NDArray[np.uint8]
 Colour = tuple[int, int, int]

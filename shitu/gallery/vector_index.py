@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shitu.errors import GalleryError
-from shitu.index_method import EXAMPLES, factory_string
+from shitu.gallery.index_method import EXAMPLES, factory_string
 
 logging.getLogger("faiss.loader").setLevel(logging.WARNING)  # it tells at each start which build it has found
 import faiss as _faiss  # noqa: E402

@@ -16,18 +16,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shitu import gallery_write
 from shitu.errors import GalleryError
-from shitu.gallery_formats import ForeignStore, open_foreign
-from shitu.gallery_inspect import describe, verify
-from shitu.gallery_items import Item, Meta
-from shitu.gallery_lock import write_lock, writing
-from shitu.gallery_search import SearchSpace
-from shitu.gallery_store import COMPACT, Store, current_generation, open_store, sweep
+from shitu.gallery import write as gallery_write
+from shitu.gallery.formats import ForeignStore, open_foreign
+from shitu.gallery.inspect import describe, verify
+from shitu.gallery.items import Item, Meta
+from shitu.gallery.lock import write_lock, writing
+from shitu.gallery.search import SearchSpace
+from shitu.gallery.store import COMPACT, Store, current_generation, open_store, sweep
+from shitu.gallery.vector_index import VectorIndex
 from shitu.results import Match
-from shitu.vector_index import VectorIndex
-
-__all__ = ["Gallery", "Item", "write_lock"]
 
 log = logging.getLogger(__name__)
 BUILD = "build one with `shitu build-gallery -c CONFIG`"

@@ -11,8 +11,8 @@ from typing import Any
 
 from shitu import resources
 from shitu.errors import ModelError
-from shitu.known_models import DETECTION, KNOWN_MODELS, RECOGNITION, known_model, nearest
-from shitu.model_yaml import (
+from shitu.models.known import DETECTION, KNOWN_MODELS, RECOGNITION, known_model, nearest
+from shitu.models.model_yaml import (
     MODEL_YAML,
     FileRecord,
     ModelCard,
@@ -22,8 +22,6 @@ from shitu.model_yaml import (
     read_model_yaml,
     read_yaml_mapping,
 )
-
-__all__ = ["ModelFolder", "Preprocess", "downloads_home", "open_folder", "open_model", "verify_model"]
 
 DOWNLOAD_RECORD = "shitu-download.yaml"
 _KEYS = {DETECTION: "Global.det_inference_model_dir", RECOGNITION: "Global.rec_inference_model_dir"}
