@@ -18,6 +18,7 @@ from shitu.config import Config
 from shitu.embed_ahead import EmbedAhead, Outcome, Progress
 from shitu.errors import ConfigError, GalleryError
 from shitu.gallery import Gallery, Item, write_lock
+from shitu.gallery.vector_index import check_method
 from shitu.list_file import Entry, read_list
 from shitu.predict_det import DetPredictor
 from shitu.predict_rec import RecPredictor
@@ -88,8 +89,15 @@ class GalleryBuilder:
     def _add(self, entries: Sequence[Entry], progress: Progress) -> None:
         appending = self.index.index_operation == "append"
         rec = RecPredictor(self.config)
+        if rec.dimension != self.index.embedding_size:
+            raise ConfigError(
+                f"IndexProcess.embedding_size is {self.index.embedding_size}, the vectors of {rec.model.path} have "
+                f"{rec.dimension}; add -o IndexProcess.embedding_size={rec.dimension}"
+            )
         det = self._detector()
         gallery = self._open() if appending else None
+        if not appending:
+            check_method(self.index.index_method, self.index.dist_type, rec.dimension)
         if gallery:
             gallery.check_fits(fingerprint=rec.fingerprint, dimension=rec.dimension, dist_type=self.index.dist_type)
         with self._staging(rec, det) as staging:

@@ -62,7 +62,8 @@ def read_stdin(stream: BinaryIO) -> Iterator[tuple[str, Picture | ImageError]]:
     if _is_text(first):
         first = first.removeprefix(b"\xef\xbb\xbf")
         paths = (os.fsdecode(line.strip(b"\r\n")) for line in chain([first], stream))
-        yield from read_ahead(path for path in paths if path)
+        # not ahead: whoever pipes in paths as they appear waits for each answer
+        yield from map_ahead(_read, (path for path in paths if path), window=1)
         return
     try:
         yield "-", decode_image(first + stream.read(), "standard input")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+from shitu.runtime import open_session
 
 ROOT = Path(__file__).parent.parent
 DEMO = ROOT / "demo"
@@ -38,6 +41,16 @@ def small_list(tmp_path: Path) -> Path:
     path = tmp_path / "small.txt"
     path.write_text("".join(f"{line}\n" for line in lines if line.split("\t")[1] in labels), encoding="utf-8")
     return path
+
+
+@pytest.fixture(scope="module")
+def shared_sessions() -> Iterator[None]:
+    """Every model is loaded once: for tests that run many commands in one process, that is most of the time."""
+    cached = functools.cache(open_session)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("shitu.predict_det.open_session", cached)
+        patch.setattr("shitu.predict_rec.open_session", cached)
+        yield
 
 
 def index_overrides(data_file: Path, index_dir: Path, **more: object) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 import re
@@ -10,7 +9,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,9 +18,10 @@ from click.testing import CliRunner
 from shitu.cli import main
 from shitu.gallery import Gallery
 from shitu.resources import bundled
-from shitu.runtime import open_session
 from tests.bad_things import DET, PHOTO, REC, make_configs, make_galleries, make_images, make_lists, make_models
 from tests.conftest import Run
+
+pytestmark = pytest.mark.usefixtures("shared_sessions")
 
 DOWNLOADABLE = "picodet_PPLCNet_x2_5_mainbody_lite_v1.0_infer"
 
@@ -165,16 +164,6 @@ PLACES = [
 TABLE = {"image": IMAGES, "config": CONFIGS, "override": OVERRIDES, "model": MODELS, "gallery": GALLERIES}
 TABLE |= {"list": LISTS, "place": PLACES}
 CASES = [pytest.param(case, id=f"{group}: {case.name}") for group, cases in TABLE.items() for case in cases]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def shared_sessions() -> Iterator[None]:
-    """Every model is loaded once: in one process, that is most of the time."""
-    cached = functools.cache(open_session)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("shitu.predict_det.open_session", cached)
-        patch.setattr("shitu.predict_rec.open_session", cached)
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -162,3 +162,18 @@ def test_killed_build_keeps_the_old_gallery_and_goes_on(tmp_path: Path, small_li
     assert report.images == len(listed(DEMO / "gallery.txt"))
     assert contents(index_dir) == listed(DEMO / "gallery.txt")
     assert Gallery.open(index_dir).verify() == []
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("embedding_size", 256, r"embedding_size is 256, the vectors of .* have 512; add -o .*embedding_size=512"),
+        ("index_method", "HNWS32", r"index_method 'HNWS32' cannot be made .* use Flat, HNSW32, IVF"),
+    ],
+)
+def test_what_cannot_end_well_is_told_before_the_work(
+    tmp_path: Path, small_list: Path, key: str, value: object, message: str
+) -> None:
+    with pytest.raises((ConfigError, GalleryError), match=message):
+        build(small_list, tmp_path / "index", **{key: value})
+    assert not (tmp_path / "index" / "building").exists()

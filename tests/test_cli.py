@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,21 +13,12 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from shitu.cli import main
-from shitu.runtime import open_session
 from tests.conftest import DEMO, index_overrides
+
+pytestmark = pytest.mark.usefixtures("shared_sessions")
 
 BEACH, DESK = DEMO / "photos" / "beach.jpg", DEMO / "photos" / "desk.jpg"
 Command = Callable[..., Result]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def shared_sessions() -> Iterator[None]:
-    """Every model is loaded once: in one process, that is most of the time."""
-    cached = functools.cache(open_session)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("shitu.predict_det.open_session", cached)
-        patch.setattr("shitu.predict_rec.open_session", cached)
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -119,6 +119,8 @@ def current_generation(index_dir: Path) -> Path | None:
         form, version, name = content["format"], content["version"], content["generation"]
     except FileNotFoundError:
         return None
+    except NotADirectoryError as error:
+        raise GalleryError(f"{index_dir} is a file where the gallery's folder is wanted; give another name") from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise GalleryError(f"{pointer} is damaged ({error}); {REBUILD}") from error
     if form != FORMAT or version != VERSION:

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shitu.errors import GalleryError
-from shitu.gallery.index_method import EXAMPLES, factory_string
+from shitu.gallery.index_method import EXAMPLES, factory_string, is_flat
 
 logging.getLogger("faiss.loader").setLevel(logging.WARNING)  # it tells at each start which build it has found
 import faiss as _faiss  # noqa: E402
@@ -213,6 +213,12 @@ class VectorIndex:
             raise GalleryError(f"{path} measures neither IP nor L2 (faiss metric {raw.metric_type}); {advice}")
         metric = "IP" if not binary and raw.metric_type == faiss.METRIC_INNER_PRODUCT else "L2"
         return cls(raw, "hamming" if binary else metric)
+
+
+def check_method(method: str, dist_type: str, dimension: int) -> None:
+    """GalleryError where no index of this method can be made, before hours go into the vectors for it."""
+    if not is_flat(method):
+        _make(dimension, method, dist_type, count=1)
 
 
 def _make(dimension: int, method: str, dist_type: str, count: int) -> Any:
