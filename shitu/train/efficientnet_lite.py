@@ -71,18 +71,6 @@ class ConvBNReLU6(nn.Sequential):
         super().__init__(("conv", conv), ("bn", norm), *([("act", nn.ReLU6())] if act else []))
 
 
-def fuse_batch_norms(network: nn.Layer) -> None:
-    """Fold every batch norm into its convolution, in place and for inference only: an export then loads faster."""
-    for layer in network.sublayers():
-        if isinstance(layer, ConvBNReLU6):
-            conv, norm = layer["conv"], layer["bn"]
-            factor = norm.weight / paddle.sqrt(norm._variance + norm._epsilon)
-            conv.weight.set_value(conv.weight * factor.reshape([-1, 1, 1, 1]))
-            conv.bias = conv.create_parameter([len(factor)], is_bias=True)
-            conv.bias.set_value(norm.bias - norm._mean * factor)
-            layer["bn"] = nn.Identity()
-
-
 class MBConv(nn.Layer):
     """Inverted bottleneck: expand 1x1, depthwise kxk, project 1x1; a shortcut where the shape stays the same."""
 
