@@ -24,7 +24,7 @@ def fuse_batch_norms(network: nn.Layer) -> int:
     return count
 
 
-def _fold(conv: nn.Conv2D, norm: nn.BatchNorm2D) -> None:
+def _fold(conv: nn.Conv2D, norm: nn.BatchNorm | nn.BatchNorm2D) -> None:
     assert norm.weight is not None
     assert norm.bias is not None
     factor = norm.weight / paddle.sqrt(norm._variance + norm._epsilon)
