@@ -118,7 +118,7 @@ class GalleryBuilder:
         return DetPredictor(self.config)  # says what to do when no detector is configured
 
     def _staging(self, rec: RecPredictor, det: DetPredictor | None) -> Staging:
-        key = f"{rec.fingerprint} {rec.preprocess.describe()} {self.index.crop}"
+        key = f"{rec.fingerprint} {self.index.crop}"
         if det:
             key += f" {det.model.fingerprint()} {det.threshold} {det.max_results}"
         width = rec.dimension // 8 if rec.packed else rec.dimension

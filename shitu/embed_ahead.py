@@ -26,7 +26,7 @@ BATCHES_AHEAD = 2
 Progress = Callable[[int], None]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """What became of one entry: an error, or `len(boxes)` vectors from row `start` of the staging area."""
 

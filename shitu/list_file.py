@@ -10,7 +10,7 @@ from pathlib import Path
 from shitu.errors import ConfigError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Entry:
     """One line: `image` as written, `path` where it lies, `label` with its spaces, `line` from 1."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -34,9 +35,11 @@ class RecPredictor:
                 "such as -o Global.rec_inference_model_dir=efficientnet_lite0_512"
             )
         self.model: ModelFolder = open_model(where, task="recognition")
-        self.fingerprint: str = self.model.fingerprint()
         self.packed: bool = config.IndexProcess.dist_type == "hamming"
         self.preprocess: Preprocessor = preprocessor_for(self.model, config.RecPreProcess, PADDLECLAS_RECOGNITION)
+        # vectors are comparable when the weights and what the images go through are the same
+        recipe = f"{self.model.fingerprint()} {self.preprocess.describe()}"
+        self.fingerprint: str = hashlib.sha256(recipe.encode()).hexdigest()
         if not self.preprocess.one_size:
             raise ConfigError(
                 f"RecPreProcess.transform_ops leaves images at different sizes ({self.preprocess.describe()}), and the "

@@ -81,6 +81,12 @@ class Resize:
             factor = float(high) / float(max(rows, columns))
         return factor, factor
 
+    def describe(self) -> str:
+        size = f"short side {self.short}" if self.short else f"{self.height}x{self.width}"
+        names = {code: name for name, code in CV2_INTERPOLATION.items()}
+        how = self.interpolation if isinstance(self.interpolation, str) else names[self.interpolation]
+        return f"resize to {size}, {how}{', keeping the ratio' if self.keep_ratio else ''}"
+
 
 @dataclass(frozen=True)
 class Crop:
@@ -98,6 +104,9 @@ class Crop:
             )
         top, left = (rows - self.height) // 2, (columns - self.width) // 2
         return image[top : top + self.height, left : left + self.width]
+
+    def describe(self) -> str:
+        return f"crop the middle {self.height}x{self.width}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,9 +162,9 @@ class Preprocessor:
         return same_shape and self.stride == other.stride and np.allclose(self.table, other.table, atol=1e-4)
 
     def describe(self) -> str:
-        steps = ", ".join(str(step) for step in self.geometry)
+        steps = ", ".join(step.describe() for step in self.geometry)
         low, high = (" ".join(f"{value:.3f}" for value in self.table[:, pixel]) for pixel in (0, 255))
-        return f"[{steps}] pixel 0 -> {low}, pixel 255 -> {high}"
+        return f"({steps}; black becomes {low}, white {high})"
 
 
 def from_model_yaml(

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from shitu.results import Box
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Staged:
     """One image: content hash, where its vectors start in `vectors.bin` (in rows), one box or None per vector."""
 

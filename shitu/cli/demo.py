@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from shitu.cli.build_gallery import run_builder
@@ -18,6 +20,8 @@ def demo(output: str) -> None:
     from shitu.resources import bundled
 
     source = bundled("demo")
+    if source.is_relative_to(Path.cwd()):
+        source = source.relative_to(Path.cwd())  # shorter names in the table
     if not (source / "gallery.txt").is_file():
         raise UsageError(f"the demo's files are not at {source}; was shitu installed from a whole checkout?")
     settings = {

@@ -38,7 +38,7 @@ SCHEMA_NAMES = {"meta", "item", "item_label", "item_image", "item_sha256"}
 REBUILD = "rebuild it with `shitu build-gallery`"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Item:
     """One gallery entry: its label, the image it came from, the sha256 of that file, and the box cut from it.
 
