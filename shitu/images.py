@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageFile
 
 from shitu.errors import ImageError
 from shitu.find_images import IMAGE_SUFFIXES, find_images, is_image_name
@@ -137,6 +137,7 @@ def _not_opened(name: str, head: bytes) -> ImageError:
 
 
 def _upright_rgb(image: Image.Image) -> Picture:
+    ImageFile.LOAD_TRUNCATED_IMAGES = False  # paddledet, once imported, has set it for the whole process
     image.load()
     try:
         # After load(): Pillow itself turns a TIFF, and then removes the tag.

@@ -52,7 +52,7 @@ IMAGES = [
     Case("empty name", "predict -c c.yaml ''", 2, r"\(an empty name\): no such file"),
     Case("missing in list", "predict -c c.yaml -", 1, r"gone\.jpg: no such file", b"gone.jpg\n"),
     Case("folder in list", "predict -c c.yaml -", 1, r"folder\.jpg: is a folder", b"folder.jpg\n"),
-    Case("NUL in list", "predict -c c.yaml -", 1, r"b\\u0000\.jpg: cannot be opened: (stat: )?emb", b"ok.jpg\nb\0.jpg\n"),
+    Case("NUL in list", "predict -c c.yaml -", 1, r"cannot be opened: .*embedded", b"ok.jpg\nb\0.jpg\n"),
     Case("empty stdin", "predict -c c.yaml -", 2, r"standard input is empty; pipe an image"),
     Case("noise on stdin", "predict -c c.yaml -", 1, r"standard input: not an image", b"\xfe\xfd\xfc" * 99),
     Case("half an image on stdin", "predict -c c.yaml -", 1, r"standard input: damaged", PHOTO[:999]),

@@ -318,3 +318,12 @@ def test_random_damage_raises_nothing_but_image_errors(kind: str) -> None:
         except ImageError:
             continue
         assert array.ndim == 3
+
+
+def test_a_library_that_lets_cut_images_pass_does_not_change_that(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Importing paddledet sets this for the whole process."""
+    monkeypatch.setattr("PIL.ImageFile.LOAD_TRUNCATED_IMAGES", True)
+    whole = BytesIO()
+    Image.effect_noise((64, 64), 50).convert("RGB").save(whole, "JPEG")
+    with pytest.raises(ImageError, match="cut short"):
+        images.decode_image(whole.getvalue()[:1500], "cut.jpg")
