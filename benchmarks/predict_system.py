@@ -97,7 +97,6 @@ class Worker:
 
     def ask(self, photo: str) -> Any:
         assert self.process.stdin is not None
-        time.sleep(PAUSE)
         print(photo, file=self.process.stdin, flush=True)
         return self.answer()
 
@@ -108,27 +107,30 @@ class Worker:
 
 
 def compared(job: dict[str, Any], folder: Path, rounds: int) -> dict[str, Any]:
-    """Alternate between the two for `rounds` rounds of all photos, after one round that does not count."""
+    """Alternate between the two, a round of all photos each, as with a folder; the first round does not count."""
     path = folder / "job.json"
     path.write_text(json.dumps(job), encoding="utf-8")
     workers = {side: Worker(side, path) for side in SIDES}
     seconds: dict[str, dict[str, list[float]]] = {side: {part: [] for part in PARTS} for side in SIDES}
     same, regions, difference = True, 0, 0.0
     for number in range(rounds + 1):
-        for photo in job["rows"]:
-            # who goes first changes, so that neither profits
-            order = SIDES if number % 2 else SIDES[::-1]
-            answers = {side: workers[side].ask(photo) for side in order}
+        answers: dict[str, list[Any]] = {}
+        # who goes first changes, so that neither profits
+        for side in SIDES if number % 2 else SIDES[::-1]:
+            time.sleep(PAUSE)
+            answers[side] = [workers[side].ask(photo) for photo in job["rows"]]
+        for pair in zip(*(answers[side] for side in SIDES), strict=True):
+            by_side = dict(zip(SIDES, pair, strict=True))
             if number == 0:
-                found = {side: [region[:2] for region in answers[side]["regions"]] for side in SIDES}
+                found = {side: [region[:2] for region in by_side[side]["regions"]] for side in SIDES}
                 same = same and found["shitu"] == found["paddleclas"]
                 regions += len(found["shitu"])
-                features = [np.array(answers[side]["features"]) for side in SIDES]
+                features = [np.array(by_side[side]["features"]) for side in SIDES]
                 difference = max(difference, float(np.abs(features[0] - features[1]).max()))
                 continue
             for side in SIDES:
                 for part in PARTS:
-                    seconds[side][part].append(answers[side]["seconds"][part])
+                    seconds[side][part].append(by_side[side]["seconds"][part])
     for worker in workers.values():
         worker.quit()
     medians = {side: {part: 1000 * median(seconds[side][part]) for part in PARTS} for side in SIDES}

@@ -11,8 +11,10 @@ from itertools import pairwise
 import cv2
 import numpy as np
 import torch
-from detector_cutouts import Image, Rng, Sources, gradient, random_crop
+from detector_cutouts import Image, Rng
+from detector_products import gradient, random_crop
 from detector_scene import Scene, hold, levels, transformed
+from detector_sources import Sources
 from torch.utils.data import IterableDataset
 
 SIZES = (288, 320, 352)

@@ -60,7 +60,7 @@ Training: PyTorch {torch}, {cores} CPU cores shared with other work, seed 2026, 
 (equal to six digits on one batch). The composites were extended while it ran, at steps 500 (objects on white, bicubic
 shrinking, hands), 1000 (clutter) and 2100 (large held products, tilt; tight crops left out); bfloat16 from step 800.
 Exported with paddlepaddle {paddle} and paddledet 2.6.0.
-Commands: python scripts/train_detector.py --work-dir W --assets A --start layout_cdla.onnx --hours 1.44
+Commands: python scripts/train_detector.py --work-dir W --assets A --start layout_cdla.onnx --hours 1.36
 python scripts/export_detector.py --work-dir W
 """
 

@@ -21,9 +21,9 @@ from datetime import datetime
 from pathlib import Path
 
 import torch
-from detector_cutouts import load_sources
 from detector_data import Batches
 from detector_loss import detector_loss
+from detector_sources import load_sources
 from detector_torch import PicoDet, load_layout_detector
 from torch import Tensor, nn
 
