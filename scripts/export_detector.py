@@ -41,6 +41,7 @@ from ppdet.modeling.necks.csp_pan import CSPPAN
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
+from shitu.boxes import nms  # noqa: E402
 from shitu.train.fuse import fuse_batch_norms  # noqa: E402
 
 NAME = "picodet_lcnet_x1_0_mainbody"
@@ -60,6 +61,8 @@ Training: PyTorch {torch}, {cores} CPU cores shared with other work, seed 2026, 
 (equal to six digits on one batch). The composites were extended while it ran, at steps 500 (objects on white, bicubic
 shrinking, hands), 1000 (clutter) and 2100 (large held products, tilt; tight crops left out); bfloat16 from step 800.
 Exported with paddlepaddle {paddle} and paddledet 2.6.0.
+Licences of the data: ECSSD is a research set and states none, the copy of Caltech-101 neither; the rest as above. The
+start weights and the code are Apache-2.0.
 Commands: python scripts/train_detector.py --work-dir W --assets A --start layout_cdla.onnx --hours 1.36
 python scripts/export_detector.py --work-dir W
 """
@@ -139,17 +142,8 @@ def numpy_nms(boxes: np.ndarray, scores: np.ndarray) -> np.ndarray:
     """What Paddle's NMS does for one image and one class: rows of score and box."""
     order = np.argsort(-scores, kind="stable")
     order = order[scores[order] > NMS["score_threshold"]][: NMS["nms_top_k"]]
-    kept: list[int] = []
-    for i in order:
-        if all(_iou(boxes[i], boxes[k]) <= NMS["nms_threshold"] for k in kept):
-            kept.append(i)
-    kept = kept[: NMS["keep_top_k"]]
+    kept = order[nms(boxes[order], scores[order], NMS["nms_threshold"], plus_one=False)][: NMS["keep_top_k"]]
     return np.concatenate([scores[kept, None], boxes[kept]], 1)
-
-
-def _iou(a: np.ndarray, b: np.ndarray) -> float:
-    overlap = np.clip(np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2]), 0, None).prod()
-    return float(overlap / max((a[2:] - a[:2]).prod() + (b[2:] - b[:2]).prod() - overlap, 1e-10))
 
 
 def trained_scores(checkpoint: dict, inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -190,6 +184,22 @@ def check(folder: Path, network: PicoDet, checkpoint: dict, photos: list[Path]) 
             raise SystemExit(f"{what}: the exported program is not the network")
 
 
+class _Dumper(yaml.SafeDumper):
+    """Text of several lines as a block, lists of numbers in one line."""
+
+
+_Dumper.add_representer(
+    str,
+    lambda dumper, text: dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None),
+)
+_Dumper.add_representer(
+    list,
+    lambda dumper, values: dumper.represent_sequence(
+        "tag:yaml.org,2002:seq", values, flow_style=not any(isinstance(value, dict) for value in values)
+    ),
+)
+
+
 def describe(folder: Path, checkpoint: dict, size: int, measured: list[dict]) -> None:
     params = "inference_raw.pdiparams" if (folder / "inference_raw.pdiparams").exists() else "inference.pdiparams"
     files = {
@@ -225,7 +235,7 @@ def describe(folder: Path, checkpoint: dict, size: int, measured: list[dict]) ->
         "provenance": text,
         "measured": measured,
     }
-    (folder / "model.yaml").write_text(yaml.dump(model, sort_keys=False, width=120, allow_unicode=True))
+    (folder / "model.yaml").write_text(yaml.dump(model, Dumper=_Dumper, sort_keys=False, width=120, allow_unicode=True))
 
 
 def measurements(folder: Path, data: Path) -> list[dict]:
@@ -277,6 +287,9 @@ def main() -> None:
     check(folder, network, checkpoint, sorted((args.data / "drinks/query").iterdir())[:4])
     measured = measurements(folder, args.data)
     describe(folder, checkpoint, args.size, measured)
+    for name in ("LICENSE", "NOTICE"):
+        if (args.out / name).exists():
+            shutil.copy(args.out / name, folder / name)
     replace_folder(folder, args.out)
     for row in measured:
         print(f"{row['what']}: {row['value']}")
