@@ -1,6 +1,6 @@
 """Export the trained mainbody detector for Paddle Inference, check the files and write model.yaml.
 
-    python scripts/export_detector.py --work-dir /tmp/det/run
+    python scripts/export_detector.py --work-dir W
 
 Two programs over the same weights: `inference.json` with the NMS inside, and `inference_raw.json`, which ends before
 it, for engines without Paddle's NMS. The folder is replaced only after every check has passed. Needs

@@ -60,7 +60,7 @@ def test_missing_file_and_folder(tmp_path: Path) -> None:
 def test_image_root_and_absolute_paths(tmp_path: Path) -> None:
     path = tmp_path / "list.txt"
     path.write_text("a.jpg\tx\n/abs/b.jpg\ty\n", encoding="utf-8")
-    assert list(read_list(path, "/root/pictures", "\t")) == [
-        Entry("a.jpg", "/root/pictures/a.jpg", "x", 1),
+    assert list(read_list(path, "/home/me/pictures", "\t")) == [
+        Entry("a.jpg", "/home/me/pictures/a.jpg", "x", 1),
         Entry("/abs/b.jpg", "/abs/b.jpg", "y", 2),
     ]
