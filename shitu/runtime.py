@@ -188,7 +188,7 @@ def _paddle_inference() -> Any:
             from paddle import inference
         except ImportError as error:
             raise EngineError(
-                f"paddlepaddle cannot be imported ({error}); install it: pip install 'paddlepaddle>=3.2.0,<3.3'"
+                f"paddlepaddle cannot be imported ({error}); install it: pip install 'paddlepaddle>=3.2.2,<3.3'"
             ) from error
     return inference
 
