@@ -10,12 +10,15 @@ from pathlib import Path
 
 import pytest
 
+from shitu.config import load_config
+from shitu.errors import ConfigError
 from shitu.runtime import open_session
 
 ROOT = Path(__file__).parent.parent
 DEMO = ROOT / "demo"
 SHARED = ROOT.parent / "shared"
 
+Write = Callable[[str], Path]
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
@@ -51,6 +54,25 @@ def shared_sessions() -> Iterator[None]:
         patch.setattr("shitu.predict_det.open_session", cached)
         patch.setattr("shitu.predict_rec.open_session", cached)
         yield
+
+
+@pytest.fixture
+def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
+    """Write x.yaml into an empty working directory, so that messages show its bare name."""
+    monkeypatch.chdir(tmp_path)
+
+    def to_file(text: str) -> Path:
+        Path("x.yaml").write_text(text, encoding="utf-8")
+        return Path("x.yaml")
+
+    return to_file
+
+
+def refusal(path: Path | str, *overrides: str) -> str:
+    """What is said of a config that cannot be used."""
+    with pytest.raises(ConfigError) as caught:
+        load_config(path, overrides)
+    return str(caught.value)
 
 
 def index_overrides(data_file: Path, index_dir: Path, **more: object) -> list[str]:

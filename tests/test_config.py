@@ -7,7 +7,6 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,26 +17,14 @@ from shitu.config import Config, load_config
 from shitu.config.schema import Eval, Global, IndexProcess, RecPostProcess
 from shitu.errors import ConfigError
 from shitu.resources import bundled
+from tests.conftest import Write
 
-Write = Callable[[str], Path]
 SHIPPED = sorted(bundled("configs").glob("*.yaml"))
 OFFICIAL = (
     *(f"inference_{name}" for name in ("general", "general_binary", "drink", "logo", "product")),
     *(f"inference_{name}" for name in ("vehicle", "cartoon", "rec", "det")),
     "evaluation_general",
 )
-
-
-@pytest.fixture
-def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
-    """Write x.yaml into an empty working directory, so that messages show its bare name."""
-    monkeypatch.chdir(tmp_path)
-
-    def to_file(text: str) -> Path:
-        Path("x.yaml").write_text(text, encoding="utf-8")
-        return Path("x.yaml")
-
-    return to_file
 
 
 # --- shipped and official files ------------------------------------------------------------------------------

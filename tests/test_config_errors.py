@@ -2,34 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
-
 import pytest
 
-from shitu.config import load_config
-from shitu.errors import ConfigError
-
-Write = Callable[[str], Path]
-
-
-@pytest.fixture
-def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
-    """Write x.yaml into an empty working directory, so that messages show its bare name."""
-    monkeypatch.chdir(tmp_path)
-
-    def to_file(text: str) -> Path:
-        Path("x.yaml").write_text(text, encoding="utf-8")
-        return Path("x.yaml")
-
-    return to_file
-
-
-def refusal(path: Path | str, *overrides: str) -> str:
-    with pytest.raises(ConfigError) as caught:
-        load_config(path, overrides)
-    return str(caught.value)
-
+from tests.conftest import Write, refusal
 
 # --- wrong keys and values -------------------------------------------------------------------------------------
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -15,27 +14,7 @@ from shitu.config import load_config
 from shitu.config.schema import Global, IndexProcess
 from shitu.errors import ConfigError
 from shitu.resources import bundled
-
-Write = Callable[[str], Path]
-
-
-@pytest.fixture
-def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
-    """Write x.yaml into an empty working directory, so that messages show its bare name."""
-    monkeypatch.chdir(tmp_path)
-
-    def to_file(text: str) -> Path:
-        Path("x.yaml").write_text(text, encoding="utf-8")
-        return Path("x.yaml")
-
-    return to_file
-
-
-def refusal(path: Path | str, *overrides: str) -> str:
-    with pytest.raises(ConfigError) as caught:
-        load_config(path, overrides)
-    return str(caught.value)
-
+from tests.conftest import Write, refusal
 
 # --- files that are no YAML mapping ----------------------------------------------------------------------------
 
