@@ -54,6 +54,8 @@ def write_crops(
             lines.append(f"{name}\t{entry.label}\n")
     (target / LIST_NAME).write_text("".join(lines), encoding="utf-8")
     settings = {"image_root": target, "data_file": target / LIST_NAME, "crop": "none", "delimiter": "\\t"}
+    if index.index_dir:
+        settings["index_dir"] = index.index_dir
     advice = " ".join(f"-o {shlex.quote(f'IndexProcess.{key}={value}')}" for key, value in settings.items())
-    done = f"{len(lines)} crops in {target}. Delete those that are wrong, then:\n"
-    return f"{done}  shitu build-gallery --skip-missing {advice}", failed
+    done = f"{len(lines)} crops in {target}. Delete those that are wrong, then (with your other options):\n"
+    return f"{done}  shitu build-gallery -c {shlex.quote(config.source)} --skip-missing {advice}", failed
