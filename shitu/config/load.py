@@ -26,7 +26,7 @@ _EXAMPLE = "write section.key=value, such as -o Global.threshold=0.3"
 def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> Config:
     """Read `path` (None: the bundled inference_general.yaml) and set `overrides` such as `Global.threshold=0.3` in it.
 
-    What each source says wins over those before it: the defaults of config_schema.py, the file, the overrides from
+    What each source says wins over those before it: the defaults of schema.py, the file, the overrides from
     left to right. A command's own options come last, through `Config.replace`.
     """
     path = bundled("configs") / "inference_general.yaml" if path is None else Path(path).expanduser()

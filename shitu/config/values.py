@@ -1,6 +1,6 @@
 """From what YAML gave to what a key wants: sections that check themselves, and the reader that fills them.
 
-Knows nothing of the keys: those are in config_schema.py.
+Knows nothing of the keys: those are in schema.py.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar, Union, get_args, 
 from shitu.errors import ConfigError
 
 FilePath = Annotated[str, "path"]  # relative to the working directory, as in PaddleClas; `~` is expanded
-Operators = tuple[dict[str, Any], ...]  # each {name: parameters}; preprocess.py knows the parameters
+Operators = tuple[dict[str, Any], ...]  # each {name: parameters}; transform_ops.py knows the parameters
 AnySection = TypeVar("AnySection", bound="Section")
 
 _log = logging.getLogger("shitu")
