@@ -60,7 +60,7 @@ class GalleryBuilder:
         if not entries:
             raise ConfigError(f"{self.index.data_file}: no line in it; wanted `path<delimiter>label` lines")
         if self.index.index_operation != "new":  # told before the lock makes a folder
-            Gallery.open(self.index_dir, delimiter=self.index.delimiter, load_index=False).close()
+            self._open().close()
         with write_lock(self.index_dir):
             if self.index.index_operation == "remove":
                 self._remove(entries)
@@ -84,7 +84,8 @@ class GalleryBuilder:
         self.report.total = len(gallery)
 
     def _open(self) -> Gallery:
-        return Gallery.open(self.index_dir, delimiter=self.index.delimiter)
+        """Without its index, which may be gigabytes: nothing is searched here."""
+        return Gallery.open(self.index_dir, delimiter=self.index.delimiter, load_index=False)
 
     def _add(self, entries: Sequence[Entry], progress: Progress) -> None:
         appending = self.index.index_operation == "append"

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from shitu.errors import ImageError
+from shitu.errors import EngineError, ImageError
 from shitu.images import Picture, read_image
 from shitu.list_file import Entry
 from shitu.predict_det import DetPredictor
@@ -99,20 +99,29 @@ class EmbedAhead:
     ) -> None:
         if not batch:
             return
-        boxes = [self._boxes(loaded) for _, loaded in batch]
-        vectors = self._rec.predict_tensors(
-            [
-                tensor
-                for (_, loaded), wanted in zip(batch, boxes, strict=True)
-                for tensor in self._tensors(loaded, wanted)
-            ]
-        )
+        try:
+            boxes = [self._boxes(loaded) for _, loaded in batch]
+            vectors = self._vectors(batch, boxes)
+        except EngineError as error:
+            if len(batch) == 1:
+                outcomes[batch[0][0]] = Outcome(error=str(error))
+                progress(1)
+                return
+            for one in batch:  # so that one image does not take the others with it
+                self._embed([one], entries, outcomes, progress)
+            return
         start = 0
         for (number, loaded), wanted in zip(batch, boxes, strict=True):
             outcomes[number] = Outcome(loaded.sha256, self._staging.count, wanted)
             self._staging.add(entries[number].path, loaded.sha256, wanted, vectors[start : start + len(wanted)])
             start += len(wanted)
         progress(len(batch))
+
+    def _vectors(
+        self, batch: Sequence[tuple[int, _Loaded]], boxes: Sequence[Sequence[Box | None]]
+    ) -> NDArray[np.float32] | NDArray[np.uint8]:
+        pairs = zip((loaded for _, loaded in batch), boxes, strict=True)
+        return self._rec.predict_tensors([tensor for pair in pairs for tensor in self._tensors(*pair)])
 
     def _boxes(self, loaded: _Loaded) -> tuple[Box | None, ...]:
         """The parts to index; None stands for the whole image."""

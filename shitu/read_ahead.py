@@ -10,9 +10,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import chain
 from typing import BinaryIO, TypeVar
 
+from shitu.cores import available_cores
 from shitu.errors import ImageError, UsageError
 from shitu.images import Picture, decode_image, read_image
-from shitu.runtime import available_cores
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shitu.config.schema import Global
+from shitu.cores import available_cores
 from shitu.errors import EngineError
 from shitu.models.files import check_files
 
@@ -168,13 +169,6 @@ class Streams:
                     self._sessions = [first, *clones.result()]
                 self._wanted_before = True
             return self._sessions
-
-
-def available_cores() -> int:
-    """Cores that this process may use, not those that the machine has."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 @cache

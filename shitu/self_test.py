@@ -13,13 +13,13 @@ import numpy as np
 
 from shitu import __version__
 from shitu.config import load_config
+from shitu.cores import available_cores
 from shitu.errors import ShituError
 from shitu.images import read_image
 from shitu.models import open_model, verify_model
 from shitu.predict_det import DetPredictor
 from shitu.predict_rec import RecPredictor
 from shitu.resources import bundled
-from shitu.runtime import available_cores
 
 PACKAGES = ("paddlepaddle", "faiss-cpu", "opencv-python-headless", "numpy", "pillow", "paddleclas", "paddledet")
 # What oneDNN chooses its kernels by.

@@ -30,7 +30,7 @@ METHODS = [
 @pytest.fixture(autouse=True)
 def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     """OpenMP's threads wait for each other by spinning, which is slow where other work holds the cores."""
-    monkeypatch.setattr(vector_index, "_cores", lambda: 1)
+    monkeypatch.setattr(vector_index, "available_cores", lambda: 1)
 
 
 @pytest.fixture(autouse=True)

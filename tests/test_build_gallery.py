@@ -177,3 +177,22 @@ def test_what_cannot_end_well_is_told_before_the_work(
     with pytest.raises((ConfigError, GalleryError), match=message):
         build(small_list, tmp_path / "index", **{key: value})
     assert not (tmp_path / "index" / "building").exists()
+
+
+def test_an_image_without_a_vector_is_counted_and_the_rest_is_indexed(
+    tmp_path: Path, small_list: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The network gives zeros for one image: that one fails, not the batch it stands in."""
+    outcast = RecPredictor(load_config(None, [])).preprocess(read_image(DEMO / listed(small_list)[5][0]))
+    real = RecPredictor._run_tensors
+
+    def zeros_for_one(self: RecPredictor, session: object, tensors: list[np.ndarray]) -> np.ndarray:
+        outputs = real(self, session, tensors)  # type: ignore[arg-type]
+        outputs[[np.array_equal(tensor, outcast) for tensor in tensors]] = 0
+        return outputs
+
+    monkeypatch.setattr(RecPredictor, "_run_tensors", zeros_for_one)
+    report = build(small_list, tmp_path / "index", batch_size=8)
+    assert [Path(path).name for path, _ in report.failed] == [Path(listed(small_list)[5][0]).name]
+    assert "zero or non-finite vector" in report.failed[0][1]
+    assert contents(tmp_path / "index") == [pair for number, pair in enumerate(listed(small_list)) if number != 5]

@@ -23,7 +23,7 @@ RNG = np.random.default_rng(11)
 
 @pytest.fixture(autouse=True)
 def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vector_index, "_cores", lambda: 1)
+    monkeypatch.setattr(vector_index, "available_cores", lambda: 1)
 
 
 def unit(count: int) -> np.ndarray:

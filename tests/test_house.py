@@ -14,7 +14,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 # A module or package may import from its own floor or from those above it in this list.
 FLOORS = (
-    ("errors", "results", "resources"),
+    ("errors", "results", "resources", "cores"),
     ("config", "images", "find_images", "boxes", "list_file"),
     ("models", "preprocess"),
     ("runtime", "transform_ops", "gallery", "draw"),

@@ -19,11 +19,12 @@ from numpy.typing import NDArray
 from shitu import runtime
 from shitu.config import Config, load_config
 from shitu.config.schema import Global
+from shitu.cores import available_cores
 from shitu.errors import ConfigError, EngineError, ModelError
 from shitu.models.files import check_files
 from shitu.predict_det import DetPredictor
 from shitu.predict_rec import RecPredictor
-from shitu.runtime import EngineOptions, Session, Streams, available_cores, open_session
+from shitu.runtime import EngineOptions, Session, Streams, open_session
 from tests.conftest import ROOT, SHARED
 from tests.reference_models import BUNDLED_RECOGNISER, mainbody, pplcnetv2
 
@@ -183,6 +184,7 @@ BREAKAGES: dict[str, tuple[str, Callable[[Path], Any], type[Exception], str]] = 
 OPEN_ALL = """
 import json, sys
 from pathlib import Path
+from shitu.cores import available_cores
 from shitu.runtime import EngineOptions, open_session
 for line in json.load(open(sys.argv[1])):
     folder, program = line

@@ -10,12 +10,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin
 
 from shitu.errors import ShituError, UsageError
-
-Picture = NDArray[np.uint8]
+from shitu.images import Picture
 
 _MARK = b"annotated by shitu"
 _SUFFIXES = (".jpg", ".jpeg", ".png")

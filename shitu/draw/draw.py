@@ -12,14 +12,13 @@ from functools import lru_cache
 from importlib.resources import files
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from shitu.draw.place_tags import place_tags
 from shitu.errors import ShituError
+from shitu.images import Picture
 from shitu.results import Box, Detection, Recognition
 
-Picture = NDArray[np.uint8]
 Colour = tuple[int, int, int]
 
 _SMALLEST_FONT = 9  # pixels; Chinese cannot be read below

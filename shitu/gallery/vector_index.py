@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from shitu.cores import available_cores
 from shitu.errors import GalleryError
 from shitu.gallery.index_method import EXAMPLES, factory_string, is_flat
 
@@ -34,17 +34,13 @@ LEAST_NPROBE = 8
 MAX_TRAINING_ROWS = 262144
 
 
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def use_threads(wanted: int) -> None:
     """Bound faiss's OpenMP threads for what the calling thread does next.
 
     The bound belongs to the calling thread, and every Python thread that lets OpenMP loose keeps a pool of its own:
     that is how a server grew without end in PaddleClas (#3204). So it is set at each call, and few queries get one.
     """
-    faiss.omp_set_num_threads(max(1, min(wanted, _cores())))
+    faiss.omp_set_num_threads(max(1, min(wanted, available_cores())))
 
 
 @contextmanager
@@ -64,7 +60,7 @@ def exact_search(
 
     Returns: scores (n, k) float32 and row numbers (n, k) int64, nearest first, -1 where there are fewer rows.
     """
-    use_threads(1 if len(queries) < MANY_QUERIES else _cores())
+    use_threads(1 if len(queries) < MANY_QUERIES else available_cores())
     if dist_type == "hamming":
         scores, rows = faiss.knn_hamming(queries, vectors, k)
         return scores.astype(np.float32), rows.astype(np.int64)
@@ -89,7 +85,7 @@ class VectorIndex:
         """Index `vectors[rows]` under `ids`; GalleryError where the method is no method or lacks points to learn."""
         dimension = vectors.shape[1] * (8 if dist_type == "hamming" else 1)
         raw = _make(dimension, method, dist_type, len(rows))
-        use_threads(_cores())
+        use_threads(available_cores())
         if not raw.is_trained:
             _train(raw, vectors, rows, method)
         index = cls(raw, dist_type)
@@ -99,7 +95,7 @@ class VectorIndex:
 
     def add(self, vectors: NDArray[Any], rows: NDArray[np.int64], ids: NDArray[np.int64]) -> None:
         """Add `vectors[rows]` under `ids`, block by block."""
-        use_threads(_cores())
+        use_threads(available_cores())
         for start in range(0, len(rows), BLOCK_ROWS):
             block = np.ascontiguousarray(vectors[rows[start : start + BLOCK_ROWS]])
             self._raw.add_with_ids(block, ids[start : start + BLOCK_ROWS])
@@ -107,7 +103,7 @@ class VectorIndex:
 
     def search(self, queries: NDArray[Any], k: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Scores (n, k) float32 and ids (n, k) int64, nearest first, -1 where the index finds no more."""
-        use_threads(1 if len(queries) < MANY_QUERIES else _cores())
+        use_threads(1 if len(queries) < MANY_QUERIES else available_cores())
         scores, ids = self._raw.search(queries, k)
         return scores.astype(np.float32), ids
 
