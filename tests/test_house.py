@@ -20,8 +20,10 @@ FLOORS = (
     ("runtime", "transform_ops", "gallery", "draw"),
     ("read_ahead", "predict_det", "predict_rec", "staging"),
     ("predict_system", "embed_ahead", "write_crops"),
-    ("build_gallery", "predict_files", "self_test"),
-    ("cli", "train"),
+    ("build_gallery", "predict_files", "self_test", "datasets"),
+    ("train",),
+    ("train_det",),
+    ("cli",),
 )
 FLOOR_OF = {name: number for number, names in enumerate(FLOORS) for name in names}
 DOORS = {"faiss": {"vector_index"}, "paddle": {"runtime"}, "sqlite3": {"items"}}
@@ -61,7 +63,7 @@ def test_imports_point_one_way(path: Path) -> None:
 @pytest.mark.parametrize("library", DOORS)
 def test_heavy_libraries_have_one_door(library: str) -> None:
     users = {path.stem for path in MODULES if any(name.split(".")[0] == library for name in imported(path))}
-    users -= {path.stem for path in (PACKAGE / "train").glob("*.py")}
+    users -= {path.stem for folder in ("train", "train_det") for path in (PACKAGE / folder).glob("*.py")}
     assert users == DOORS[library]
 
 

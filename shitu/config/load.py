@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from shitu.config.schema import Config
-from shitu.config.values import Reader
+from shitu.config.values import AnySection, Reader
 from shitu.errors import ConfigError
 from shitu.resources import bundled
 
@@ -30,6 +30,11 @@ def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> Confi
     left to right. A command's own options come last, through `Config.replace`.
     """
     path = bundled("configs") / "inference_general.yaml" if path is None else Path(path).expanduser()
+    return load_sections(Config, path, overrides, source=str(path))
+
+
+def load_sections(root: type[AnySection], path: Path, overrides: Sequence[str] = (), **hidden: Any) -> AnySection:
+    """Read the YAML file at `path`, with `overrides` set in it, into a section of the kind `root`."""
     raw = _parse(_read(path), str(path))
     if raw is None:
         raise ConfigError(f"{path} is empty; sections such as Global: are wanted")
@@ -38,7 +43,7 @@ def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> Confi
     origins: dict[str, str] = {}
     for override in overrides:
         _apply(raw, override, origins)
-    return Reader(Config, str(path), origins).section(Config, raw, source=str(path))
+    return Reader(root, str(path), origins).section(root, raw, **hidden)
 
 
 # --- the file --------------------------------------------------------------------------------------------------

@@ -68,6 +68,14 @@ class Section:
 
     no_effect: ClassVar[frozenset[str]] = frozenset()  # keys of PaddleClas that have no meaning here
 
+    @classmethod
+    def read_as(cls, value: Any) -> tuple[type[Section], Any]:
+        """The kind of section that a raw value stands for, and its keys; variants.py has sections of several kinds.
+
+        Raises ValueError that says what is wanted.
+        """
+        return cls, value
+
     def __post_init__(self) -> None:
         for each in dataclasses.fields(self):
             value = getattr(self, each.name)
@@ -115,7 +123,15 @@ class Reader:
         if isinstance(value, kind):
             return value
         if value is None or value == "None":
-            return kind()
+            value = {}
+        try:
+            meant, value = kind.read_as(value)
+        except ValueError as error:
+            raise self._refused(key, value, str(error)) from None
+        assert issubclass(meant, kind)
+        return self._filled(meant, value, key, **hidden)
+
+    def _filled(self, kind: type[AnySection], value: Any, key: str, **hidden: Any) -> AnySection:
         if not isinstance(value, dict):
             raise self._refused(key, value, "a section is wanted, that is a mapping of keys to values")
         prefix, keys, values = f"{key}." if key else "", _keys(kind), {}
@@ -125,7 +141,7 @@ class Reader:
             elif name in keys:
                 values[name] = self._value(keys[name], raw, prefix + name)
             else:
-                raise self._unknown(key, str(name))
+                raise self._unknown(kind, key, str(name))
         try:
             return kind(**values, **hidden)
         except BadValueError as error:  # a section knows its limits, and the reader knows where the value came from
@@ -136,7 +152,7 @@ class Reader:
             hint = next(part for part in get_args(hint) if part is not type(None))
             if value is None or value in ("", "None"):
                 return None
-        inner = _section_in(hint)
+        inner = None if get_origin(hint) is tuple else _section_in(hint)
         if value is None and not inner:
             raise self._refused(key, value, f"{_wanted(hint)} is wanted; leave it out for the default")
         return self.section(inner, value, key) if inner else self._convert(hint, value, key)
@@ -207,9 +223,9 @@ class Reader:
                 return f"-o {override}"
         return self.name
 
-    def _unknown(self, prefix: str, name: str) -> ConfigError:
-        known = list(_dotted(self.root))
-        beside = [each for each in known if each.rpartition(".")[0] == prefix]
+    def _unknown(self, kind: type[Section], prefix: str, name: str) -> ConfigError:
+        beside = [f"{prefix}.{each}" if prefix else each for each in _keys(kind)]
+        known = [*_dotted(self.root), *beside]
         by_name = {each.rpartition(".")[2].lower(): each for each in beside}
         elsewhere = [each for each in known if each.rpartition(".")[2] == name]
         near = elsewhere or [by_name[each] for each in difflib.get_close_matches(name.lower(), by_name, n=1)]

@@ -1,0 +1,1 @@
+"""Training the mainbody detector on paddledet's parts; needs the `train` extra."""
