@@ -22,6 +22,7 @@ from shitu.cli.gallery_append import append
 from shitu.cli.models import models
 from shitu.cli.options import print_message, set_up_output
 from shitu.cli.predict import predict, predict_det, predict_rec
+from shitu.cli.train import train
 from shitu.errors import ShituError
 
 EPILOG = """\b
@@ -65,5 +66,5 @@ def main(context: click.Context, quiet: bool) -> None:
 
 
 gallery.add_command(append)
-for command in (build_gallery, predict, predict_det, predict_rec, gallery, models, check, demo):
+for command in (build_gallery, predict, predict_det, predict_rec, gallery, models, train, check, demo):
     main.add_command(command)
