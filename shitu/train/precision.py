@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -11,16 +12,21 @@ from paddle import nn
 
 from shitu.train.schema import AMP
 
+_log = logging.getLogger("shitu")
+
 
 class Precision:
     """O1 casts operator by operator; O2 also the weights, of which the optimizer then keeps a float32 master copy."""
 
     def __init__(self, section: AMP | None, network: nn.Layer, optimizer: paddle.optimizer.Optimizer) -> None:
         self.section = section if section and section.use_amp else None
+        if self.section and not paddle.device.get_device().startswith("gpu"):
+            # Paddle 3.2.2 ignores autocast there, and has no bfloat16 matmul
+            _log.warning("AMP works on GPUs only; going on in float32")
+            self.section = None
         if self.section is None:
             return
-        on_gpu = paddle.device.get_device().startswith("gpu")
-        self.dtype = self.section.dtype if self.section.dtype != "auto" else ("float16" if on_gpu else "bfloat16")
+        self.dtype = self.section.dtype
         if self.section.level == "O2":
             paddle.amp.decorate(network, optimizer, level="O2", dtype=self.dtype, master_weight=True)
         # bfloat16 has float32's range: nothing to scale

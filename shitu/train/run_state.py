@@ -57,6 +57,8 @@ def load(run: Trainer, path: str) -> None:
     _check_fits(path, state.get("network", {}), arrays(run.network))
     run.network.set_state_dict(tensors(state["network"]))
     run.losses.set_state_dict(tensors(state.get("losses", {})))
+    if run.plan.world > 1 and state.get("losses"):
+        _log.warning("the checkpoint holds the first process's memory of embeddings; all processes go on with that")
     set_optimizer_state(run.optimizer, run.network, state.get("optimizer", {}))
     run.precision.set_state(state.get("precision", {}))
     if run.ema:

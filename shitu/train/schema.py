@@ -44,7 +44,6 @@ class Global(Section):
     seed: int = within(0, 0)
     max_iters: int | None = within(None, 1)  # ours: stop after so many steps, whatever the epochs
     save_steps: int | None = within(None, 1)  # ours: write `latest` inside an epoch too, every so many steps
-    cpu_threads: int | None = within(None, 1)  # ours: threads of Paddle on the CPU; None: all cores
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -64,7 +63,7 @@ class AMP(Section):
     level: Literal["O1", "O2"] = "O1"
     scale_loss: float = within(128.0, 1)
     use_dynamic_loss_scaling: bool = True
-    dtype: Literal["auto", "float16", "bfloat16"] = "auto"  # ours; auto: float16 on a GPU, bfloat16 on a CPU
+    dtype: Literal["float16", "bfloat16"] = "float16"  # ours
 
 
 @dataclass(frozen=True)

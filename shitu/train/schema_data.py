@@ -23,6 +23,11 @@ class Dataset(ByName):
     batch_transform_ops: Operators = ()
     check_files: bool = True  # ours: refuse to start where a listed file is missing
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.delimiter:
+            raise BadValueError("dataset.delimiter", self.delimiter, "what stands between the columns is wanted")
+
 
 @dataclass(frozen=True)
 class ImageNetDataset(Dataset):

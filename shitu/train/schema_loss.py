@@ -37,6 +37,8 @@ class TripletAngularMarginLoss(Loss):
 class TripletAngularMarginLoss_XBM(Loss):  # noqa: N801 - PaddleClas's name
     """The same against a memory of the last `xbm_size` embeddings, from step `start_iter` on."""
 
+    no_effect = frozenset({"feat_dim"})  # the first batch says it
+
     feature_from: Literal["features", "backbone"] = "features"
     margin: float = within(0.5, 0)
     normalize_feature: bool = True

@@ -1,0 +1,140 @@
+"""Who decays, who moves, and a state that survives a new process's parameter names."""
+
+from __future__ import annotations
+
+import numpy as np
+import paddle
+import pytest
+from paddle import nn
+
+from shitu.errors import ConfigError
+from shitu.train.ema import MovingAverage
+from shitu.train.meter import Meter
+from shitu.train.optimise import build_optimizer, optimizer_state, set_optimizer_state
+from shitu.train.schema import L2, SGD, Adam, AdamW, Momentum, Optimizer
+
+NOTHING = nn.Layer()
+OPTIMIZERS = [SGD(), Momentum(), Momentum(use_nesterov=True), Adam(), AdamW()]
+
+
+def small_network() -> nn.Sequential:
+    paddle.seed(1)
+    return nn.Sequential(nn.Conv2D(3, 4, 3), nn.BatchNorm2D(4), nn.Flatten(), nn.Linear(4 * 36, 5))
+
+
+def one_step(network: nn.Layer, optimizer: paddle.optimizer.Optimizer, number: int) -> None:
+    x = np.random.default_rng(number).normal(size=(6, 3, 8, 8)).astype("float32")
+    network(paddle.to_tensor(x)).square().mean().backward()
+    optimizer.set_lr(0.1)
+    optimizer.step()
+    optimizer.clear_grad()
+
+
+def values(network: nn.Layer) -> dict[str, np.ndarray]:
+    return {name: value.numpy().copy() for name, value in network.state_dict().items()}
+
+
+@pytest.mark.parametrize(
+    "section", [Momentum(regularizer=L2(coeff=0.5)), SGD(regularizer=L2(coeff=0.5)), AdamW(weight_decay=0.5)]
+)
+def test_norms_and_biases_do_not_decay(section: Optimizer) -> None:
+    network = small_network()
+    optimizer = build_optimizer(section, network, NOTHING)
+    before = values(network)
+    for parameter in network.parameters():
+        parameter.grad = paddle.zeros_like(parameter)
+    optimizer.set_lr(0.1)
+    optimizer.step()
+    after = values(network)
+    for name in ("0.weight", "3.weight"):  # w - lr * 0.5 * w
+        np.testing.assert_allclose(after[name], before[name] * 0.95, rtol=1e-5)
+    for name in ("0.bias", "1.weight", "1.bias", "3.bias"):
+        np.testing.assert_array_equal(after[name], before[name])
+
+
+def test_decay_everywhere_where_asked() -> None:
+    network = small_network()
+    optimizer = build_optimizer(Momentum(regularizer=L2(coeff=0.5), decay_bn_and_bias=True), network, NOTHING)
+    for parameter in network.parameters():
+        parameter.grad = paddle.zeros_like(parameter)
+    optimizer.set_lr(0.1)
+    optimizer.step()
+    np.testing.assert_allclose(network[1].weight.numpy(), np.full(4, 0.95), rtol=1e-5)
+
+
+def test_momentum_by_hand() -> None:
+    network = nn.Linear(1, 1, bias_attr=False)
+    network.weight.set_value(np.array([[2.0]], "float32"))
+    optimizer = build_optimizer(Momentum(momentum=0.9, regularizer=L2(coeff=0.1)), network, NOTHING)
+    weight, velocity = 2.0, 0.0
+    for gradient in (1.0, -0.5, 3.0):
+        network.weight.grad = paddle.to_tensor([[gradient]])
+        optimizer.set_lr(0.1)
+        optimizer.step()
+        velocity = 0.9 * velocity + gradient + 0.1 * weight
+        weight -= 0.1 * velocity
+    assert float(network.weight) == pytest.approx(weight, rel=1e-6)
+
+
+def test_gradients_are_clipped_by_their_common_norm() -> None:
+    network = nn.Linear(2, 1, bias_attr=False)
+    before = network.weight.numpy().copy()
+    optimizer = build_optimizer(SGD(clip_norm=1.0), network, NOTHING)
+    network.weight.grad = paddle.to_tensor([[3.0], [4.0]])
+    optimizer.set_lr(1.0)
+    optimizer.step()
+    np.testing.assert_allclose(before - network.weight.numpy(), [[0.6], [0.8]], rtol=1e-5)
+
+
+def test_all_frozen_is_an_error() -> None:
+    network = small_network()
+    for parameter in network.parameters():
+        parameter.stop_gradient = True
+    with pytest.raises(ConfigError, match="nothing is left to train"):
+        build_optimizer(Momentum(), network, NOTHING)
+
+
+@pytest.mark.parametrize("section", OPTIMIZERS, ids=lambda section: type(section).__name__)
+def test_a_state_carries_over_to_new_names(section: Optimizer) -> None:
+    network = small_network()
+    optimizer = build_optimizer(section, network, NOTHING)
+    for number in range(3):
+        one_step(network, optimizer, number)
+    state, weights = optimizer_state(optimizer, network), values(network)
+    one_step(network, optimizer, 3)
+    other = small_network()  # in this process its parameters have other names than the first one's
+    other.set_state_dict({name: paddle.to_tensor(value) for name, value in weights.items()})
+    resumed = build_optimizer(section, other, NOTHING)
+    set_optimizer_state(resumed, other, state)
+    one_step(other, resumed, 3)
+    for name, value in values(network).items():
+        np.testing.assert_array_equal(values(other)[name], value, err_msg=name)
+
+
+def test_moving_average() -> None:
+    network = small_network()
+    ema = MovingAverage(network, 0.75)
+    wanted = values(network)
+    optimizer = build_optimizer(Momentum(), network, NOTHING)
+    for number in range(4):
+        one_step(network, optimizer, number)
+        ema.update()
+        now = values(network)
+        wanted = {name: 0.75 * value + 0.25 * now[name] for name, value in wanted.items()}
+    with ema.in_place():
+        for name, value in values(network).items():
+            np.testing.assert_allclose(value, wanted[name], rtol=1e-5, atol=1e-7)
+    for name, value in values(network).items():
+        np.testing.assert_array_equal(value, now[name])
+    other = MovingAverage(small_network(), 0.75)
+    other.set_state(ema.state())
+    for name, value in other.state().items():
+        np.testing.assert_array_equal(value, ema.state()[name])
+
+
+def test_meter_weighs_by_images() -> None:
+    meter = Meter()
+    meter.add({"loss": paddle.to_tensor(1.0)}, 3)
+    meter.add({"loss": paddle.to_tensor(5.0)}, 1)
+    assert meter.take(1) == ({"loss": 2.0}, 4)
+    assert meter.take(1) == ({}, 0)
