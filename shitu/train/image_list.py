@@ -110,8 +110,6 @@ class _Reading:
         self.path, self.what, self.relabel = Path(str(dataset.cls_label_path)), what, dataset.relabel
         self.columns = 3 if isinstance(dataset, schema_data.VeriWild) else 2
         self.delimiter = dataset.delimiter.replace("\\t", "\t").encode("utf-8")
-        if not self.delimiter:
-            raise ConfigError(f'{what}.delimiter is empty; what separates path and label is wanted, such as " "')
         self.text = io.BytesIO()  # its getvalue() copies nothing
         self.lengths: list[np.ndarray] = []
         self.labels: list[np.ndarray] = []  # label texts by their number in `numbers`

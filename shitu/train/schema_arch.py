@@ -172,8 +172,8 @@ class NamedModel(Section):
 class DistillationModel(Arch):
     models: tuple[NamedModel, ...] = ()
     infer_model_name: str = "Student"
-    pretrained_list: tuple[FilePath | None, ...] = ()
-    freeze_params_list: tuple[bool, ...] = ()
+    pretrained_list: tuple[FilePath | None, ...] | None = None
+    freeze_params_list: tuple[bool, ...] | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -20,7 +20,6 @@ class Dataset(ByName):
     delimiter: str = " "  # a TAB where the lines hold one
     relabel: bool = False  # number the labels 0, 1, 2 ... in ascending order of their values
     transform_ops: Operators = ()
-    batch_transform_ops: Operators = ()
     check_files: bool = True  # ours: refuse to start where a listed file is missing
 
     def __post_init__(self) -> None:

@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -92,18 +92,18 @@ class Trainer:
 
     def _epoch(self, epoch: int, start: int) -> None:
         set_train_mode(self.network)
-        batches = self.loader.epoch(epoch, start)
         began, first = time.perf_counter(), self.step
-        for _ in range(min(self.plan.steps_per_epoch - start, self.plan.total_steps - self.step)):
-            self._train_step(batches)
-            last = self.step % self.plan.steps_per_epoch == 0 or self.step == self.plan.total_steps
-            due = last or self.step % self.config.Global.print_batch_step == 0
-            if self.on_step:
-                self.on_step(self.step)
-            if due:
-                self._report(epoch, (self.step - first) / (time.perf_counter() - began))
-            if not last:
-                self._between_steps(epoch, due)
+        with closing(self.loader.epoch(epoch, start)) as batches:
+            for _ in range(min(self.plan.steps_per_epoch - start, self.plan.total_steps - self.step)):
+                self._train_step(batches)
+                last = self.step % self.plan.steps_per_epoch == 0 or self.step == self.plan.total_steps
+                due = last or self.step % self.config.Global.print_batch_step == 0
+                if self.on_step:
+                    self.on_step(self.step)
+                if due:
+                    self._report(epoch, (self.step - first) / (time.perf_counter() - began))
+                if not last:
+                    self._between_steps(epoch, due)
 
     def _train_step(self, batches: Iterator[Batch]) -> None:
         for stream in self.plan.streams(self.rank):
