@@ -16,7 +16,10 @@ import click
 from shitu import __version__
 from shitu.cli.build_gallery import build_gallery
 from shitu.cli.check import check
+from shitu.cli.dataset import dataset
 from shitu.cli.demo import demo
+from shitu.cli.eval import evaluate
+from shitu.cli.export import export
 from shitu.cli.gallery import gallery
 from shitu.cli.gallery_append import append
 from shitu.cli.models import models
@@ -65,6 +68,8 @@ def main(context: click.Context, quiet: bool) -> None:
     set_up_output(context, quiet)
 
 
+RECOGNITION = (build_gallery, predict, predict_det, predict_rec, gallery, models)
+TRAINING = (dataset, train, evaluate, export)
 gallery.add_command(append)
-for command in (build_gallery, predict, predict_det, predict_rec, gallery, models, train, check, demo):
+for command in (*RECOGNITION, *TRAINING, check, demo):
     main.add_command(command)

@@ -1,0 +1,151 @@
+"""`shitu dataset`: list files from public sets and from one's own data, merged and checked."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from shitu.cli.dataset_check import check
+from shitu.cli.dataset_lists import from_coco, from_folder, from_labelme
+from shitu.cli.dataset_mainbody import mainbody, mainbody_merge
+from shitu.cli.options import plural, print_message, print_result, progress_bar
+from shitu.errors import UsageError
+
+if TYPE_CHECKING:
+    from shitu.datasets.convert import Converted
+    from shitu.datasets.write_list import Rejected
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+log = logging.getLogger("shitu")
+
+
+class _InOrder(click.Group):
+    def list_commands(self, context: click.Context) -> list[str]:
+        return list(self.commands)
+
+
+@click.group(cls=_InOrder, epilog="\b\nExample:\n  shitu dataset convert sop datasets/sop -o sop.txt")
+def dataset() -> None:
+    """Make, merge and check the list files of a training."""
+
+
+def _writes_list(command: Command) -> Command:
+    command = click.option(
+        "--delimiter",
+        type=click.Choice(["auto", "space", "tab"]),
+        default="auto",
+        show_default=True,
+        help="Between the columns; auto is a space, or a TAB where a path holds a space.",
+    )(command)
+    return click.option("-o", "--output", metavar="FILE", help="The list file to write.")(command)
+
+
+@dataset.command(
+    epilog="\b\nExamples:\n  shitu dataset convert --list\n"
+    "  shitu dataset convert inshop datasets/inshop -o query.txt --split query --prefix inshop\n"
+)
+@click.argument("name", required=False)
+@click.argument("root", required=False, type=click.Path(path_type=Path))
+@_writes_list
+@click.option("--split", default="train", show_default=True, help="Which of the set's lists; see --list.")
+@click.option("--offset", type=click.IntRange(0), default=0, show_default=True, help="The first class id.")
+@click.option("--prefix", default="", metavar="FOLDER", help="Put before each path, for an image_root above ROOT.")
+@click.option("--column", help="Another column for the class; fashion-product-images only.")
+@click.option("--check-files", is_flag=True, help="Leave out entries whose image is not there.")
+@click.option("--strict", is_flag=True, help="Status 1 where the counts are not the published ones.")
+@click.option("--list", "list_sets", is_flag=True, help="Print the sets, their published counts and their splits.")
+def convert(name: str | None, root: Path | None, output: str | None, list_sets: bool, strict: bool, **how: Any) -> None:
+    """List a public set of PP-ShiTuV2, unpacked at ROOT.
+
+    Writes FILE, lines of path and label, and a classes file beside it. Classes are numbered 0, 1, 2 ... in the natural
+    order of their names. docs/datasets has a page for each set.
+    """
+    from shitu.datasets.convert import convert as run
+    from shitu.datasets.public_sets import public_set
+
+    if list_sets:
+        _print_sets()
+        return
+    if not (name and root and output):
+        raise UsageError("wanted NAME, ROOT and -o FILE; `shitu dataset convert --list` shows the names")
+    source = public_set(name)
+    total = source.counts[0] if how["split"] == "train" else None
+    with progress_bar(total, "reading") as bar:
+        done = run(source, root, Path(output), told=bar.update, **how)
+    _print_converted(done, output)
+    if done.written.refused.count or (strict and done.as_published is False):
+        raise SystemExit(1)
+
+
+def _print_sets() -> None:
+    from tabulate import tabulate
+
+    from shitu.datasets.public_sets import PUBLIC_SETS
+
+    rows = [(known.name, *(f"{count:,}" for count in known.counts), ", ".join(known.splits)) for known in PUBLIC_SETS]
+    rows.append(("together", *(f"{sum(known.counts[i] for known in PUBLIC_SETS):,}" for i in (0, 1)), ""))
+    headers = ["name", "images", "classes", "splits"]
+    print_result(tabulate(rows, headers=headers, disable_numparse=True, colalign=("left", "right", "right", "left")))
+
+
+def _print_converted(done: Converted, output: str) -> None:
+    (log.warning if done.as_published is False else log.info)("%s", done.report)
+    _print_rejected(done.written.missing, "not there, left out")
+    _print_rejected(done.written.refused, "refused, left out")
+    mark = ", columns separated by TABs" if done.written.delimiter == "\t" else ""
+    log.info("Wrote %s%s.", output, mark)
+
+
+def _print_rejected(rejected: Rejected, what: str) -> None:
+    if not rejected.count:
+        return
+    log.warning("%s %s", plural(rejected.count, "image"), what)
+    for line in rejected.first:
+        print_message(f"  {line}")
+
+
+@dataset.command(epilog="\b\nExample:\n  shitu dataset merge sop.txt inshop.txt -o train_reg_all_data.txt\n")
+@click.argument("lists", nargs=-1, required=True, type=click.Path(path_type=Path))
+@_writes_list
+def merge(lists: tuple[Path, ...], output: str | None, **how: Any) -> None:
+    """Join lists; class ids follow each other as given.
+
+    Prints each list's first and last id, which is what PKSampler's id_list wants, and writes them beside the list.
+    """
+    from tabulate import tabulate
+
+    from shitu.datasets.merge import merge as run
+    from shitu.datasets.merge import offsets_file
+
+    if not output:
+        raise UsageError("wanted -o FILE for the merged list")
+    with progress_bar(None, "merging") as bar:
+        parts = run(lists, Path(output), told=bar.update, **how)
+    rows = [(part.first, part.last, f"{part.images:,}", f"{part.classes:,}", str(part.list)) for part in parts]
+    print_result(tabulate(rows, headers=["first", "last", "images", "classes", "list"], disable_numparse=True))
+    images, classes = sum(part.images for part in parts), parts[-1].last + 1
+    where = offsets_file(Path(output))
+    log.info("Wrote %s: %s, %d classes; this table: %s.", output, plural(images, "image"), classes, where)
+
+
+@dataset.command(epilog="\b\nExample:\n  shitu dataset unpack datasets/flower-tfrecords -o 104flowers\n")
+@click.argument("root", type=click.Path(path_type=Path))
+@click.option("-o", "--output", required=True, metavar="FOLDER", help="Where to write <split>/<class>/<id>.jpeg.")
+def unpack(root: Path, output: str) -> None:
+    """Unpack the TFRecord files of 104flowers.
+
+    Writes folders of JPEG files, which `convert` reads.
+    """
+    from shitu.datasets.tfrecords import unpack as run
+
+    with progress_bar(None, "unpacking") as bar:
+        count = run(root, Path(output), bar.update)
+    log.info("Wrote %s below %s.", plural(count, "image"), output)
+
+
+for _command in (from_folder, from_labelme, from_coco, check, mainbody, mainbody_merge):
+    dataset.add_command(_command)

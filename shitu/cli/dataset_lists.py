@@ -1,0 +1,189 @@
+"""`shitu dataset from-folder`, `from-labelme`, `from-coco`: own data -> list files."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from functools import reduce
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from shitu.cli.build_gallery import print_failures
+from shitu.cli.options import plural, progress_bar
+from shitu.errors import UsageError
+
+if TYPE_CHECKING:
+    from shitu.datasets.rows import Row
+    from shitu.errors import ImageError
+
+log = logging.getLogger("shitu")
+
+_OUTPUT_OPTIONS = (
+    click.option(
+        "-o",
+        "--output",
+        required=True,
+        metavar="PATH",
+        help="The list file; with --split the folder for train.txt and the others.",
+    ),
+    click.option(
+        "--split",
+        metavar="SHARES",
+        help="E.g. train=0.8,query=0.1,gallery=0.1, or train=0.9,val=0.1; val is query and gallery at once, and has "
+        "three columns.",
+    ),
+    click.option(
+        "--by-class/--by-image",
+        default=True,
+        show_default=True,
+        help="By class: the classes of query, gallery and val are not in train, so recall is that of things never "
+        "trained on, which is what a gallery is for. By image: every class is in every list.",
+    ),
+    click.option("--seed", type=int, default=0, show_default=True, help="Another seed, another split."),
+    click.option("--gallery", is_flag=True, help="Write a data_file for build-gallery instead: path<TAB>label text."),
+)
+
+
+def output_options(command: Callable[..., None]) -> Callable[..., None]:
+    """-o, --split, --by-class, --seed, --gallery."""
+    return reduce(lambda done, option: option(done), reversed(_OUTPUT_OPTIONS), command)
+
+
+@click.command("from-folder", epilog="\b\nExample:\n  shitu dataset from-folder demo/gallery -o train.txt\n")
+@click.argument("root")
+@click.option(
+    "--depth", type=click.IntRange(1), default=1, show_default=True, help="How many folder levels name a class."
+)
+@output_options
+def from_folder(root: str, depth: int, **output: Any) -> None:
+    """A folder per class -> list files. What lies deeper than the class folder belongs to the class."""
+    from shitu.datasets.from_folder import read_folder
+
+    _check_output(**output)
+    found = ([row] for row in read_folder(root, depth))
+    rows, failed = _collect(found, None)
+    _write(_arrange(rows, failed, **output), failed, root, **output)
+
+
+@click.command("from-labelme", epilog="\b\nExample:\n  shitu dataset from-labelme photos -o train.txt --crops crops\n")
+@click.argument("root")
+@click.option("--crops", metavar="DIR", help="Cut out each shape's box into this new folder and list those.")
+@click.option("--min-size", type=click.IntRange(1), default=1, help="Leave out crops with fewer pixels on a side.")
+@output_options
+def from_labelme(root: str, crops: str | None, min_size: int, **output: Any) -> None:
+    """LabelMe's JSON files beside the images -> list files.
+
+    Without --crops an image is listed whole, with the one label that all its shapes (or its flags) have.
+    """
+    from shitu.datasets.from_labelme import find_labelme, read_labelme
+
+    _check_output(**output)
+    names = find_labelme(root)
+    images = (read_labelme(root, name) for name in names)
+    _boxes_to_lists(images, len(names), root, crops=crops, min_size=min_size, **output)
+
+
+@click.command(
+    "from-coco", epilog="\b\nExample:\n  shitu dataset from-coco instances.json --image-root images --whole -o a.txt\n"
+)
+@click.argument("annotations")
+@click.option("--image-root", metavar="DIR", help="The folder of the images.  [default: that of the annotations]")
+@click.option("--crops", metavar="DIR", help="Cut out each box into this new folder and list those.")
+@click.option("--whole", is_flag=True, help="List whole images, those with boxes of one category.")
+@click.option("--min-size", type=click.IntRange(1), default=1, help="Leave out crops with fewer pixels on a side.")
+@output_options
+def from_coco(
+    annotations: str, image_root: str | None, crops: str | None, whole: bool, min_size: int, **output: Any
+) -> None:
+    """A COCO annotation file -> list files, labels being the categories."""
+    from shitu.datasets.from_coco import CocoFile
+
+    if bool(crops) == whole:
+        raise UsageError("give --crops DIR for a crop per box, or --whole for whole images")
+    _check_output(**output)
+    coco = CocoFile(annotations)
+    root = image_root or str(Path(annotations).parent)
+    _boxes_to_lists(coco, len(coco), root, crops=crops, min_size=min_size, **output)
+
+
+def _check_output(split: str | None, gallery: bool, **_: Any) -> None:
+    """Before work starts."""
+    from shitu.datasets.split import parse_shares
+
+    if split:
+        parse_shares(split)
+        if gallery:
+            raise UsageError("--gallery writes one list; leave out --split")
+
+
+def _boxes_to_lists(
+    images: Iterable[Any], total: int, root: str, *, crops: str | None, min_size: int, **output: Any
+) -> None:
+    from shitu.datasets.crops import new_folder, whole_images, write_crops
+
+    with ExitStack() as stack:
+        if crops:
+            folder = stack.enter_context(new_folder(Path(crops)))
+            found = write_crops(images, root, folder, min_size=min_size)
+        else:
+            found = whole_images(images, root)
+        rows, failed = _collect(found, total)
+        parts = _arrange(rows, failed, **output)  # may refuse, and then no crops stay behind
+    _write(parts, failed, crops or root, **output)
+
+
+def _collect(found: Iterable[list[Row | ImageError]], total: int | None) -> tuple[list[Row], list[tuple[str, str]]]:
+    from shitu.errors import ImageError
+
+    rows: list[Row] = []
+    failed: list[tuple[str, str]] = []
+    with progress_bar(total, "reading") as bar:
+        for batch in found:
+            for one in batch:
+                if isinstance(one, ImageError):
+                    failed.append(("", str(one)))
+                else:
+                    rows.append(one)
+            bar.update(1)
+    return rows, failed
+
+
+def _arrange(
+    rows: list[Row], failed: list[tuple[str, str]], *, split: str | None, seed: int, by_class: bool, **_: Any
+) -> dict[str, list[Row]]:
+    """The parts of the split; without one, all rows under an empty name."""
+    from shitu.datasets.split import parse_shares, split_rows
+
+    if not rows:
+        print_failures(failed)
+        raise UsageError("no image with a label was found; nothing is written")
+    return split_rows(rows, parse_shares(split), seed=seed, by_class=by_class) if split else {"": rows}
+
+
+def _write(
+    parts: dict[str, list[Row]],
+    failed: list[tuple[str, str]],
+    image_root: str,
+    *,
+    output: str,
+    split: str | None,
+    gallery: bool,
+    **_: Any,
+) -> None:
+    """Write the lists, say what they are, and end with status 1 where images failed."""
+    from shitu.datasets.own_lists import write_gallery_list, write_parts, write_train_list
+
+    if split:
+        lists = write_parts(parts, Path(output))
+    else:
+        lists = (write_gallery_list if gallery else write_train_list)(parts[""], Path(output))
+    print_failures(failed)
+    for one in lists:
+        log.info(f"{one.path}: {plural(one.images, 'image')} of {one.classes:,} classes, {one.columns}")
+    log.info(f"Paths are below {image_root}: that is the image_root of these lists.")
+    if failed:
+        log.error("%s left out.", plural(len(failed), "image"))
+        raise SystemExit(1)

@@ -1,0 +1,102 @@
+"""What is wrong with a list before it is trained on: every image decoded, compared, and if wanted embedded."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from shitu.datasets.compare import find_equal
+from shitu.datasets.duplicates import group_numbers
+from shitu.datasets.examine import CheckOptions, Embedder, Progress, Seen, examine
+from shitu.datasets.findings import KINDS, CheckReport, Finding
+from shitu.datasets.layouts.text import lines_of
+from shitu.datasets.suspects import find_suspects
+from shitu.datasets.write_list import classes_file
+
+
+def check_list(
+    list_file: Path,
+    queries: Sequence[Path],
+    options: CheckOptions,
+    embedder: Embedder | None = None,
+    progress: Progress = lambda count: None,
+) -> CheckReport:
+    """Look at every image of the lists once. `progress` is told how many images were looked at, and
+    with an embedder how many were compared.
+
+    Memory: about 500 bytes an image, 1 kB more with an embedder of 512 numbers. Raises ConfigError for a list that
+    cannot be read or has no good line.
+    """
+    report, names = CheckReport(str(list_file)), _class_names(list_file)
+    seen = examine(list_file, options.image_root, options, embedder, progress)
+    query_root = options.image_root if options.query_root is None else options.query_root
+    others = [examine(query, query_root, options, None, progress) for query in queries]
+    report.findings += [finding for one in (seen, *others) for finding in one.findings]
+    report.findings += find_equal(seen, others)
+    bad = {finding.line for finding in report.findings if KINDS[finding.kind].bad and finding.source == str(list_file)}
+    report.counts = Counter(line.label for line in seen.lines if line.number not in bad)
+    report.lines = len(seen.lines) + sum(
+        finding.kind in ("columns", "label") and finding.source == report.source for finding in report.findings
+    )
+    if embedder:
+        report.findings += _suspects(seen, report, names, progress)
+    if not options.text_labels:  # a gallery may hold one image of a thing
+        report.findings += _about_classes(report, options.k, names)
+    return report
+
+
+def clean_lines(list_file: Path, report: CheckReport, *, drop_suspects: bool = False) -> Iterator[str]:
+    """The lines of the list as they are, without the bad ones."""
+    kinds = {kind for kind, about in KINDS.items() if about.bad or (drop_suspects and kind == "suspect")}
+    bad = {finding.line for finding in report.findings if finding.kind in kinds and finding.source == report.source}
+    with list_file.open(encoding="utf-8-sig") as file:
+        for number, line in enumerate(file, start=1):
+            if line.strip() and number not in bad:
+                yield line.rstrip("\n") + "\n"
+
+
+def _suspects(seen: Seen, report: CheckReport, names: Mapping[str, str], progress: Progress) -> Iterator[Finding]:
+    lines = [line for line, good in zip(seen.lines, seen.good, strict=True) if good]
+    report.embedded = len(lines)
+    if not lines:
+        return
+    vectors = np.concatenate(seen.vectors).astype(np.float32)
+    values, labels = np.unique([line.label for line in lines], return_inverse=True)
+    for suspect in find_suspects(vectors, labels, group_numbers(seen.pixels[seen.good]), progress):
+        line, other = lines[suspect.place], str(values[suspect.suggested])
+        detail = f"looks like {names.get(other, other)}, not {names.get(line.label, line.label)}"
+        yield Finding(
+            "suspect",
+            f"{detail} (confidence {suspect.confidence:.2f})",
+            report.source,
+            line.number,
+            line.image,
+            line.label,
+            suggested=other,
+            confidence=round(suspect.confidence, 4),
+        )
+
+
+def _about_classes(report: CheckReport, k: int, names: Mapping[str, str]) -> Iterator[Finding]:
+    values = sorted(map(int, report.counts))
+    if values != list(range(len(values))):
+        detail = (
+            f"{len(values):,} different labels from {values[0]} to {values[-1]}; training wants 0 to "
+            f"{len(values) - 1:,} (or relabel: True), evaluation does not mind"
+        )
+        yield Finding("gap", detail, report.source)
+    for label, count in sorted(report.counts.items(), key=lambda item: (item[1], int(item[0]))):
+        shown = f"label {label}" + (f" ({names[label]})" if label in names else "")
+        if count == 1:
+            yield Finding("single", f"{shown}: no second image to be near to", report.source, label=label)
+        elif count < k:
+            yield Finding("few", f"{shown}: {count} images, K is {k}", report.source, label=label)
+
+
+def _class_names(list_file: Path) -> dict[str, str]:
+    """Label -> name, from the classes file beside the list if there is one."""
+    path = classes_file(list_file)
+    return dict(line.split("\t", 1) for _, line in lines_of(path) if "\t" in line) if path.is_file() else {}
