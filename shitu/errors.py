@@ -46,7 +46,7 @@ class DownloadError(ShituError):
     """A file that could not be fetched whole; what has arrived is kept for the next try."""
 
 
-class Interrupted(ShituError):
+class StoppedError(ShituError):
     """A long run was asked to stop, has saved where it was, and can go on."""
 
     exit_status = 130

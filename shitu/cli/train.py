@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import warnings
 from pathlib import Path
 
 import click
@@ -41,8 +40,6 @@ def train(
     Reads PaddleClas's training configs. Weights, metrics.jsonl and curves.png go to Global.output_dir/RecModel.
     Ctrl-C saves and stops; --resume goes on at the same step.
     """
-    # of compilers that nobody asked for, and of batch norms that train
-    warnings.filterwarnings("ignore", module=r"paddle\.")
     from shitu.train import run
     from shitu.train.launch import is_launched, launch
     from shitu.train.schema import load_train_config

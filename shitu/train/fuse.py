@@ -35,3 +35,18 @@ def _fold(conv: nn.Conv2D, norm: nn.BatchNorm | nn.BatchNorm2D) -> None:
         shift = shift + conv.bias * factor
     conv.weight.set_value(conv.weight * factor.reshape([-1, 1, 1, 1]))
     conv.bias.set_value(shift)
+
+
+def re_parameterise(network: nn.Layer) -> int:
+    """Make one convolution of each set of parallel branches (PaddleClas's), in place, for inference only.
+
+    Returns how many sets there were.
+    """
+    count = 0
+    for layer in network.sublayers():
+        if hasattr(layer, "re_parameterize") and getattr(layer, "use_rep", True) and not layer.is_repped:
+            layer.re_parameterize()
+            for branches in ("dw_conv_list", "rbr_dense", "rbr_1x1", "rbr_identity"):
+                layer._sub_layers.pop(branches, None)  # else they would be exported, too
+            count += 1
+    return count

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import shitu
 from shitu.cores import available_cores
-from shitu.errors import Interrupted, ShituError, UsageError
+from shitu.errors import ShituError, StoppedError, UsageError
 
 _TAIL = 5  # lines shown of the log of a process that failed
 _STOP_FILE = "SHITU_STOP_FILE"  # in the environment of the processes
@@ -133,8 +133,8 @@ def _what_happened(log_dir: Path, status: int) -> ShituError:
     rank, code = failed[1], int(failed[2])
     said = _said(log_dir / f"workerlog.{rank}")
     errors = [line.removeprefix("Error: ") for line in said if line.startswith("Error: ")]
-    if code in (Interrupted.exit_status, UsageError.exit_status) and errors:
-        return (Interrupted if code == Interrupted.exit_status else UsageError)(errors[-1])
+    if code in (StoppedError.exit_status, UsageError.exit_status) and errors:
+        return (StoppedError if code == StoppedError.exit_status else UsageError)(errors[-1])
     how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
     lines = "".join(f"\n  {line}" for line in errors or said)
     return ShituError(

@@ -33,18 +33,18 @@ Progress = Callable[[int], AbstractContextManager[Any]]  # the number of steps -
 def run_training(config: TrainConfig, *, resume: bool, overwrite: bool, progress: Progress) -> dict[str, float]:
     """Train as the config says; returns the best evaluation.
 
-    Raises ConfigError and UsageError before anything is done, Interrupted when stopped, ShituError when it fails.
+    Raises ConfigError and UsageError before anything is done, StoppedError when stopped, ShituError when it fails.
     """
     use_device(config.Global.device)
     rank, world = processes.start()
     checkpoint = _checkpoint(config, resume=resume, overwrite=overwrite)
     images = read_image_list(train_data(config).dataset, what="DataLoader.Train")
     plan = make_plan(config, images.labels, world)
-    if rank == 0 and not checkpoint:
-        _begin(config, overwrite=overwrite)
-    trainer = Trainer(config, images, plan, rank=rank)
+    trainer = Trainer(config, images, plan, rank=rank, resumes=checkpoint is not None)
     if checkpoint:
         trainer.resume(checkpoint)
+    elif rank == 0:
+        _begin(config, overwrite=overwrite)
     if rank == 0:
         for name, text in summarise(_setting(config, images, plan, trainer.network)):
             _log.info("%-14s %s", name, text)

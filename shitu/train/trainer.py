@@ -15,17 +15,18 @@ from typing import Any
 import numpy as np
 import paddle
 
-from shitu.errors import Interrupted, ShituError
+from shitu.errors import ShituError, StoppedError
 from shitu.train import processes, run_state
 from shitu.train.checkpoints import save_weights, sweep
 from shitu.train.ema import MovingAverage
+from shitu.train.eval_lists import EvalSet, open_eval
 from shitu.train.evaluate import evaluate
 from shitu.train.image_list import ImageList
 from shitu.train.launch import asked_to_stop
 from shitu.train.loader import Batch, TrainLoader
 from shitu.train.losses import build_losses
 from shitu.train.meter import Meter
-from shitu.train.networks import build_network, freeze, set_train_mode
+from shitu.train.networks import DistillationModel, RecModel, build_network, freeze, set_train_mode
 from shitu.train.optimise import average_gradients, build_optimizer
 from shitu.train.plan import Plan, train_data
 from shitu.train.precision import Precision
@@ -48,18 +49,19 @@ class Trainer:
         plan: Plan,
         *,
         rank: int = 0,
+        resumes: bool = False,
         on_step: Callable[[int], object] | None = None,
     ) -> None:
         self.config, self.plan, self.rank, self.on_step = config, plan, rank, on_step
         self.folder = run_folder(config)
         self.loader = _loader(config, images, plan, rank)
+        self.eval_set = _eval_set(config)
         paddle.seed(config.Global.seed)
         self.network = build_network(
             config.Arch, images.class_count, image_shape=config.Global.image_shape, device=paddle.device.get_device()
         )
-        load_start_weights(self.network, config.Arch)
-        if config.Global.pretrained_model:
-            load_weights(self.network, config.Global.pretrained_model)
+        if not resumes:
+            _load_start(self.network, config)
         freeze(self.network, config.Arch)
         processes.same_start(self.network, plan.world)
         self.losses = build_losses(config.Loss.Train)
@@ -77,7 +79,7 @@ class Trainer:
     def run(self) -> dict[str, float]:
         """Train to the end, evaluating and saving on the way; returns the best evaluation.
 
-        Raises Interrupted after SIGINT or SIGTERM, with everything saved; ShituError where the loss is no number.
+        Raises StoppedError after SIGINT or SIGTERM, with everything saved; ShituError where the loss is no number.
         """
         before = {number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
@@ -153,7 +155,7 @@ class Trainer:
         if self.rank == 0 and (stop or (every and self.step % every == 0)):
             self._save_states()
         if stop:
-            raise Interrupted(f"stopped at step {self.step} (epoch {epoch + 1}) and saved; go on with --resume")
+            raise StoppedError(f"stopped at step {self.step} (epoch {epoch + 1}) and saved; go on with --resume")
 
     def _stop(self, *_: object) -> None:
         if self.stopping.is_set():
@@ -164,15 +166,13 @@ class Trainer:
     # --- evaluation and checkpoints ------------------------------------------------------------------------------
 
     def _evaluate(self, epoch: int) -> dict[str, float]:
-        settings, data = self.config.Global, self.config.DataLoader.Eval
-        if not settings.eval_during_train or data is None or data.Query is None:
-            return {}
+        settings = self.config.Global
         due = epoch >= settings.start_eval_epoch and epoch % settings.eval_interval == 0
-        if not due and self.step < self.plan.total_steps:
+        if self.eval_set is None or not (due or self.step >= self.plan.total_steps):
             return {}
         processes.same_statistics(self.network, self.plan.world)
         with self._averaged():
-            results = evaluate(self.network, data, self.config, rank=self.rank, world=self.plan.world)
+            results = evaluate(self.network, self.eval_set, self.config, rank=self.rank, world=self.plan.world)
         if self.log:
             self.log.write({"epoch": epoch, "step": self.step, **results})
             _log.info("epoch %d: %s", epoch, shown(results))
@@ -210,9 +210,24 @@ class Trainer:
         _log.info("going on from %s at step %d of %d", path, self.step, self.plan.total_steps)
 
 
+def _load_start(network: RecModel | DistillationModel, config: TrainConfig) -> None:
+    """The weights that the config names; those of the whole network make those of its backbone needless."""
+    if config.Global.pretrained_model:
+        load_weights(network, config.Global.pretrained_model)
+    else:
+        load_start_weights(network, config.Arch)
+
+
 def run_folder(config: TrainConfig) -> Path:
     """Where a run writes: Global.output_dir and the name of the architecture, as in PaddleClas."""
     return Path(config.Global.output_dir) / type(config.Arch).__name__
+
+
+def _eval_set(config: TrainConfig) -> EvalSet | None:
+    """Opened before training, so that what is wrong with it shows at once."""
+    data = config.DataLoader.Eval
+    wanted = config.Global.eval_during_train and data is not None and data.Query is not None
+    return open_eval(data, config.source) if wanted and data is not None else None
 
 
 def _loader(config: TrainConfig, images: ImageList, plan: Plan, rank: int) -> TrainLoader:

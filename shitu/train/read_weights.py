@@ -1,0 +1,159 @@
+"""Reads .pdparams and .pdopt, which are pickles, without running what is in them.
+
+What paddle.save writes needs ten names: arrays and their types, and a few ways to spell a tuple. They are stood in for
+by functions of our own here, and any other name is refused, so not even numpy's own unpickling sees the file.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shitu.errors import ModelError
+
+SUFFIX = ".pdparams"
+_MOST_VALUES = 100_000  # a network has some thousand; a nest of tuples can stand for 2**100
+_NAMES_KEY, _SLICES_KEY = "StructuredToParameterName@@", "UnpackBigParamInfor@@"  # sic
+_ADVICE = "is it whole, and a state dict that paddle.save wrote?"
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """The state dict in a file: names to arrays (read-only), or to plain values and further dicts.
+
+    Raises ModelError where the file is missing, cut short, or holds anything else.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read: {error.strerror}") from error
+    try:
+        found = _plain(_Arrays(io.BytesIO(content), encoding="latin1").load(), [_MOST_VALUES])
+    except ModelError as error:
+        raise ModelError(f"{path}: {error}; nothing of it was run") from error
+    except Exception as error:  # a damaged pickle raises nearly anything
+        reason = "it is empty" if not content else repr(error)[:200]
+        raise ModelError(f"{path} is no file of weights, or damaged ({reason}); {_ADVICE}") from error
+    if not isinstance(found, dict) or not all(isinstance(key, str) for key in found):
+        raise ModelError(f"{path} holds a {type(found).__name__}; a dict of names is wanted: {_ADVICE}")
+    found.pop(_NAMES_KEY, None)
+    return _joined(found, path)
+
+
+def _joined(state: dict[str, Any], path: Path) -> dict[str, Any]:
+    """Protocols 2 and 3 cut arrays beyond 1 GB into slices."""
+    for name, parts in state.pop(_SLICES_KEY, {}).items():
+        try:
+            slices = [state.pop(part) for part in parts["slices"]]
+            state[name] = np.concatenate(slices).reshape(parts["OriginShape"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise ModelError(f"{path}: the slices of {name} do not fit together ({error}); {_ADVICE}") from error
+    return state
+
+
+# --- stand-ins for what the pickle names -----------------------------------------------------------------------
+
+
+class _Type:
+    """For numpy.dtype."""
+
+    def __init__(self, code: object, align: object = False, copied: object = True) -> None:
+        if not re.fullmatch(r"[biuf][1248]", str(code)):
+            raise ModelError(f"an array of {str(code)[:30]!r}; numbers are wanted")
+        self.dtype = np.dtype(str(code))
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        if state[1] == ">":
+            self.dtype = self.dtype.newbyteorder(">")
+
+
+class _Array:
+    """For numpy.ndarray."""
+
+    values: NDArray[Any] | None = None
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        _, shape, kind, by_columns, data = state
+        flat = np.frombuffer(_raw(data), kind.dtype) if data else np.zeros(0, kind.dtype)
+        native = flat.astype(kind.dtype.newbyteorder("="), copy=False)
+        self.values = native.reshape(shape, order="F" if by_columns else "C")
+
+
+def _raw(data: bytes | str) -> bytes:
+    return data.encode("latin1") if isinstance(data, str) else data
+
+
+def _scalar(kind: _Type, data: bytes | str) -> object:
+    value: object = np.frombuffer(_raw(data), kind.dtype, count=1)[0].item()
+    return value
+
+
+def _encoded(text: str, encoding: str) -> bytes:
+    """How protocol 2 spells bytes."""
+    if encoding != "latin1":
+        raise ModelError(f"bytes in {str(encoding)[:30]!r}; latin1 is wanted")
+    return text.encode("latin1")
+
+
+def _given(_: object, names: dict[str, Any]) -> Any:
+    """paddle.save spells a DenseTensor as eval("data", {"data": array})."""
+    return names["data"]
+
+
+def _stand_ins() -> dict[tuple[str, str], Callable[..., Any]]:
+    """Made anew for each file, so that a pickle which sets attributes on one of them changes nothing for the next."""
+
+    def new(function: Callable[..., Any]) -> Callable[..., Any]:
+        def stand_in(*given: Any) -> Any:
+            return function(*given)
+
+        return stand_in
+
+    names: dict[tuple[str, str], Callable[..., Any]] = {
+        ("numpy", "ndarray"): new(_Array),
+        ("numpy", "dtype"): new(_Type),
+        ("collections", "OrderedDict"): dict,
+        ("_codecs", "encode"): new(_encoded),
+    }
+    for module in ("numpy.core.multiarray", "numpy._core.multiarray"):  # before and since numpy 2
+        names[module, "_reconstruct"] = lambda *_: _Array()
+        names[module, "scalar"] = new(_scalar)
+    for module in ("builtins", "__builtin__"):
+        names[module, "tuple"] = tuple
+        names[module, "eval"] = new(_given)
+    return names
+
+
+class _Arrays(pickle.Unpickler):
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._known = _stand_ins()
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in self._known:
+            raise ModelError(f"it wants to run {module}.{name}, which no file of weights needs")
+        return self._known[module, name]
+
+
+def _plain(value: Any, left: list[int]) -> Any:
+    """The value with arrays in place of their stand-ins; ModelError where anything else is left."""
+    left[0] -= 1
+    if left[0] < 0:
+        raise ModelError(f"it holds more than {_MOST_VALUES:,} values")
+    if isinstance(value, _Array) and value.values is not None:
+        return value.values
+    if isinstance(value, dict):
+        return {key: _plain(each, left) for key, each in value.items()}
+    if isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], str) and isinstance(value[1], _Array):
+        return _plain(value[1], left)  # a tensor: its name and its numbers
+    if isinstance(value, list | tuple):
+        return type(value)(_plain(each, left) for each in value)
+    if value is None or isinstance(value, str | bytes | bool | int | float):
+        return value
+    raise ModelError(f"it holds a {type(value).__name__}, which is no array and no plain value")
