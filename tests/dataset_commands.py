@@ -8,11 +8,8 @@ from typing import Any
 from click.testing import CliRunner, Result
 
 from shitu.cli import main
-from shitu.cli.dataset import dataset
 from shitu.datasets.convert import Converted, convert
 from shitu.datasets.public_sets import public_set
-
-main.commands.setdefault("dataset", dataset)
 
 
 def run(*arguments: object) -> Result:

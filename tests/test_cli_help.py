@@ -25,6 +25,7 @@ from click.testing import CliRunner
 from shitu.cli import main
 from shitu.models.known import KNOWN_MODELS
 from tests.conftest import DEMO, ROOT, index_overrides
+from tests.help_files import write_training_files
 
 
 def commands(command: click.Command, context: click.Context) -> Iterator[tuple[str, str]]:
@@ -68,6 +69,7 @@ def test_all_commands_of_the_issue_are_there() -> None:
     names = ["build-gallery", "predict", "predict-det", "predict-rec", "check", "demo"]
     names += [f"gallery {name}" for name in ["info", "list", "verify", "append", "remove", "compact", "export"]]
     names += [f"models {name}" for name in ["list", "download", "verify"]]
+    names += ["train", "eval", "export", "train-det", "eval-det", "export-det", "dataset convert", "dataset check"]
     assert {f"shitu {name}" for name in names} <= set(HELP)
 
 
@@ -87,6 +89,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     line = [sys.executable, "-m", "shitu", "build-gallery", *(part for each in overrides for part in ("-o", each))]
     subprocess.run(line, check=True)
     shutil.copytree(folder / "my_gallery", folder / "output" / "demo_index")
+    write_training_files(folder)
     return folder
 
 
@@ -94,7 +97,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def repository(built: Path, tmp_path: Path) -> Path:
     """The root of the repository as the examples see it, where they may write."""
     root = tmp_path / "root"
-    shutil.copytree(built, root)
+    shutil.copytree(built, root, symlinks=True)
     for name in ("configs", "demo", "models"):
         (root / name).symlink_to(ROOT / name)
     program = tmp_path / "bin" / "shitu"
@@ -182,6 +185,7 @@ def test_check_and_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_no_command_shows_the_commands() -> None:
     done = CliRunner().invoke(main, ["--help"])
-    names = ["build-gallery", "predict", "predict-det", "predict-rec", "gallery", "models", "check", "demo"]
+    names = ["build-gallery", "predict", "predict-det", "predict-rec", "gallery", "models"]
+    names += ["dataset", "train", "eval", "export", "train-det", "eval-det", "export-det", "check", "demo"]
     shown = done.stdout[done.stdout.index("Commands:") :].splitlines()[1 : len(names) + 1]
     assert [line.split()[0] for line in shown] == names

@@ -19,13 +19,16 @@ from shitu.cli.check import check
 from shitu.cli.dataset import dataset
 from shitu.cli.demo import demo
 from shitu.cli.eval import evaluate
+from shitu.cli.eval_det import eval_det
 from shitu.cli.export import export
+from shitu.cli.export_det import export_det
 from shitu.cli.gallery import gallery
 from shitu.cli.gallery_append import append
 from shitu.cli.models import models
 from shitu.cli.options import print_message, set_up_output
 from shitu.cli.predict import predict, predict_det, predict_rec
 from shitu.cli.train import train
+from shitu.cli.train_det import train_det
 from shitu.errors import ShituError
 
 EPILOG = """\b
@@ -69,7 +72,7 @@ def main(context: click.Context, quiet: bool) -> None:
 
 
 RECOGNITION = (build_gallery, predict, predict_det, predict_rec, gallery, models)
-TRAINING = (dataset, train, evaluate, export)
+TRAINING = (dataset, train, evaluate, export, train_det, eval_det, export_det)
 gallery.add_command(append)
 for command in (*RECOGNITION, *TRAINING, check, demo):
     main.add_command(command)

@@ -35,7 +35,7 @@ def rule_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 @click.command("mainbody", epilog="\b\nExample:\n  shitu dataset mainbody coco2017 datasets/coco -o coco.json\n")
-@click.argument("name", type=click.Choice(NAMES, case_sensitive=False))
+@click.argument("name", metavar="NAME", type=click.Choice(NAMES, case_sensitive=False))
 @click.argument("root")
 @click.option("--image-root", metavar="DIR", help="With coco: the folder of the images.  [default: that of the file]")
 @click.option("--skip-missing", is_flag=True, help="Pass over images that are annotated but not there.")
@@ -52,7 +52,8 @@ def mainbody(
 ) -> None:
     """The boxes of a data set, whatever their category, as the one category foreground.
 
-    ROOT is the folder where the set was unpacked; with the name coco, any COCO annotation file. Crowds and boxes
+    NAME is objects365, coco2017, icartoonface, logodet3k, rpc or coco. ROOT is the folder where the set was
+    unpacked; with coco, any COCO annotation file. Crowds and boxes
     without area are dropped, boxes are clipped to their image.
     """
     from shitu.datasets.from_coco import CocoFile

@@ -14,7 +14,7 @@ from shitu.errors import UsageError
 
 EPILOG = """\b
 Example:
-  shitu eval -c configs/train/demo_cpu.yaml -o Global.pretrained_model=output/train_demo/RecModel/best_model
+  shitu eval -c configs/train/demo_cpu.yaml -o Global.pretrained_model=output/best_model
 """
 
 

@@ -11,7 +11,7 @@ from shitu.cli.training_options import config_option
 
 EPILOG = """\b
 Example:
-  shitu export -c configs/train/demo_cpu.yaml -o Global.pretrained_model=output/train_demo/RecModel/best_model
+  shitu export -c configs/train/demo_cpu.yaml -o Global.pretrained_model=output/best_model
 """
 
 

@@ -33,6 +33,6 @@ def config_option(command: Command) -> Command:
         "overrides",
         multiple=True,
         metavar="KEY=VALUE",
-        help="Change one key of the config, e.g. -o Global.epochs=20; may be repeated, later wins.",
+        help="Change one key of the config; may be repeated, later wins.",
     )(command)
     return click.option("-c", "--config", "config_path", metavar="FILE", required=True, help="YAML config.")(command)

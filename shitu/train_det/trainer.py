@@ -1,0 +1,208 @@
+"""The training loop of the detector: read `run` from top to bottom."""
+
+from __future__ import annotations
+
+import logging
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import paddle
+
+from shitu.errors import ShituError, StoppedError
+from shitu.train import processes
+from shitu.train.checkpoints import save_weights, sweep
+from shitu.train.curves import draw_curves
+from shitu.train.launch import asked_to_stop
+from shitu.train.meter import Meter
+from shitu.train.metrics_log import MetricsLog
+from shitu.train.optimise import average_gradients
+from shitu.train.progress_text import duration, shown
+from shitu.train_det import run_state
+from shitu.train_det.batches import DetBatch, DetLoader
+from shitu.train_det.build import build_detector
+from shitu.train_det.coco_data import DetData
+from shitu.train_det.ema import CycleEMA
+from shitu.train_det.evaluate import Metrics, evaluate
+from shitu.train_det.optimise import build_optimizer
+from shitu.train_det.plan import Plan
+from shitu.train_det.schema import DetConfig
+from shitu.train_det.weights import load_pretrained
+
+_log = logging.getLogger("shitu")
+_LOGGED = ("AP", "AP50", "AP75", "AR100", "bad_images")  # the others are for `shitu eval-det`
+
+
+class Trainer:
+    """One process's share of a run. `test` is what to evaluate on; None: nothing, and no best checkpoint."""
+
+    def __init__(self, config: DetConfig, data: DetData, test: DetData | None, plan: Plan, *, rank: int = 0) -> None:
+        self.config, self.plan, self.test, self.rank = config, plan, test, rank
+        self.folder = config.run_dir
+        workers = config.worker_num
+        self.loader = DetLoader(
+            data, config.TrainReader, "TrainReader", seed=config.seed, workers=workers, replace=True
+        )
+        paddle.seed(config.seed)
+        self.network = build_detector(config)
+        if config.pretrain_weights:
+            load_pretrained(self.network, config.pretrain_weights)
+        on_gpu = paddle.device.get_device().startswith("gpu")
+        if config.norm_type == "sync_bn" and plan.world > 1 and on_gpu:
+            paddle.nn.SyncBatchNorm.convert_sync_batchnorm(self.network)
+        processes.same_start(self.network, plan.world)
+        self.optimizer = build_optimizer(config.OptimizerBuilder, self.network)
+        self.amp = config.use_amp and on_gpu
+        if config.use_amp and not on_gpu:
+            _log.warning("use_amp has no effect on the CPU: Paddle casts on GPUs alone")
+        self.scaler = paddle.amp.GradScaler(enable=self.amp, init_loss_scaling=1024.0)
+        self.ema = None
+        if config.use_ema and rank == 0:  # who evaluates and saves
+            self.ema = CycleEMA(self.network, config.ema_decay, config.ema_decay_type, config.cycle_epoch)
+        self.meter = Meter()
+        self.step = 0  # steps made since the very start
+        self.best: Metrics = {}
+        self.stopping = threading.Event()
+        self.log = MetricsLog(self.folder / "metrics.jsonl") if rank == 0 else None
+        self.on_step: Callable[[], object] = lambda: None
+
+    # --- the loop ------------------------------------------------------------------------------------------------
+
+    def run(self) -> Metrics:
+        """Train to the end, evaluating and saving on the way; returns the best evaluation.
+
+        Raises StoppedError after SIGINT or SIGTERM, with everything saved; ShituError where the loss is no number.
+        """
+        before = {number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            while self.step < self.plan.total_steps:
+                epoch, start = divmod(self.step, self.plan.steps_per_epoch)
+                self._epoch(epoch, start)
+                self._finish_epoch(epoch + 1)
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+        return self.best
+
+    def _epoch(self, epoch: int, start: int) -> None:
+        self.network.train()
+        batches = self.loader.epoch(self.plan.order, epoch, self.rank, start)
+        began, first = time.perf_counter(), self.step
+        for _ in range(min(self.plan.steps_per_epoch - start, self.plan.total_steps - self.step)):
+            self._train_step(batches)
+            last = self.step % self.plan.steps_per_epoch == 0 or self.step == self.plan.total_steps
+            due = last or self.step % self.config.log_iter == 0
+            self.on_step()
+            if due:
+                self._report(epoch, (self.step - first) / (time.perf_counter() - began))
+            if not last:
+                self._between_steps(epoch, due)
+
+    def _train_step(self, batches: Iterator[DetBatch]) -> None:
+        batch = next(batches)
+        losses = self.network.losses(batch.images, batch.boxes, batch.classes, self.amp)
+        self._check(losses)
+        self.meter.add({name: value.detach() for name, value in losses.items()}, len(batch.boxes))
+        self.scaler.scale(losses["loss"]).backward()
+        average_gradients(self.optimizer._parameter_list, self.plan.world)
+        self.optimizer.set_lr(self.plan.schedule(self.step))
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.clear_grad()
+        if self.ema:
+            self.ema.update()
+        self.step += 1
+
+    def _check(self, losses: dict[str, paddle.Tensor]) -> None:
+        """Before the weights take harm. Waiting for the number costs nothing: ppdet's assigner has waited already."""
+        values = {name: float(value) for name, value in losses.items()}
+        if not all(map(math.isfinite, values.values())):
+            raise ShituError(
+                f"the loss is no number any more at step {self.step + 1}: {shown(values)}. What {self.folder} holds "
+                "is from before. A lower LearningRate.base_lr, a longer warm-up (LearningRate.schedulers.1.steps) or "
+                "OptimizerBuilder.clip_grad_by_norm=35 often helps"
+            )
+
+    def _report(self, epoch: int, steps_per_second: float) -> None:
+        means, _ = self.meter.take(self.plan.world)
+        if self.log is None:
+            return
+        lr, images_per_s = self.plan.schedule(self.step - 1), steps_per_second * self.plan.total_batch
+        self.log.write(
+            {"epoch": epoch + 1, "step": self.step, **means, "lr": lr, "images_per_s": round(images_per_s, 1)}
+        )
+        _log.info(
+            "epoch %d/%d, step %d/%d: %s, lr %.3g, %.1f images/s, %s left",
+            *(epoch + 1, self.plan.epochs, self.step, self.plan.total_steps, shown(means), lr, images_per_s),
+            duration((self.plan.total_steps - self.step) / steps_per_second),
+        )
+
+    def _between_steps(self, epoch: int, due: bool) -> None:
+        """Inside an epoch: save every save_steps, and stop when asked to."""
+        stop = self.stopping.is_set()
+        if self.plan.world > 1:  # all must leave at the same step; asking at every step would cost time
+            stop = due and processes.any_of(stop or asked_to_stop(), self.plan.world)
+        every = self.config.save_steps
+        if self.rank == 0 and (stop or (every and self.step % every == 0)):
+            self._save_states()
+        if stop:
+            raise StoppedError(f"stopped at step {self.step} (epoch {epoch + 1}) and saved; go on with --resume")
+
+    def _stop(self, *_: object) -> None:
+        if self.stopping.is_set():
+            raise KeyboardInterrupt  # asked twice
+        self.stopping.set()
+        _log.warning("stopping after this step; again to stop at once")
+
+    # --- evaluation and checkpoints ------------------------------------------------------------------------------
+
+    def _finish_epoch(self, epoch: int) -> None:
+        """After the last step of each epoch; every snapshot_epoch-th and the last are evaluated and kept."""
+        if self.rank == 0:
+            if epoch % self.config.snapshot_epoch == 0 or self.step == self.plan.total_steps:
+                self._snapshot(epoch)
+            self._save_states()
+            draw_curves(self.folder / "metrics.jsonl", self.folder / "curves.png")
+        processes.barrier(self.plan.world)
+
+    def _snapshot(self, epoch: int) -> None:
+        """Evaluate and save the averaged weights, and go on with the others."""
+        own = {name: value.clone() for name, value in self.network.state_dict().items()}
+        if self.ema:
+            self.network.set_state_dict(self.ema.snapshot())
+        names = [f"epoch_{epoch}"]
+        if self._is_best(epoch):
+            names.append("best_model")
+        if self.step == self.plan.total_steps:
+            names.append("model_final")
+        for name in names:
+            save_weights(self.folder / name, run_state.arrays(self.network))
+        self.network.set_state_dict(own)
+
+    def _is_best(self, epoch: int) -> bool:
+        if self.test is None:
+            return False
+        results = evaluate(self.network, self.test, self.config)
+        known = {name: value for name in _LOGGED if (value := results[name]) is not None}
+        if self.log:
+            self.log.write({"epoch": epoch, "step": self.step, **known})
+        _log.info("epoch %d: %s", epoch, shown(known))
+        before = self.best.get("AP")
+        if before is not None and known.get("AP", 0.0) <= before:
+            return False
+        self.best = {"epoch": epoch, **results}
+        return True
+
+    def _save_states(self) -> None:
+        run_state.save(self)
+
+    def resume(self, path: Path) -> None:
+        """Go on from a checkpoint. Raises ModelError where it belongs to another network."""
+        sweep(self.folder)
+        run_state.load(self, path)
+        if self.log:
+            self.log.drop_after(self.step)
+        _log.info("going on from %s at step %d of %d", path, self.step, self.plan.total_steps)
