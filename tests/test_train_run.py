@@ -173,14 +173,17 @@ def test_a_dying_process_ends_the_run_with_its_name(tmp_path: Path) -> None:
     assert "go on with --resume" in said
 
 
-def test_several_processes_are_interrupted_together(tmp_path: Path) -> None:
+def test_several_processes_are_interrupted_together_and_go_on(shitu: Run, tmp_path: Path) -> None:
     process = start(tmp_path, "--nproc=2", "Global.epochs=200")
     wait_for(tmp_path, 2, process)
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130, said
     assert "and saved; go on with --resume" in said
-    assert (tmp_path / "RecModel" / "latest.pdstates").is_file()
+    saved = len(losses(tmp_path))
+    done = shitu(*arguments(tmp_path, "--nproc=2", f"Global.max_iters={saved + 3}", "--resume"))
+    assert done.returncode == 0, done.stderr
+    assert [int(record["step"]) for record in records(tmp_path)] == list(range(1, saved + 4))
 
 
 def test_the_exported_summary_for_8_cards(shitu: Run, tmp_path: Path) -> None:
@@ -235,6 +238,7 @@ BAD = {
     "everything frozen": (["Arch.freeze_layers=[backbone, neck, head]"], "nothing is left to train"),
     "resume and overwrite": (["--resume", "--overwrite"], "--resume and --overwrite together"),
     "gpus": (["--gpus=a,b"], "--gpus a,b"),
+    "gpus that are not there": (["--gpus=97"], "--gpus 97: this Paddle sees "),
     "gpus and nproc": (["--gpus=0,1", "--nproc=2"], "--gpus and --nproc together"),
 }
 

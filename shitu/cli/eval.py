@@ -40,15 +40,15 @@ def evaluate(  # noqa: PLR0917 - a command, called by click with names
     # Paddle reads it when it is imported; a quarter faster on a CPU
     os.environ.setdefault("FLAGS_use_onednn", "1")
     from shitu.train import processes
+    from shitu.train.device import use_device
     from shitu.train.eval_lists import open_eval
     from shitu.train.evaluate import evaluate as measure
     from shitu.train.evaluate import open_network
     from shitu.train.launch import is_launched, launch
-    from shitu.train.run import use_device
     from shitu.train.schema import load_train_config
 
     config = load_train_config(config_path, overrides)
-    if cards(gpus, nproc, ips) > 1 and not is_launched():
+    if (gpus or cards(gpus, nproc, ips) > 1) and not is_launched():
         if style == "table":
             raise UsageError("--format table is printed by one process; leave it out for JSON")
         log_dir = Path(config.Global.output_dir) / "launch_eval"

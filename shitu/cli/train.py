@@ -49,7 +49,7 @@ def train(
     if dry_run:
         for line in run.dry_run(config, ranks or count):
             print_result(line)
-    elif count > 1 and not is_launched():
+    elif (gpus or count > 1) and not is_launched():
         launch(sys.argv[1:], gpus=gpus, nproc=nproc, ips=ips, log_dir=Path(config.Global.output_dir) / "launch")
     else:
         bar = lambda steps: progress_bar(steps, "training", "steps")  # noqa: E731

@@ -50,7 +50,7 @@ def train_det(  # noqa: PLR0917, as many as options
     if dry_run:
         for line in run.dry_run(config, ranks or count):
             print_result(line)
-    elif count > 1 and not is_launched():
+    elif (gpus or count > 1) and not is_launched():
         launch(sys.argv[1:], gpus=gpus, nproc=nproc, ips=ips, log_dir=config.run_dir / "launch")
     else:
         bar = lambda steps: progress_bar(steps, "training", "steps")  # noqa: E731

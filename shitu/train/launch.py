@@ -92,10 +92,19 @@ def _places(gpus: str | None, nproc: int | None, ips: str | None) -> list[str]:
         raise UsageError(f"--gpus {gpus}; numbers with commas between them are wanted, such as 0,1,2,3")
     if gpus and nproc:
         raise UsageError("--gpus and --nproc together; --gpus starts a process per GPU, --nproc processes on the CPU")
-    if nproc is not None and nproc < 1:
-        raise UsageError(f"--nproc {nproc}; at least 1 is wanted")
+    if gpus:
+        _check_gpus(gpus)
     places = ["--gpus", gpus] if gpus else ["--nproc_per_node", str(nproc or 1)]
     return [*places, "--ips", ips] if ips else places
+
+
+def _check_gpus(gpus: str) -> None:
+    import paddle
+
+    count = paddle.device.cuda.device_count() if paddle.device.is_compiled_with_cuda() else 0
+    if max(map(int, gpus.split(","))) >= count:
+        advice = f"they are numbered from 0 to {count - 1}" if count else "paddlepaddle-gpu and a driver are wanted"
+        raise UsageError(f"--gpus {gpus}: this Paddle sees {count or 'no'} GPUs; {advice}. --nproc uses the CPU")
 
 
 def _follow(process: subprocess.Popen[bytes], path: Path) -> int:
