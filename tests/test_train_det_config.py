@@ -128,7 +128,7 @@ def test_the_large_config_is_the_official_recipe() -> None:
     assert losses == (1.0, 0.25, 2.0)
     official, ours = (Schedule(config.LearningRate, 1000, 8 * each, 100_000) for each in (56, 28))
     assert (official.peak, ours.peak) == (0.4, 0.2)
-    assert "linear rule, 224 / 448 = 0.5" in ours.reason
+    assert "linear rule, 224 / 448 = 0.5" in ours.scaling.reason
     assert official(300) == 0.4
     assert official(0) == pytest.approx(0.04)
     assert official(99_999) == pytest.approx(0, abs=1e-9)

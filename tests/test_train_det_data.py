@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
+import os
 import shutil
+import signal
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from shitu.errors import ConfigError, ShituError
+from shitu.errors import ConfigError, EngineError, ShituError
 from shitu.train_det.batches import DetBatch, DetLoader, Order
 from shitu.train_det.coco_data import DetData, read_coco
 from shitu.train_det.schema import COCODataSet, load_det_config
@@ -158,11 +161,13 @@ def test_fewer_images_than_a_batch_are_refused() -> None:
         Order(3, 4, 2, 0)
 
 
+def loaded(folder: Path, workers: int, **more: Any) -> DetLoader:
+    reader = load_det_config(CONFIG, small(folder, folder, **more)).TrainReader
+    return DetLoader(read(folder), reader, "TrainReader", seed=1, workers=workers, replace=True)
+
+
 def batches(coco: Path, workers: int, start: int = 0, **more: Any) -> list[DetBatch]:
-    config = load_det_config(CONFIG, small(coco, coco, **more))
-    data = read(coco)
-    loader = DetLoader(data, config.TrainReader, "TrainReader", seed=1, workers=workers, replace=True)
-    return list(loader.epoch(Order(len(data), 4, 1, 1), 5, 0, start))
+    return list(loaded(coco, workers, **more).epoch(Order(12, 4, 1, 1), 5, 0, start))
 
 
 def same(one: DetBatch, other: DetBatch) -> bool:
@@ -171,11 +176,30 @@ def same(one: DetBatch, other: DetBatch) -> bool:
 
 
 def test_a_batch_is_the_same_wherever_and_whenever_it_is_made(coco: Path) -> None:
-    whole, made_ahead, rest = batches(coco, 0), batches(coco, 2), batches(coco, 0, start=2)
+    sizes = {"TrainReader.batch_transforms.0.BatchRandomResize.target_size": "[32, 64, 96, 128]"}
+    whole, rest = batches(coco, 0, **sizes), batches(coco, 0, start=2, **sizes)
     assert len(whole) == 3
-    assert all(map(same, whole, made_ahead))
+    assert len({batch.images.shape[2] for batch in whole}) > 1
+    for shared in (True, False):
+        others = batches(coco, 2, **sizes, **{"TrainReader.use_shared_memory": shared})
+        assert all(map(same, whole, others)), shared
+        assert not multiprocessing.active_children()
     assert same(whole[2], rest[0])
     assert not same(whole[0], whole[1])
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_worker_that_is_killed_ends_the_epoch_with_an_error(coco: Path, shared: bool) -> None:
+    loader = loaded(coco, 2, **{"TrainReader.use_shared_memory": shared})
+    made = loader.epoch(Order(12, 1, 1, 1), 0, 0)
+    next(made)
+    workers = multiprocessing.active_children()
+    assert len(workers) == 2
+    assert workers[0].pid
+    os.kill(workers[0].pid, signal.SIGKILL)
+    with pytest.raises(EngineError, match=r"loads images was killed \(SIGKILL\); .* worker_num"):
+        list(made)
+    assert not multiprocessing.active_children()
 
 
 def test_images_and_boxes_are_transformed_together(coco: Path) -> None:
@@ -193,26 +217,27 @@ def test_images_and_boxes_are_transformed_together(coco: Path) -> None:
             assert np.allclose(boxes.numpy() / 64, share, atol=1e-5)
 
 
+@pytest.mark.parametrize("workers", [0, 2])
 def test_a_bad_image_is_replaced_in_training_and_reported(
-    coco: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    workers: int, coco: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     folder = changed(tmp_path, coco, lambda c: c["images"][2].update(width=120, height=160))
     (folder / "图" / "train_5.jpg").write_bytes(b"no picture")
-    config = load_det_config(CONFIG, small(folder, folder))
-    data = read(folder)
-    loader = DetLoader(data, config.TrainReader, "TrainReader", seed=1, workers=0, replace=True)
-    made = list(loader.epoch(Order(len(data), 4, 1, 1), 0, 0))
+    loader = loaded(folder, workers)
+    made = list(loader.epoch(Order(12, 4, 1, 1), 0, 0))
     assert {Path(path).name for path in loader.bad} == {"train_2.jpg", "train_5.jpg"}
     assert not {2, 5} & {index for batch in made for index in batch.indices.tolist()}
     assert "is 160 x 120, but its annotation says 120 x 160" in caplog.text
 
 
-def test_nothing_but_bad_images_is_an_error_and_no_endless_search(coco: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("workers", [0, 2])
+def test_nothing_but_bad_images_is_an_error_and_no_endless_search(workers: int, coco: Path, tmp_path: Path) -> None:
     folder = changed(tmp_path, coco, lambda _: None)
     for picture in (folder / "图").iterdir():
         picture.write_bytes(b"")
     with pytest.raises(ShituError, match="20 images in a row cannot be used"):
-        batches(folder, 0)
+        batches(folder, workers)
+    assert not multiprocessing.active_children()
 
 
 @pytest.mark.parametrize(

@@ -64,6 +64,12 @@ def test_what_the_training_reports_is_what_eval_finds(said: dict[str, str]) -> N
     assert evaluated["mAP"] == pytest.approx(trained["mAP"], abs=1e-6)
 
 
+def test_training_itself_ends_with_the_same_model(root: Path, said: dict[str, str]) -> None:
+    made = root / "output" / "train_demo" / "RecModel" / "inference"
+    exported = root / "output" / "my_model"
+    assert (made / "inference.pdiparams").read_bytes() == (exported / "inference.pdiparams").read_bytes()
+
+
 def test_training_helped(root: Path) -> None:
     """On the pictures trained on, that is; a random network knows one drawing in eight by its colours."""
     path = root / "output" / "train_demo" / "RecModel" / "metrics.jsonl"

@@ -28,8 +28,8 @@ def export(config_path: str, overrides: tuple[str, ...], name: str | None, licen
     """
     # Paddle reads it when it is imported; it would warn of operators that it exports well all the same
     os.environ.setdefault("GLOG_minloglevel", "2")
-    from shitu.train.export import export_config
     from shitu.train.device import use_device
+    from shitu.train.export import export_config
     from shitu.train.schema import load_train_config
 
     use_device("cpu")

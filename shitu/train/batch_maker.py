@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import prod
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from shitu.errors import ConfigError, ImageError, ShituError
 from shitu.images import Picture, read_image
+from shitu.train.worker_pool import Slot, array_in
 
 if TYPE_CHECKING:
     from shitu.train.image_list import ImageList
@@ -49,11 +51,14 @@ class BatchMaker:
         self.shape = (3, *transform.size)
         self._known_bad: dict[int, str] = {}  # to this process; saves reading a bad image again
 
-    def __call__(self, task: Task, out: NDArray[np.float32] | None = None) -> Made:
-        """`out`: (n or more, 3, height, width), where the images go; None: into a new array."""
+    def bytes_of(self, task: Task) -> int:
+        """What the task's images take."""
+        return 4 * len(task.indices) * prod(self.shape)
+
+    def __call__(self, task: Task, slot: Slot) -> Made:
+        """The images go into the slot."""
         bad: dict[str, str] = {}
-        if out is None:
-            out = np.empty((len(task.indices), *self.shape), np.float32)
+        out = array_in(slot, (len(task.indices), *self.shape))
         try:
             return self._make(task, out, bad)
         except ShituError as error:

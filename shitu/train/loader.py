@@ -48,7 +48,8 @@ class _Loader:
 
     def _batches(self, tasks: Iterable[Task]) -> Generator[Batch, None, None]:
         known = len(self.bad)
-        with closing(made_ahead(self.maker, tasks, self.workers, use_shared_memory=self.use_shared_memory)) as batches:
+        bytes_of = self.maker.bytes_of if self.use_shared_memory else None
+        with closing(made_ahead(self.maker, tasks, self.workers, bytes_of=bytes_of)) as batches:
             for made in batches:
                 self._take_note(made)
                 if made.error:

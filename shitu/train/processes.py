@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import paddle
 from paddle import nn
+
+from shitu.errors import EngineError
 
 
 def start() -> tuple[int, int]:
@@ -49,3 +54,16 @@ def barrier(world: int) -> None:
     """Wait for all."""
     if world > 1:
         paddle.distributed.barrier()
+
+
+@contextmanager
+def losing_none(world: int) -> Iterator[None]:
+    """Inside the block, an error that comes of another process's end is an EngineError that says so."""
+    try:
+        yield
+    except RuntimeError as error:
+        if world == 1:
+            raise
+        # the launcher takes the first that ends for the guilty one: let that be the one that died
+        time.sleep(10)
+        raise EngineError(f"lost the other processes: {str(error).strip().splitlines()[-1]}") from error

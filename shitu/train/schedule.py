@@ -5,8 +5,18 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
+from typing import Literal, Protocol
 
 from shitu.train.schema import Constant, Cosine, LearningRate, Linear, Piecewise, Step
+
+
+class Scalable(Protocol):
+    """What a section says of the batch that its learning rate is made for."""
+
+    @property
+    def for_batch_size(self) -> int | None: ...
+    @property
+    def scaling(self) -> Literal["linear", "none"]: ...
 
 
 @dataclass(frozen=True)
@@ -19,12 +29,12 @@ class Scaling:
     reason: str  # for the log: why the factor is what it is
 
     @classmethod
-    def of(cls, section: LearningRate, total_batch: int) -> Scaling:
+    def of(cls, section: Scalable, total_batch: int) -> Scaling:
         made_for = section.for_batch_size
         if made_for is None:
             return cls(total_batch, None, 1.0, "not scaled: the config states no for_batch_size")
         if section.scaling == "none":
-            return cls(total_batch, made_for, 1.0, "not scaled: lr.scaling is none")
+            return cls(total_batch, made_for, 1.0, "not scaled: the config's scaling is none")
         factor = total_batch / made_for
         return cls(total_batch, made_for, factor, f"linear rule, {total_batch} / {made_for} = {factor:g}")
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, nullcontext
@@ -22,7 +20,6 @@ from shitu.train.ema import MovingAverage
 from shitu.train.eval_lists import EvalSet, open_eval
 from shitu.train.evaluate import evaluate
 from shitu.train.image_list import ImageList
-from shitu.train.launch import asked_to_stop
 from shitu.train.loader import Batch, TrainLoader
 from shitu.train.losses import build_losses
 from shitu.train.meter import Meter
@@ -31,9 +28,10 @@ from shitu.train.optimise import average_gradients, build_optimizer
 from shitu.train.plan import Plan, train_data
 from shitu.train.precision import Precision
 from shitu.train.pretrained import load_start_weights, load_weights
-from shitu.train.progress_text import duration, shown
+from shitu.train.progress_text import shown
 from shitu.train.run_log import RunLog
 from shitu.train.schema import TrainConfig
+from shitu.train.stop_request import StopRequest
 from shitu.train.transforms import compile_transform
 
 _log = logging.getLogger("shitu")
@@ -71,7 +69,7 @@ class Trainer:
         self.meter = Meter()
         self.step = 0  # steps made since the very start
         self.best: dict[str, float] = {}
-        self.stopping = threading.Event()
+        self.stop = StopRequest()
         self.log = RunLog(self.folder, visualdl=config.Global.use_visualdl) if rank == 0 else None
 
     # --- the loop ------------------------------------------------------------------------------------------------
@@ -81,15 +79,11 @@ class Trainer:
 
         Raises StoppedError after SIGINT or SIGTERM, with everything saved; ShituError where the loss is no number.
         """
-        before = {number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
+        with self.stop.heard():
             while self.step < self.plan.total_steps:
                 epoch, start = divmod(self.step, self.plan.steps_per_epoch)
                 self._epoch(epoch, start)
                 self._finish_epoch(epoch + 1, self._evaluate(epoch + 1))
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
         return self.best
 
     def _epoch(self, epoch: int, start: int) -> None:
@@ -134,34 +128,17 @@ class Trainer:
                 f"checkpoint in {self.folder} is from before. A lower Optimizer.lr.learning_rate, a longer "
                 "warmup_epoch or Optimizer.clip_norm often helps; with AMP, level O1"
             )
-        if self.log is None:
-            return
-        lr, images_per_s = self.plan.schedule(self.step - 1), steps_per_second * self.plan.total_batch
-        self.log.write(
-            {"epoch": epoch + 1, "step": self.step, **means, "lr": lr, "images_per_s": round(images_per_s, 1)}
-        )
-        _log.info(
-            "epoch %d/%d, step %d/%d: %s, lr %.3g, %.1f images/s, %s left",
-            *(epoch + 1, self.plan.epochs, self.step, self.plan.total_steps, shown(means), lr, images_per_s),
-            duration((self.plan.total_steps - self.step) / steps_per_second),
-        )
+        if self.log:
+            self.log.write_step(self.plan, epoch + 1, self.step, means, steps_per_second)
 
     def _between_steps(self, epoch: int, due: bool) -> None:
         """Inside an epoch: save every save_steps, and stop when asked to."""
-        stop = self.stopping.is_set()
-        if self.plan.world > 1:  # all must leave at the same step; asking at every step would cost time
-            stop = due and processes.any_of(stop or asked_to_stop(), self.plan.world)
+        stop = self.stop.granted(self.plan.world, due=due)
         every = self.config.Global.save_steps
         if self.rank == 0 and (stop or (every and self.step % every == 0)):
             self._save_states()
         if stop:
             raise StoppedError(f"stopped at step {self.step} (epoch {epoch + 1}) and saved; go on with --resume")
-
-    def _stop(self, *_: object) -> None:
-        if self.stopping.is_set():
-            raise KeyboardInterrupt  # asked twice
-        self.stopping.set()
-        _log.warning("stopping after this step; again to stop at once")
 
     # --- evaluation and checkpoints ------------------------------------------------------------------------------
 

@@ -12,46 +12,60 @@ import atexit
 import logging
 import mmap
 import multiprocessing
+import pickle
 import signal
 import warnings
 from collections import deque
-from collections.abc import Generator, Iterable
-from dataclasses import replace
+from collections.abc import Callable, Generator, Iterable
 from itertools import islice
+from math import prod
 from multiprocessing.connection import Connection
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shitu.errors import EngineError
-from shitu.train.batch_maker import BatchMaker, Made, Task
 
 _log = logging.getLogger("shitu")
 _AHEAD = 2  # batches per worker
 
+Task = TypeVar("Task")
+Made = TypeVar("Made")
+Slot = NDArray[np.uint8]  # (bytes,): where a worker may put arrays of a batch, to be handed over without a copy
+Make = Callable[[Task, Slot], Made]  # what a worker does; of the result, all that does not lie in the slot is pickled
+
+
+def array_in(slot: Slot, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """An array of this shape at the beginning of the slot, or elsewhere if that is too small; its values are any."""
+    size = 4 * prod(shape)
+    return slot[:size].view(np.float32).reshape(shape) if size <= len(slot) else np.empty(shape, np.float32)
+
 
 def made_ahead(
-    maker: BatchMaker, tasks: Iterable[Task], workers: int, *, use_shared_memory: bool = True
+    make: Make[Task, Made], tasks: Iterable[Task], workers: int, *, bytes_of: Callable[[Task], int] | None = None
 ) -> Generator[Made, None, None]:
-    """One batch per task. Its images are valid until the next is asked for; closing the generator ends the workers.
+    """`make` of each task. Its arrays are valid until the next is asked for; closing the generator ends the workers.
 
-    `workers` 0: made in this process. Without shared memory, the images go through the pipes, which is slower.
+    `workers` 0: made in this process. `bytes_of`: how large a slot a task wants at most; the first tasks say how much
+    memory is shared, and what does not fit goes through the pipes, which is slower. None: no slots.
 
     Raises EngineError where a worker dies.
     """
     if workers and "fork" not in multiprocessing.get_all_start_methods():
-        _log.warning("num_workers: %d: this system cannot fork processes, images are loaded in this one", workers)
+        _log.warning("%d workers wanted, but this system cannot fork processes; images are loaded in this one", workers)
         workers = 0
     if not workers:
-        yield from map(maker, tasks)
+        no_slot = np.empty(0, np.uint8)
+        yield from (make(task, no_slot) for task in tasks)
         return
     remaining = iter(tasks)
     first = list(islice(remaining, workers * _AHEAD))
-    size = max((len(task.indices) for task in first), default=0) if use_shared_memory else 0
-    team: list[_Worker] = []
+    size = max(map(bytes_of, first), default=0) if bytes_of else 0
+    team: list[_Worker[Task, Made]] = []
     try:
         for _ in range(min(workers, len(first))):
-            team.append(_Worker(maker, size, team))
+            team.append(_Worker(make, size, team))
         waiting = deque(team[number % workers] for number in range(len(first)))
         for worker, task in zip(waiting, first, strict=True):
             worker.give(task)
@@ -66,17 +80,17 @@ def made_ahead(
             worker.end()
 
 
-class _Worker:
-    """One process, its end of the pipe, and memory for the `_AHEAD` batches of up to `size` images it works ahead."""
+class _Worker(Generic[Task, Made]):
+    """One process, its end of the pipe, and slots of `size` bytes for the `_AHEAD` batches it works ahead."""
 
-    def __init__(self, maker: BatchMaker, size: int, others: list[_Worker]) -> None:
-        self.slots: list[NDArray[np.float32]] = [_shared_array((size, *maker.shape)) for _ in range(_AHEAD)]
+    def __init__(self, make: Make[Task, Made], size: int, others: list[_Worker[Task, Made]]) -> None:
+        self.slots = [_shared_memory(size) for _ in range(_AHEAD)]
         self.given = self.taken = 0
         context = multiprocessing.get_context("fork")
         self.pipe, far_end = context.Pipe()
         # Of the ends on the trainer's side the process keeps none, or it would not see them closed.
         ours = [self.pipe, *(other.pipe for other in others)]
-        self.process = context.Process(target=_work, args=(maker, far_end, ours, self.slots), daemon=True)
+        self.process = context.Process(target=_work, args=(make, far_end, ours, self.slots), daemon=True)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # fork beside threads: the workers touch no Paddle
             self.process.start()
@@ -92,22 +106,24 @@ class _Worker:
 
     def take(self) -> Made:
         try:
-            made: Made | str = self.pipe.recv()
+            made: _Packed | str = self.pipe.recv()
         except (EOFError, OSError):
             raise self._death() from None
         slot = self.slots[self.taken % _AHEAD]
         self.taken += 1
         if isinstance(made, str):
             raise EngineError(f"a process that loads images failed: {made}")
-        in_slot = len(made.images) < len(made.index)
-        return replace(made, images=slot[: len(made.index)]) if in_slot else made
+        pickled, in_slot = made
+        unpacked: Made = pickle.loads(pickled, buffers=[slot[start:end] for start, end in in_slot])
+        return unpacked
 
     def _death(self) -> EngineError:
         self.process.join(5)
         code = self.process.exitcode
         how = f"was killed ({signal.Signals(-code).name})" if code and code < 0 else f"ended with status {code}"
         return EngineError(
-            f"a process that loads images {how}; the system may have run out of memory: try fewer num_workers"
+            f"a process that loads images {how}; the system may have run out of memory: try fewer num_workers "
+            "(in a detector's config: worker_num)"
         )
 
     def end(self) -> None:
@@ -118,13 +134,12 @@ class _Worker:
         self.pipe.close()
 
 
-def _shared_array(shape: tuple[int, ...]) -> NDArray[np.float32]:
+def _shared_memory(size: int) -> Slot:
     """Zeros that a process forked from this one sees and changes as its own."""
-    size = 4 * int(np.prod(shape))
-    return np.frombuffer(mmap.mmap(-1, max(size, 1)), np.float32, size // 4).reshape(shape)
+    return np.frombuffer(mmap.mmap(-1, max(size, 1)), np.uint8, size)
 
 
-def _work(maker: BatchMaker, pipe: Connection, ours: list[Connection], slots: list[NDArray[np.float32]]) -> None:
+def _work(make: Make[Any, Any], pipe: Connection, ours: list[Connection], slots: list[Slot]) -> None:
     """The process itself: makes batches until the trainer is gone."""
     import cv2
 
@@ -136,16 +151,32 @@ def _work(maker: BatchMaker, pipe: Connection, ours: list[Connection], slots: li
     try:
         while True:
             task, number = pipe.recv()
-            pipe.send(_make(maker, task, slots[number]))
+            pipe.send(_made(make, task, slots[number]))
     except (EOFError, OSError):
         return
 
 
-def _make(maker: BatchMaker, task: Task, slot: NDArray[np.float32]) -> Made | str:
+def _made(make: Make[Any, Any], task: Any, slot: Slot) -> _Packed | str:
     try:
-        if len(task.indices) > len(slot):
-            return maker(task)
-        return replace(maker(task, slot), images=slot[:0])  # they lie in the slot
+        return _packed(make(task, slot), slot)
     except Exception as error:  # MemoryError, or a fault of ours: the trainer ends with it, not without a word
         _log.debug("loading images", exc_info=True)
         return f"{type(error).__name__}: {error}"
+
+
+_Packed = tuple[bytes, list[tuple[int, int]]]
+
+
+def _packed(made: object, slot: Slot) -> _Packed:
+    """Pickled but for the arrays in the slot, of which only first and last byte are named."""
+    in_slot: list[tuple[int, int]] = []
+
+    def goes_by_pipe(array: pickle.PickleBuffer) -> bool:
+        values = np.frombuffer(array.raw(), np.uint8)
+        start = values.ctypes.data - slot.ctypes.data
+        if not (values.size and 0 <= start < len(slot)):
+            return True
+        in_slot.append((start, start + values.size))
+        return False
+
+    return pickle.dumps(made, protocol=5, buffer_callback=goes_by_pipe), in_slot

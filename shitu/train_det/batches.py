@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import functools
-import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Generator, Iterable
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any
+from math import prod
 
 import cv2
 import numpy as np
@@ -17,7 +16,8 @@ from numpy.typing import NDArray
 
 from shitu.errors import ConfigError, ImageError, ShituError
 from shitu.images import read_image
-from shitu.train_det.ahead import Arrays, made_ahead
+from shitu.train.batch_maker import Task
+from shitu.train.worker_pool import Slot, array_in, made_ahead
 from shitu.train_det.coco_data import DetData
 from shitu.train_det.schema import Reader
 from shitu.train_det.transforms import Sample, compile_reader, run
@@ -30,23 +30,25 @@ _REPORTED = 20  # bad images named one by one
 
 
 @dataclass(frozen=True)
-class Task:
-    """One batch: the images, and what its random numbers hang on: (epoch, stream, batch index)."""
+class Arrays:
+    """One batch in numpy."""
 
-    indices: NDArray[np.int64]
-    key: tuple[int, int, int]
+    images: NDArray[np.float32]  # (n, 3, h, w)
+    boxes: list[NDArray[np.float32]]  # of each image (k, 4) in its pixels
+    classes: list[NDArray[np.int32]]  # of each image (k, 1)
+    indices: NDArray[np.int64]  # (n,): which images of the data
+    scales: NDArray[np.float32]  # (n, 2): the network's pixels per image pixel, vertical and horizontal
 
 
 @dataclass(frozen=True)
 class DetBatch:
-    """`images` (n, 3, h, w) float32; of each image `boxes` (k, 4) float32 in its pixels, `classes` (k, 1) int32."""
+    """The same with tensors on paddle's current device."""
 
     images: paddle.Tensor
     boxes: list[paddle.Tensor]
     classes: list[paddle.Tensor]
-    indices: NDArray[np.int64]  # (n,): which images of the data
-    scales: NDArray[np.float32]  # (n, 2): the network's pixels per image pixel, vertical and horizontal
-    bad: dict[str, str]  # path -> reason, of images that could not be used: replaced in training, else blank
+    indices: NDArray[np.int64]
+    scales: NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -91,25 +93,31 @@ class DetLoader:
         self.workers, self.reader = workers, reader
         self.bad: dict[str, str] = {}  # path -> reason, of all so far
 
-    def epoch(self, order: Order, epoch: int, stream: int, start_step: int = 0) -> Iterator[DetBatch]:
+    def epoch(self, order: Order, epoch: int, stream: int, start_step: int = 0) -> Generator[DetBatch, None, None]:
         """The batches of one stream of one epoch from `start_step` on."""
         steps = range(start_step, len(order))
-        return self._made([Task(order.batch(epoch, stream, step), (epoch, stream, step)) for step in steps])
+        return self._batches(Task(order.batch(epoch, stream, step), (epoch, stream, step)) for step in steps)
 
-    def in_order(self) -> Iterator[DetBatch]:
+    def in_order(self) -> Generator[DetBatch, None, None]:
         """All images; the last batch may be smaller."""
         count, size = len(self.maker.data), self.reader.batch_size
         firsts = range(0, count, size)
-        return self._made([Task(np.arange(first, min(first + size, count)), (0, 0, first)) for first in firsts])
+        return self._batches(Task(np.arange(first, min(first + size, count)), (0, 0, first)) for first in firsts)
 
-    def _made(self, tasks: list[Task]) -> Iterator[DetBatch]:
-        height, width = self.maker.largest
-        size = self.reader.batch_size * 12 * height * width if self.reader.use_shared_memory else None
-        with closing(made_ahead(self.maker, tasks, self.workers, size)) as results:
-            for arrays in results:
-                batch = _batch(arrays)
-                self._note(batch.bad)
-                yield batch
+    def _batches(self, tasks: Iterable[Task]) -> Generator[DetBatch, None, None]:
+        bytes_of = self.maker.bytes_of if self.reader.use_shared_memory else None
+        with closing(made_ahead(self.maker, tasks, self.workers, bytes_of=bytes_of)) as results:
+            for made, bad in results:
+                self._note(bad)
+                if isinstance(made, ShituError):
+                    raise made
+                yield DetBatch(
+                    images=paddle.to_tensor(made.images),  # copies, from shared memory straight to the device
+                    boxes=[paddle.to_tensor(boxes) for boxes in made.boxes],
+                    classes=[paddle.to_tensor(classes) for classes in made.classes],
+                    indices=made.indices,
+                    scales=made.scales,
+                )
 
     def _note(self, bad: dict[str, str]) -> None:
         for path, reason in bad.items():
@@ -120,34 +128,36 @@ class DetLoader:
 
 
 class _Maker:
-    """What a worker does: a list of arrays per task, since those pass through shared memory."""
+    """What a worker does."""
 
     def __init__(self, data: DetData, reader: Reader, where: str, seed: int, replace: bool) -> None:
         self.data, self.seed, self.replace = data, seed, replace
         self.of_sample, self.of_batch, self.largest = compile_reader(reader, where)
 
-    def __call__(self, task: Task) -> Arrays:
+    def bytes_of(self, task: Task) -> int:
+        """What the task's images take at their largest."""
+        return 4 * len(task.indices) * 3 * prod(self.largest)
+
+    def __call__(self, task: Task, slot: Slot) -> tuple[Arrays | ShituError, dict[str, str]]:
+        """The images go into the slot. With the batch, or why there is none, path -> reason of all bad images."""
         bad: dict[str, str] = {}
         try:
-            return (*self._make(task, bad), _as_bytes({"bad": bad}))
-        except ShituError as error:  # raised in a worker, it would reach nobody as what it is
-            return (*[np.zeros(1, np.float32)] * 6, _as_bytes({"bad": bad, "error": str(error)}))
+            return self._make(task, slot, bad), bad
+        except ShituError as error:
+            return error, bad
 
-    def _make(self, task: Task, bad: dict[str, str]) -> list[NDArray[Any]]:
+    def _make(self, task: Task, slot: Slot, bad: dict[str, str]) -> Arrays:
         seeds = (self.seed, *task.key)
         samples = [self._sample(index, (*seeds, number), bad) for number, index in enumerate(task.indices.tolist())]
         samples = run(self.of_batch, samples, *seeds, _BATCH_SEED)
-        boxes = [np.asarray(each["gt_bbox"], np.float32).reshape(-1, 4) for each in samples]
-        classes = [np.asarray(each["gt_class"], np.int32).reshape(-1, 1) for each in samples]
-        # a row more than there are boxes: an array of nothing does not pass through shared memory
-        return [
-            np.stack([each["image"] for each in samples]).astype(np.float32, copy=False),
-            np.concatenate([*boxes, np.zeros((1, 4), np.float32)]),
-            np.concatenate([*classes, np.zeros((1, 1), np.int32)]),
-            np.array([len(each) for each in boxes], np.int64),
-            np.array([each["index"] for each in samples], np.int64),
-            np.stack([each["scale_factor"] for each in samples]).astype(np.float32),
-        ]
+        images = [each["image"] for each in samples]
+        return Arrays(
+            images=np.stack(images, out=array_in(slot, (len(images), *images[0].shape))),
+            boxes=[np.asarray(each["gt_bbox"], np.float32).reshape(-1, 4) for each in samples],
+            classes=[np.asarray(each["gt_class"], np.int32).reshape(-1, 1) for each in samples],
+            indices=np.array([each["index"] for each in samples], np.int64),
+            scales=np.stack([each["scale_factor"] for each in samples]).astype(np.float32),
+        )
 
     def _sample(self, index: int, seeds: tuple[int, ...], bad: dict[str, str]) -> Sample:
         others, reason = np.random.default_rng(seeds), ""
@@ -189,24 +199,3 @@ class _Maker:
         }
         made: Sample = run(self.of_sample, sample, *seeds)
         return made
-
-
-def _as_bytes(report: dict[str, Any]) -> NDArray[np.uint8]:
-    return np.frombuffer(json.dumps(report).encode(), np.uint8)
-
-
-def _batch(arrays: Arrays) -> DetBatch:
-    images, boxes, classes, counts, indices, scales, encoded = arrays
-    report = json.loads(bytes(encoded))
-    if "error" in report:
-        raise ShituError(report["error"])
-    ends = np.cumsum(counts)
-    spans = [slice(int(end - count), int(end)) for end, count in zip(ends, counts, strict=True)]
-    return DetBatch(
-        images=paddle.to_tensor(images),
-        boxes=[paddle.to_tensor(boxes[span]) for span in spans],
-        classes=[paddle.to_tensor(classes[span]) for span in spans],
-        indices=indices,
-        scales=scales,
-        bad=report["bad"],
-    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from contextlib import AbstractContextManager
 from typing import Any
 
 import paddle
@@ -27,13 +28,16 @@ class PicoDet(nn.Layer):
         outputs: tuple[Any, Any] = self.head(self.neck(self.backbone({"image": images})))
         return outputs
 
-    def losses(self, images: Tensor, boxes: list[Tensor], classes: list[Tensor], amp: bool) -> dict[str, Tensor]:
+    def losses(
+        self, images: Tensor, boxes: list[Tensor], classes: list[Tensor], cast: AbstractContextManager[Any]
+    ) -> dict[str, Tensor]:
         """`loss`, the sum, and its parts loss_vfl, loss_bbox, loss_dfl; in training mode.
 
-        `images` (n, 3, h, w); of each, `boxes` (k, 4) xyxy in its pixels and `classes` (k, 1). Under AMP the losses
-        remain in float32, since ppdet's assigner works with numpy. `loss` alone, not a number, where outputs are none.
+        `images` (n, 3, h, w); of each, `boxes` (k, 4) xyxy in its pixels and `classes` (k, 1). `cast` is for the
+        forward pass; the losses remain in float32, since ppdet's assigner works with numpy. `loss` alone, not a
+        number, where outputs are none.
         """
-        with paddle.amp.auto_cast(enable=amp, level="O1", dtype="float16"):
+        with cast:
             scores, sides = self(images)
         levels = [each.astype("float32") for each in scores], [each.astype("float32") for each in sides]
         if not all(bool(paddle.isfinite(each).all()) for each in (*levels[0], *levels[1])):

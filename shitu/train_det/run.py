@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import paddle
 
-from shitu.errors import ConfigError, EngineError, UsageError
-from shitu.train import processes
-from shitu.train.checkpoints import STATES, replace_file
+from shitu.errors import ConfigError, UsageError
+from shitu.train import device, processes
+from shitu.train.checkpoints import STATES
+from shitu.train.earlier_run import begin, find_checkpoint
 from shitu.train.memory import estimate_memory
 from shitu.train_det.build import build_detector
 from shitu.train_det.coco_data import DetData, read_coco
 from shitu.train_det.evaluate import Metrics, eval_data
 from shitu.train_det.plan import Plan, make_plan
-from shitu.train_det.run_state import plain
 from shitu.train_det.schema import COCODataSet, CosineDecay, DetConfig
 from shitu.train_det.trainer import Trainer
 from shitu.train_det.transforms import compile_reader
@@ -38,7 +35,7 @@ def run_training(config: DetConfig, *, resume: bool, overwrite: bool, progress: 
     """
     use_device(config)
     rank, world = processes.start()
-    checkpoint = _checkpoint(config, resume=resume, overwrite=overwrite)
+    checkpoint = find_checkpoint(config.run_dir, resume=resume, overwrite=overwrite, key="save_dir")
     if processes.any_of(checkpoint is not None, world) and checkpoint is None:
         raise UsageError(f"this machine has no {config.run_dir / 'latest'}{STATES}, but another has; copy it to all")
     data, test = _data(config)
@@ -47,21 +44,14 @@ def run_training(config: DetConfig, *, resume: bool, overwrite: bool, progress: 
     if checkpoint:
         trainer.resume(checkpoint)
     elif rank == 0:
-        _begin(config, overwrite=overwrite)
+        begin(config.run_dir, config, overwrite=overwrite)
     if rank == 0:
         for line in _summary(config, data, test, plan, trainer.network):
             _log.info("%s", line)
-    try:
-        with progress(plan.total_steps) as bar:
-            bar.update(trainer.step)
-            trainer.on_step = lambda: bar.update(1)
-            return trainer.run()
-    except RuntimeError as error:
-        if world == 1:
-            raise
-        # the launcher takes the first that ends for the guilty one: let that be the one that died
-        time.sleep(10)
-        raise EngineError(f"lost the other processes: {str(error).strip().splitlines()[-1]}") from error
+    with processes.losing_none(world), progress(plan.total_steps) as bar:
+        bar.update(trainer.step)
+        trainer.on_step = lambda: bar.update(1)
+        return trainer.run()
 
 
 def dry_run(config: DetConfig, cards: int) -> list[str]:
@@ -74,14 +64,8 @@ def dry_run(config: DetConfig, cards: int) -> list[str]:
 
 
 def use_device(config: DetConfig) -> None:
-    """The GPU of this process where the config wants one and there is one, else the CPU, with a warning."""
-    if config.use_gpu and paddle.device.is_compiled_with_cuda() and paddle.device.cuda.device_count():
-        number = paddle.distributed.ParallelEnv().device_id  # type: ignore[no-untyped-call]
-        paddle.device.set_device(f"gpu:{number}")
-        return
-    if config.use_gpu:
-        _log.warning("use_gpu is true, but this Paddle sees no GPU; the CPU is used")
-    paddle.device.set_device("cpu")
+    """As shitu.train.device.use_device; with the threads that the config wants on the CPU."""
+    device.use_device("gpu" if config.use_gpu else "cpu")
     if config.cpu_threads:
         paddle.core.set_num_threads(config.cpu_threads)
 
@@ -95,31 +79,6 @@ def _data(config: DetConfig) -> tuple[DetData, DetData | None]:
         raise ConfigError(f"{config.source} has no TrainDataset; it says which images to train on")
     data = read_coco(section, config.num_classes, what="TrainDataset", training=True, seed=config.seed)
     return data, eval_data(config) if config.EvalDataset is not None else None
-
-
-def _checkpoint(config: DetConfig, *, resume: bool, overwrite: bool) -> Path | None:
-    """What to go on from. Raises UsageError rather than start over an earlier run."""
-    if resume and overwrite:
-        raise UsageError("--resume and --overwrite together; one goes on, the other starts anew")
-    latest = config.run_dir / "latest"
-    there = latest.with_name(latest.name + STATES).is_file()
-    if there and not (resume or overwrite):
-        raise UsageError(
-            f"{latest.parent} holds an earlier run; go on with it: --resume, start over it: --overwrite, or write "
-            "elsewhere: -o save_dir=FOLDER"
-        )
-    return latest if there and resume else None
-
-
-def _begin(config: DetConfig, *, overwrite: bool) -> None:
-    """A folder without an earlier run, with the config as it was read."""
-    if overwrite:
-        for pattern in ("*.pdparams", "*.pdstates", "curves.png"):
-            for old in config.run_dir.glob(pattern):
-                old.unlink()
-    (config.run_dir / "metrics.jsonl").unlink(missing_ok=True)
-    text = json.dumps(plain(config), indent=1, ensure_ascii=False)  # JSON is YAML, too
-    replace_file(config.run_dir / "config_as_read.yaml", lambda file: file.write(text.encode()))
 
 
 # --- what is told before a run -----------------------------------------------------------------------------------
@@ -137,7 +96,10 @@ def _summary(config: DetConfig, data: DetData, test: DetData | None, plan: Plan,
     yield f"batch          {plan.order.batch_size} images a card x {cards} = {plan.total_batch} images a step"
     yield f"steps          {plan.epochs} epochs of {plan.steps_per_epoch:,} steps, {plan.total_steps:,} in all"
     schedule = plan.schedule
-    yield f"learning rate  {schedule.peak:g} at its peak; {schedule.section.base_lr:g} in the config, {schedule.reason}"
+    yield (
+        f"learning rate  {schedule.peak:g} at its peak; {schedule.section.base_lr:g} in the config, "
+        f"{schedule.scaling.reason}"
+    )
     if schedule.warmup_steps >= plan.total_steps:
         yield f"               Warning: the warm-up of {schedule.warmup_steps} steps is not over when the run ends"
     decay = schedule.section.schedulers[0]

@@ -1,10 +1,11 @@
-"""The learning rate at each step, and what another total batch than the config's does to it."""
+"""The learning rate at each step."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 
+from shitu.train.schedule import Scaling
 from shitu.train_det.schema import CosineDecay, LearningRate, LinearWarmup, PiecewiseDecay
 
 
@@ -22,23 +23,13 @@ class Schedule:
     total_steps: int
 
     @property
-    def factor(self) -> float:
-        """The linear rule: k times the batch, k times the learning rate."""
-        made_for = self.section.for_batch_size
-        return 1.0 if made_for is None or self.section.scaling == "none" else self.total_batch / made_for
+    def scaling(self) -> Scaling:
+        return Scaling.of(self.section, self.total_batch)
 
     @property
     def peak(self) -> float:
-        return self.section.base_lr * self.factor
-
-    @property
-    def reason(self) -> str:
-        """For the log: why the factor is what it is."""
-        if self.section.for_batch_size is None:
-            return "not scaled: LearningRate.for_batch_size says nothing"
-        if self.section.scaling == "none":
-            return "not scaled: LearningRate.scaling is none"
-        return f"linear rule, {self.total_batch} / {self.section.for_batch_size} = {self.factor:g}"
+        """The learning rate at the end of the warm-up."""
+        return self.section.base_lr * self.scaling.factor
 
     @property
     def warmup_steps(self) -> int:

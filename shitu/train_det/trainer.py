@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import paddle
@@ -15,12 +14,14 @@ import paddle
 from shitu.errors import ShituError, StoppedError
 from shitu.train import processes
 from shitu.train.checkpoints import save_weights, sweep
-from shitu.train.curves import draw_curves
-from shitu.train.launch import asked_to_stop
 from shitu.train.meter import Meter
-from shitu.train.metrics_log import MetricsLog
 from shitu.train.optimise import average_gradients
-from shitu.train.progress_text import duration, shown
+from shitu.train.precision import Precision
+from shitu.train.progress_text import shown
+from shitu.train.run_log import RunLog
+from shitu.train.run_state import arrays
+from shitu.train.schema import AMP
+from shitu.train.stop_request import StopRequest
 from shitu.train_det import run_state
 from shitu.train_det.batches import DetBatch, DetLoader
 from shitu.train_det.build import build_detector
@@ -55,18 +56,16 @@ class Trainer:
             paddle.nn.SyncBatchNorm.convert_sync_batchnorm(self.network)
         processes.same_start(self.network, plan.world)
         self.optimizer = build_optimizer(config.OptimizerBuilder, self.network)
-        self.amp = config.use_amp and on_gpu
-        if config.use_amp and not on_gpu:
-            _log.warning("use_amp has no effect on the CPU: Paddle casts on GPUs alone")
-        self.scaler = paddle.amp.GradScaler(enable=self.amp, init_loss_scaling=1024.0)
+        amp = AMP(use_amp=config.use_amp, scale_loss=1024.0)
+        self.precision = Precision(amp, self.network, self.optimizer)
         self.ema = None
         if config.use_ema and rank == 0:  # who evaluates and saves
             self.ema = CycleEMA(self.network, config.ema_decay, config.ema_decay_type, config.cycle_epoch)
         self.meter = Meter()
         self.step = 0  # steps made since the very start
         self.best: Metrics = {}
-        self.stopping = threading.Event()
-        self.log = MetricsLog(self.folder / "metrics.jsonl") if rank == 0 else None
+        self.stop = StopRequest()
+        self.log = RunLog(self.folder, visualdl=False) if rank == 0 else None
         self.on_step: Callable[[], object] = lambda: None
 
     # --- the loop ------------------------------------------------------------------------------------------------
@@ -76,41 +75,36 @@ class Trainer:
 
         Raises StoppedError after SIGINT or SIGTERM, with everything saved; ShituError where the loss is no number.
         """
-        before = {number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
+        with self.stop.heard():
             while self.step < self.plan.total_steps:
                 epoch, start = divmod(self.step, self.plan.steps_per_epoch)
                 self._epoch(epoch, start)
                 self._finish_epoch(epoch + 1)
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
         return self.best
 
     def _epoch(self, epoch: int, start: int) -> None:
         self.network.train()
-        batches = self.loader.epoch(self.plan.order, epoch, self.rank, start)
         began, first = time.perf_counter(), self.step
-        for _ in range(min(self.plan.steps_per_epoch - start, self.plan.total_steps - self.step)):
-            self._train_step(batches)
-            last = self.step % self.plan.steps_per_epoch == 0 or self.step == self.plan.total_steps
-            due = last or self.step % self.config.log_iter == 0
-            self.on_step()
-            if due:
-                self._report(epoch, (self.step - first) / (time.perf_counter() - began))
-            if not last:
-                self._between_steps(epoch, due)
+        with closing(self.loader.epoch(self.plan.order, epoch, self.rank, start)) as batches:
+            for _ in range(min(self.plan.steps_per_epoch - start, self.plan.total_steps - self.step)):
+                self._train_step(batches)
+                last = self.step % self.plan.steps_per_epoch == 0 or self.step == self.plan.total_steps
+                due = last or self.step % self.config.log_iter == 0
+                self.on_step()
+                if due:
+                    self._report(epoch, (self.step - first) / (time.perf_counter() - began))
+                if not last:
+                    self._between_steps(epoch, due)
 
     def _train_step(self, batches: Iterator[DetBatch]) -> None:
         batch = next(batches)
-        losses = self.network.losses(batch.images, batch.boxes, batch.classes, self.amp)
+        losses = self.network.losses(batch.images, batch.boxes, batch.classes, self.precision.cast())
         self._check(losses)
         self.meter.add({name: value.detach() for name, value in losses.items()}, len(batch.boxes))
-        self.scaler.scale(losses["loss"]).backward()
+        self.precision.scaled(losses["loss"]).backward()
         average_gradients(self.optimizer._parameter_list, self.plan.world)
         self.optimizer.set_lr(self.plan.schedule(self.step))
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
+        self.precision.step(self.optimizer)
         self.optimizer.clear_grad()
         if self.ema:
             self.ema.update()
@@ -128,34 +122,17 @@ class Trainer:
 
     def _report(self, epoch: int, steps_per_second: float) -> None:
         means, _ = self.meter.take(self.plan.world)
-        if self.log is None:
-            return
-        lr, images_per_s = self.plan.schedule(self.step - 1), steps_per_second * self.plan.total_batch
-        self.log.write(
-            {"epoch": epoch + 1, "step": self.step, **means, "lr": lr, "images_per_s": round(images_per_s, 1)}
-        )
-        _log.info(
-            "epoch %d/%d, step %d/%d: %s, lr %.3g, %.1f images/s, %s left",
-            *(epoch + 1, self.plan.epochs, self.step, self.plan.total_steps, shown(means), lr, images_per_s),
-            duration((self.plan.total_steps - self.step) / steps_per_second),
-        )
+        if self.log:
+            self.log.write_step(self.plan, epoch + 1, self.step, means, steps_per_second)
 
     def _between_steps(self, epoch: int, due: bool) -> None:
         """Inside an epoch: save every save_steps, and stop when asked to."""
-        stop = self.stopping.is_set()
-        if self.plan.world > 1:  # all must leave at the same step; asking at every step would cost time
-            stop = due and processes.any_of(stop or asked_to_stop(), self.plan.world)
+        stop = self.stop.granted(self.plan.world, due=due)
         every = self.config.save_steps
         if self.rank == 0 and (stop or (every and self.step % every == 0)):
             self._save_states()
         if stop:
             raise StoppedError(f"stopped at step {self.step} (epoch {epoch + 1}) and saved; go on with --resume")
-
-    def _stop(self, *_: object) -> None:
-        if self.stopping.is_set():
-            raise KeyboardInterrupt  # asked twice
-        self.stopping.set()
-        _log.warning("stopping after this step; again to stop at once")
 
     # --- evaluation and checkpoints ------------------------------------------------------------------------------
 
@@ -165,7 +142,8 @@ class Trainer:
             if epoch % self.config.snapshot_epoch == 0 or self.step == self.plan.total_steps:
                 self._snapshot(epoch)
             self._save_states()
-            draw_curves(self.folder / "metrics.jsonl", self.folder / "curves.png")
+        if self.log:
+            self.log.draw()
         processes.barrier(self.plan.world)
 
     def _snapshot(self, epoch: int) -> None:
@@ -179,7 +157,7 @@ class Trainer:
         if self.step == self.plan.total_steps:
             names.append("model_final")
         for name in names:
-            save_weights(self.folder / name, run_state.arrays(self.network))
+            save_weights(self.folder / name, arrays(self.network))
         self.network.set_state_dict(own)
 
     def _is_best(self, epoch: int) -> bool:
