@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 import click
 
 from shitu.cli.options import print_json
@@ -26,8 +24,6 @@ def export(config_path: str, overrides: tuple[str, ...], name: str | None, licen
     Takes Global.pretrained_model, joins branches, folds batch norms, leaves out the head, and compares the result with
     the network before it replaces Global.save_inference_dir. Use it by -o Global.rec_inference_model_dir=FOLDER.
     """
-    # Paddle reads it when it is imported; it would warn of operators that it exports well all the same
-    os.environ.setdefault("GLOG_minloglevel", "2")
     from shitu.train.device import use_device
     from shitu.train.export import export_config
     from shitu.train.schema import load_train_config
