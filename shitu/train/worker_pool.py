@@ -29,6 +29,7 @@ from shitu.errors import EngineError
 
 _log = logging.getLogger("shitu")
 _AHEAD = 2  # batches per worker
+_FOR_THE_TRAINER = (signal.SIGINT, signal.SIGTERM)  # when sent to the whole group
 
 Task = TypeVar("Task")
 Made = TypeVar("Made")
@@ -93,7 +94,12 @@ class _Worker(Generic[Task, Made]):
         self.process = context.Process(target=_work, args=(make, far_end, ours, self.slots), daemon=True)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # fork beside threads: the workers touch no Paddle
-            self.process.start()
+            # held back until the process ignores them
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, _FOR_THE_TRAINER)
+            try:
+                self.process.start()
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
         far_end.close()
         atexit.register(self.end)  # before multiprocessing waits for it, should an error keep the generator open
 
@@ -141,10 +147,11 @@ def _shared_memory(size: int) -> Slot:
 
 def _work(make: Make[Any, Any], pipe: Connection, ours: list[Connection], slots: list[Slot]) -> None:
     """The process itself: makes batches until the trainer is gone."""
+    for number in _FOR_THE_TRAINER:
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _FOR_THE_TRAINER)
     import cv2
 
-    for number in (signal.SIGINT, signal.SIGTERM):  # sent to the whole group, they are for the trainer to act on
-        signal.signal(number, signal.SIG_IGN)
     cv2.setNumThreads(0)
     for end in ours:
         end.close()
