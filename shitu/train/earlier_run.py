@@ -8,14 +8,15 @@ import yaml
 
 from shitu.config.values import Section
 from shitu.errors import UsageError
+from shitu.train import processes
 from shitu.train.checkpoint_fit import plain
 from shitu.train.checkpoints import STATES, replace_file
 
 
-def find_checkpoint(folder: Path, *, resume: bool, overwrite: bool, key: str) -> Path | None:
+def find_checkpoint(folder: Path, *, resume: bool, overwrite: bool, key: str, world: int) -> Path | None:
     """What to go on from, without suffix. `key` of the config names the folder.
 
-    Raises UsageError rather than start over an earlier run.
+    Raises UsageError rather than start over an earlier run, or go on with one that not all machines have.
     """
     if resume and overwrite:
         raise UsageError("--resume and --overwrite together; one goes on, the other starts anew")
@@ -26,6 +27,8 @@ def find_checkpoint(folder: Path, *, resume: bool, overwrite: bool, key: str) ->
             f"{folder} holds an earlier run; go on with it: --resume, start over it: --overwrite, or write "
             f"elsewhere: -o {key}=FOLDER"
         )
+    if processes.any_of(there and resume, world) and not there:
+        raise UsageError(f"this machine has no {latest}{STATES}, but another has; copy it to all")
     return latest if there and resume else None
 
 

@@ -38,7 +38,7 @@ def run_training(config: TrainConfig, *, resume: bool, overwrite: bool, progress
     rank, world = processes.start()
     folder = run_folder(config)
     checkpoint = config.Global.checkpoints or find_checkpoint(
-        folder, resume=resume, overwrite=overwrite, key="Global.output_dir"
+        folder, resume=resume, overwrite=overwrite, key="Global.output_dir", world=world
     )
     images = read_image_list(train_data(config).dataset, what="DataLoader.Train.dataset")
     plan = make_plan(config, images.labels, world)
@@ -55,13 +55,13 @@ def run_training(config: TrainConfig, *, resume: bool, overwrite: bool, progress
         trainer.on_step = lambda _: bar.update(1)
         best = trainer.run()
     if rank == 0:
-        _export(config, folder)
+        _export(config, folder / ("best_model" if best else "latest"))
     return best
 
 
-def _export(config: TrainConfig, folder: Path) -> None:
-    """The model for `shitu predict`, of the best weights where there was an evaluation."""
-    weights = folder / ("best_model" if (folder / "best_model.pdparams").is_file() else "latest")
+def _export(config: TrainConfig, weights: Path) -> None:
+    """The model for `shitu predict`, in the folder of the weights."""
+    folder = weights.parent
     settings = replace(config.Global, pretrained_model=str(weights), save_inference_dir=str(folder / "inference"))
     try:
         done = export_config(replace(config, Global=settings))

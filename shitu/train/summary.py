@@ -56,17 +56,30 @@ def summarise(setting: Setting) -> list[Line]:
 
 def dry_run_lines(setting: Setting) -> list[str]:
     """The summary, and the learning rate at steps over the run, as lines to print."""
+    table = learning_rate_table(
+        setting.lr,
+        total_steps=setting.total_steps,
+        warmup_steps=setting.warmup_steps,
+        steps_per_epoch=setting.steps_per_epoch,
+    )
+    return [*(f"{name:<14} {text}" for name, text in summarise(setting)), "", *table]
+
+
+def learning_rate_table(
+    lr: Callable[[int], float], *, total_steps: int, warmup_steps: int, steps_per_epoch: int
+) -> list[str]:
+    """The learning rate at steps over the run, as lines to print."""
     from tabulate import tabulate
 
     rows = [
-        (name, f"{step / setting.steps_per_epoch:.2f}", f"{step:,}", f"{setting.lr(step):.6g}")
-        for name, step in _milestones(setting)
+        (name, f"{step / steps_per_epoch:.2f}", f"{step:,}", f"{lr(step):.6g}")
+        for name, step in _milestones(total_steps, warmup_steps)
     ]
     headers = ("", "epoch", "step", "learning rate")
     table = tabulate(
         rows, headers, tablefmt="plain", colalign=("left", "right", "right", "right"), disable_numparse=True
     )
-    return [*(f"{name:<14} {text}" for name, text in summarise(setting)), "", *table.splitlines()]
+    return table.splitlines()
 
 
 def histogram(counts: NDArray[np.int64]) -> str:
@@ -142,14 +155,14 @@ def _memory(setting: Setting) -> str:
     )
 
 
-def _milestones(setting: Setting) -> list[tuple[str, int]]:
+def _milestones(total_steps: int, warmup_steps: int) -> list[tuple[str, int]]:
     """Steps at which a learning rate is worth knowing, ascending; the last step that is made stands for the end."""
-    last = setting.total_steps - 1
+    last = total_steps - 1
     named = {0: "start"}
-    if setting.warmup_steps:
-        named.setdefault(min(setting.warmup_steps, last), "after warm-up")
+    if warmup_steps:
+        named.setdefault(min(warmup_steps, last), "after warm-up")
     for share in (25, 50, 75):
-        named.setdefault(setting.total_steps * share // 100, f"{share} %")
+        named.setdefault(total_steps * share // 100, f"{share} %")
     named.setdefault(last, "last step")
     return [(name, step) for step, name in sorted(named.items())]
 

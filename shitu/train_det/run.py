@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import paddle
 
-from shitu.errors import ConfigError, UsageError
+from shitu.errors import ConfigError
 from shitu.train import device, processes
-from shitu.train.checkpoints import STATES
 from shitu.train.earlier_run import begin, find_checkpoint
 from shitu.train.memory import estimate_memory
+from shitu.train.summary import learning_rate_table
 from shitu.train_det.build import build_detector
 from shitu.train_det.coco_data import DetData, read_coco
 from shitu.train_det.evaluate import Metrics, eval_data
@@ -35,9 +35,7 @@ def run_training(config: DetConfig, *, resume: bool, overwrite: bool, progress: 
     """
     use_device(config)
     rank, world = processes.start()
-    checkpoint = find_checkpoint(config.run_dir, resume=resume, overwrite=overwrite, key="save_dir")
-    if processes.any_of(checkpoint is not None, world) and checkpoint is None:
-        raise UsageError(f"this machine has no {config.run_dir / 'latest'}{STATES}, but another has; copy it to all")
+    checkpoint = find_checkpoint(config.run_dir, resume=resume, overwrite=overwrite, key="save_dir", world=world)
     data, test = _data(config)
     plan = make_plan(config, data, world)
     trainer = Trainer(config, data, test, plan, rank=rank)
@@ -60,7 +58,13 @@ def dry_run(config: DetConfig, cards: int) -> list[str]:
     data, test = _data(config)
     plan = make_plan(config, data, cards)
     network = build_detector(config)
-    return [*_summary(config, data, test, plan, network), "", *_learning_rates(plan)]
+    rates = learning_rate_table(
+        plan.schedule,
+        total_steps=plan.total_steps,
+        warmup_steps=plan.schedule.warmup_steps,
+        steps_per_epoch=plan.steps_per_epoch,
+    )
+    return [*_summary(config, data, test, plan, network), "", *rates]
 
 
 def use_device(config: DetConfig) -> None:
@@ -109,13 +113,3 @@ def _summary(config: DetConfig, data: DetData, test: DetData | None, plan: Plan,
     shape = (3, height, width)
     memory = estimate_memory(network, plan.order.batch_size, image_shape=shape, ema=config.use_ema)
     yield f"memory         about {memory.total / 1e6:,.0f} MB a card at the largest size, {height} x {width}"
-
-
-def _learning_rates(plan: Plan) -> Iterator[str]:
-    last, warm = plan.total_steps - 1, plan.schedule.warmup_steps
-    named = {0: "start", min(warm, last): "after warm-up", last: "last step"}
-    for share in (25, 50, 75):
-        named.setdefault(plan.total_steps * share // 100, f"{share} %")
-    yield f"{'':<14} {'epoch':>7} {'step':>9} {'learning rate':>14}"
-    for step in sorted(named):
-        yield f"{named[step]:<14} {step / plan.steps_per_epoch:>7.2f} {step:>9,} {plan.schedule(step):>14.6g}"
