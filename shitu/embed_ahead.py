@@ -87,7 +87,7 @@ class EmbedAhead:
         except ImageError as error:
             return Outcome(error=str(error), missing=not os.path.exists(entry.path))
         if self._crop == "none":
-            return _Loaded(sha256, tensor=self._rec.preprocess(image))
+            return _Loaded(sha256, tensor=self._rec.prepare(image))
         return _Loaded(sha256, image=image)
 
     def _embed(
@@ -136,7 +136,7 @@ class EmbedAhead:
         assert loaded.image is not None
         for box in boxes:
             left, top, right, bottom = box or (0, 0, loaded.image.shape[1], loaded.image.shape[0])
-            yield self._rec.preprocess(loaded.image[top:bottom, left:right])
+            yield self._rec.prepare(loaded.image[top:bottom, left:right])
 
 
 def file_sha256(path: str) -> str:

@@ -37,8 +37,11 @@ class RecPredictor:
         self.model: ModelFolder = open_model(where, task="recognition")
         self.packed: bool = config.IndexProcess.dist_type == "hamming"
         self.preprocess: Preprocessor = preprocessor_for(self.model, config.RecPreProcess, PADDLECLAS_RECOGNITION)
+        self._shares: tuple[float, ...] = config.RecPreProcess.multi_crop
         # vectors are comparable when the weights and what the images go through are the same
         recipe = f"{self.model.fingerprint()} {self.preprocess.describe()}"
+        if self._shares != (1.0,):
+            recipe += f" mean of crops {self._shares}"
         self.fingerprint: str = hashlib.sha256(recipe.encode()).hexdigest()
         if not self.preprocess.one_size:
             raise ConfigError(
@@ -65,8 +68,12 @@ class RecPredictor:
         """
         return self._finish(self._raw(images, self._run_images), len(images))
 
+    def prepare(self, image: Picture) -> Tensor:
+        """The network's inputs (m, 3, H, W) float32 for an image: one for each of `RecPreProcess.multi_crop`."""
+        return np.stack([self.preprocess(middle(image, share)) for share in self._shares])
+
     def predict_tensors(self, tensors: Sequence[Tensor]) -> NDArray[Any]:
-        """The same from images that `preprocess` has already been applied to (in another thread)."""
+        """The same as `predict` from what `prepare` made of the images (in another thread)."""
         return self._finish(self._raw(tensors, self._run_tensors), len(tensors))
 
     def _raw(self, items: Sequence[Any], run: Any) -> list[Tensor]:
@@ -74,11 +81,16 @@ class RecPredictor:
         return self._streams.map(run, [items[start : start + size] for start in range(0, len(items), size)])
 
     def _run_images(self, session: Session, images: Sequence[Picture]) -> Tensor:
-        return self._run_tensors(session, [self.preprocess(image) for image in images])
+        return self._run_tensors(session, [self.prepare(image) for image in images])
 
     def _run_tensors(self, session: Session, tensors: Sequence[Tensor]) -> Tensor:
-        outputs = session.run({session.input_names[0]: np.stack(tensors)})
-        return outputs[0].reshape(len(tensors), -1)
+        features = session.run({session.input_names[0]: np.concatenate(tensors)})[0]
+        if len(self._shares) == 1:
+            return features.reshape(len(tensors), -1)
+        views = features.reshape(len(tensors), len(self._shares), -1)
+        with np.errstate(invalid="ignore", divide="ignore"):  # a zero vector becomes NaN, which _finish refuses
+            mean: Tensor = (views / np.linalg.norm(views, axis=2, keepdims=True)).mean(axis=1)
+        return mean
 
     def _finish(self, parts: list[Tensor], count: int) -> NDArray[Any]:
         features = np.concatenate(parts) if parts else np.empty((0, self.dimension), np.float32)
@@ -94,6 +106,15 @@ class RecPredictor:
     def _probe(self) -> int:
         """The output's size, for models without a model.yaml."""
         return int(self._raw([np.zeros((224, 224, 3), np.uint8)], self._run_images)[0].shape[1])
+
+
+def middle(image: Picture, share: float) -> Picture:
+    """The middle of an image, `share` of its height and width; at least one pixel."""
+    if share == 1.0:
+        return image
+    rows, columns = (max(1, round(side * share)) for side in image.shape[:2])
+    top, left = (image.shape[0] - rows) // 2, (image.shape[1] - columns) // 2
+    return image[top : top + rows, left : left + columns]
 
 
 def pack_bits(features: NDArray[np.floating[Any]], method: str = "sign") -> NDArray[np.uint8]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from itertools import islice
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from shitu.boxes import nms
 from shitu.config import Config
@@ -16,6 +17,19 @@ from shitu.images import Picture
 from shitu.predict_det import DetPredictor
 from shitu.predict_rec import RecPredictor
 from shitu.results import Detection, Match, Recognition, Region
+from shitu.vote import elect
+
+
+@dataclass(frozen=True)
+class Matched:
+    """The candidates of one image, the detector's in its order and then the whole image, before any is dropped.
+
+    `vectors` (n, d) float32 of unit length, or (n, d / 8) uint8 codes, are those of `regions`, whose `matches` may be
+    empty where the gallery is.
+    """
+
+    regions: tuple[Region, ...]
+    vectors: NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -32,6 +46,11 @@ class Suppression:
         if self.dist_type == "IP":
             return match.score >= self.score_thres
         return match.score <= (self.hamming_radius if self.dist_type == "hamming" else self.score_thres)
+
+    def choose(self, candidates: Sequence[Region]) -> tuple[Region, ...]:
+        """The recognised regions, nearest first: those that are near enough and not beside a nearer one."""
+        near = (region for region in candidates if region.matches and self.accepts(region.matches[region.chosen]))
+        return self.keep(list(near))
 
     def keep(self, regions: Sequence[Region]) -> tuple[Region, ...]:
         """Greedy NMS by retrieval score, nearest first; almost any overlap removes the worse of two regions."""
@@ -53,7 +72,7 @@ class SystemPredictor:
     def __init__(self, config: Config, gallery: Gallery | None = None) -> None:
         index = config.IndexProcess
         self.whole_image = config.Global.whole_image
-        self.return_k = index.return_k
+        self.return_k, self.vote_k = index.return_k, index.vote_k
         self.suppression = Suppression(
             index.dist_type, index.score_thres, index.hamming_radius, config.Global.rec_nms_thresold
         )
@@ -77,6 +96,23 @@ class SystemPredictor:
         `names` go into the results as `image`. An image in which nothing is recognised has no regions.
         """
         names = names or [""] * len(images)
+        return [
+            Recognition(name, image.shape[1], image.shape[0], self._regions(matched))
+            for name, image, matched in zip(names, images, self.match(images), strict=True)
+        ]
+
+    def _regions(self, matched: Matched) -> tuple[Region, ...]:
+        """Those chosen, each with `return_k` matches, or as many as it takes to show the one that names it."""
+        chosen = self.suppression.choose(matched.regions)
+        return tuple(
+            replace(region, matches=region.matches[: max(self.return_k, region.chosen + 1)]) for region in chosen
+        )
+
+    def match(self, images: Sequence[Picture], k: int | None = None) -> list[Matched]:
+        """What `predict` chooses from: every candidate of each image with its k nearest entries.
+
+        At least `vote_k`, and by default at least `return_k`.
+        """
         candidates = [self._candidates(image) for image in images]
         crops = [
             image[top:bottom, left:right]
@@ -84,11 +120,17 @@ class SystemPredictor:
             for left, top, right, bottom in (candidate.bbox for candidate in found)
         ]
         vectors = self.rec_predictor.predict(crops)
-        matches = iter(self.gallery.search(vectors, self.return_k)) if crops else iter(())
+        k = max(k or self.return_k, self.vote_k)
+        matches = iter(self.gallery.search(vectors, k)) if crops else iter(())
+        rows = np.split(vectors, np.cumsum([len(found) for found in candidates])[:-1]) if candidates else []
         return [
-            Recognition(name, image.shape[1], image.shape[0], self._regions(found, matches))
-            for name, image, found in zip(names, images, candidates, strict=True)
+            Matched(tuple(self._region(each, next(matches)) for each in found), part)
+            for found, part in zip(candidates, rows, strict=True)
         ]
+
+    def _region(self, candidate: Detection, matches: Sequence[Match]) -> Region:
+        chosen = elect(matches, self.vote_k, self.suppression.dist_type, self.gallery.dimension)
+        return Region(candidate.bbox, candidate.score, tuple(matches), chosen)
 
     def _candidates(self, image: Picture) -> list[Detection]:
         found = self.det_predictor.predict([image])[0] if self.det_predictor else []
@@ -97,14 +139,6 @@ class SystemPredictor:
         if self.whole_image == "always" or (self.whole_image == "fallback" and not found):
             found = [*found, whole]
         return found
-
-    def _regions(self, candidates: Sequence[Detection], matches: Iterator[list[Match]]) -> tuple[Region, ...]:
-        regions = [
-            Region(candidate.bbox, candidate.score, tuple(found))
-            for candidate, found in zip(candidates, islice(matches, len(candidates)), strict=True)
-            if found and self.suppression.accepts(found[0])
-        ]
-        return self.suppression.keep(regions)
 
 
 def open_gallery(config: Config) -> Gallery:

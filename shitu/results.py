@@ -43,19 +43,23 @@ class Match:
 
 @dataclass(frozen=True)
 class Region:
-    """A part of an image that was recognised; `matches` has at least one entry, nearest first."""
+    """A part of an image that was recognised; `matches` has at least one entry, nearest first.
+
+    `chosen` is the place of the match that names it: 0, unless a vote chose another label than the nearest's.
+    """
 
     bbox: Box
     det_score: float
     matches: tuple[Match, ...]
+    chosen: int = 0
 
     @property
     def label(self) -> str:
-        return self.matches[0].label
+        return self.matches[self.chosen].label
 
     @property
     def score(self) -> float:
-        return self.matches[0].score
+        return self.matches[self.chosen].score
 
     def to_dict(self) -> dict[str, Any]:
         """PaddleClas's keys `bbox`, `rec_docs`, `rec_scores`, and ours."""

@@ -183,7 +183,7 @@ def test_an_image_without_a_vector_is_counted_and_the_rest_is_indexed(
     tmp_path: Path, small_list: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The network gives zeros for one image: that one fails, not the batch it stands in."""
-    outcast = RecPredictor(load_config(None, [])).preprocess(read_image(DEMO / listed(small_list)[5][0]))
+    outcast = RecPredictor(load_config(None, [])).prepare(read_image(DEMO / listed(small_list)[5][0]))
     real = RecPredictor._run_tensors
 
     def zeros_for_one(self: RecPredictor, session: object, tensors: list[np.ndarray]) -> np.ndarray:

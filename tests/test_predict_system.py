@@ -102,6 +102,8 @@ class FakeRecogniser:
 class FakeGallery:
     """Red, green and blue; scored by the share of that colour."""
 
+    dimension = 3
+
     def search(self, vectors: NDArray[np.float32], k: int) -> list[list[Match]]:
         shares = vectors / vectors.sum(axis=1, keepdims=True)
         ranked = [sorted(zip("rgb", row.tolist(), range(3), strict=True), key=lambda m: -m[1]) for row in shares]
@@ -110,7 +112,7 @@ class FakeGallery:
 
 def system(whole_image: str, boxes: Sequence[Box] | None, score_thres: float = 0.5) -> SystemPredictor:
     made = object.__new__(SystemPredictor)
-    made.whole_image, made.return_k = whole_image, 2
+    made.whole_image, made.return_k, made.vote_k = whole_image, 2, 1
     made.suppression = suppression(score_thres=score_thres)
     made.gallery = FakeGallery()  # type: ignore[assignment]
     made.det_predictor = None if boxes is None else FakeDetector(boxes)  # type: ignore[assignment]

@@ -58,6 +58,13 @@ class DetPreProcess(Section):
 @dataclass(frozen=True)
 class RecPreProcess(Section):
     transform_ops: Operators | None = None  # None: as for DetPreProcess
+    # Shares of height and width: the unit vectors of these middle crops are averaged. PaddleClas: the whole alone.
+    multi_crop: tuple[float, ...] = within((1.0,), 0.05, 1)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.multi_crop:
+            raise BadValueError("RecPreProcess.multi_crop", [], "at least one share is wanted, such as [1.0]")
 
 
 @dataclass(frozen=True)
@@ -101,6 +108,7 @@ class IndexProcess(Section):
     embedding_size: int = within(512, 1)
     batch_size: int = within(32, 1)
     return_k: int = within(5, 1)
+    vote_k: int = within(1, 1)  # so many nearest entries vote on the label; 1, as in PaddleClas: the nearest has it
     score_thres: float = 0.5
     hamming_radius: int = within(100, 0)
     crop: Literal["none", "largest", "all"] = "none"
