@@ -213,6 +213,16 @@ def make_photos(art: Art, out: Path) -> None:
         for path, objects in truth.items()
     )
     (out / "photos.json").write_text("{\n" + body + "\n}\n", encoding="utf-8")
+    (out / "photos.txt").write_text(query_list(truth), encoding="utf-8")
+
+
+def query_list(truth: dict[str, list[dict]]) -> str:
+    """The same for `shitu evaluate --query`: path, label and box of every object, also of those in no gallery."""
+    return "".join(
+        f"{path}\t{each['label']}\t{','.join(map(str, each['bbox']))}\n"
+        for path, objects in truth.items()
+        for each in objects
+    )
 
 
 def main() -> None:

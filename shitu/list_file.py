@@ -1,4 +1,4 @@
-"""`IndexProcess.data_file`: one gallery image per line, `path<delimiter>label`."""
+"""Lists of images with labels, `path<delimiter>label` per line: `IndexProcess.data_file`, and queries to evaluate."""
 
 from __future__ import annotations
 
@@ -12,18 +12,27 @@ from shitu.errors import ConfigError
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One line: `image` as written, `path` where it lies, `label` with its spaces, `line` from 1."""
+    """One line: `image` as written, `path` where it lies, `label` with its spaces, `line` from 1; `more` columns."""
 
     image: str
     path: str
     label: str
     line: int
+    more: tuple[str, ...] = ()
 
 
-def read_list(data_file: str | Path, image_root: str | Path | None, delimiter: str) -> Iterator[Entry]:
+def read_list(
+    data_file: str | Path,
+    image_root: str | Path | None,
+    delimiter: str,
+    *,
+    name: str = "IndexProcess.data_file",
+    purpose: str = "it lists the gallery",
+) -> Iterator[Entry]:
     """Lines of a list file, read as they are needed. Empty lines and a byte-order mark are passed over.
 
-    The label is what stands after the first delimiter, spaces included; further TAB-separated columns are ignored.
+    The label is what stands after the first delimiter, spaces included; further TAB-separated columns go to `more`.
+    `name` and `purpose` say in a message which key or option wanted the file, and what for.
     Raises ConfigError for a missing file, a line without label, or text that is not UTF-8.
     """
     path = Path(data_file)
@@ -39,15 +48,15 @@ def read_list(data_file: str | Path, image_root: str | Path | None, delimiter: s
         ) from error
     except OSError as error:
         raise ConfigError(
-            f"IndexProcess.data_file {path}: {error.strerror or error}; it lists the gallery, one "
-            "`path<delimiter>label` per line"
+            f"{name} {path}: {error.strerror or error}; {purpose}, one `path<delimiter>label` per line"
         ) from error
 
 
 def parse_line(line: str, image_root: str | Path | None, delimiter: str, *, where: str, number: int) -> Entry:
     """One line -> Entry. Raises ConfigError that shows the line and the delimiter."""
     image, found, rest = line.strip("\r\n").partition(delimiter)
-    image, label = image.strip(), rest.split("\t")[0].strip()
+    label, *more = (column.strip() for column in rest.split("\t"))
+    image = image.strip()
     if not (found and image and label):
         shown = line.strip()[:80]
         raise ConfigError(
@@ -56,4 +65,4 @@ def parse_line(line: str, image_root: str | Path | None, delimiter: str, *, wher
         )
     if "\0" in image:
         raise ConfigError(f"{where}: the path holds a NUL byte")
-    return Entry(image, os.path.join(image_root or "", image), label, number)
+    return Entry(image, os.path.join(image_root or "", image), label, number, tuple(more))

@@ -66,7 +66,7 @@ def test_help_says_what_everything_is_for(command: str) -> None:
 
 
 def test_all_commands_of_the_issue_are_there() -> None:
-    names = ["build-gallery", "predict", "predict-det", "predict-rec", "check", "demo"]
+    names = ["build-gallery", "predict", "predict-det", "predict-rec", "evaluate", "calibrate", "check", "demo"]
     names += [f"gallery {name}" for name in ["info", "list", "verify", "append", "remove", "compact", "export"]]
     names += [f"models {name}" for name in ["list", "download", "verify"]]
     names += ["train", "eval", "export", "train-det", "eval-det", "export-det", "dataset convert", "dataset check"]
@@ -185,7 +185,7 @@ def test_check_and_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_no_command_shows_the_commands() -> None:
     done = CliRunner().invoke(main, ["--help"])
-    names = ["build-gallery", "predict", "predict-det", "predict-rec", "gallery", "models"]
+    names = ["build-gallery", "predict", "predict-det", "predict-rec", "evaluate", "calibrate", "gallery", "models"]
     names += ["dataset", "train", "eval", "export", "train-det", "eval-det", "export-det", "check", "demo"]
     shown = done.stdout[done.stdout.index("Commands:") :].splitlines()[1 : len(names) + 1]
     assert [line.split()[0] for line in shown] == names

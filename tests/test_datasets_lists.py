@@ -113,6 +113,46 @@ def test_a_split_holds_every_image_once(seed: int, by_class: bool, shares: str) 
         assert 1 not in counts.values()
 
 
+@pytest.mark.parametrize("unknown", [0.01, 0.2, 0.5])
+@pytest.mark.parametrize("by_class", [True, False])
+@pytest.mark.parametrize("shares", ["query=0.3,gallery=0.7", "train=.5,val=.2,query=.1,gallery=.2"])
+def test_unknown_classes_are_only_asked_about(shares: str, by_class: bool, unknown: float) -> None:
+    rows = rows_of({f"类{number}": 3 + number % 9 for number in range(60)})
+    parts = split_rows(rows, parse_shares(shares), seed=1, by_class=by_class, unknown=unknown)
+    assert sorted((row for part in parts.values() for row in part), key=str) == sorted(rows, key=str)
+    classes = {name: {row.label for row in part} for name, part in parts.items()}
+    alone = classes["query"] - classes["gallery"]
+    assert not alone & {label for name in set(parts) - {"query"} for label in classes[name]}
+    asked = len(classes["query"] | classes["gallery"]) if by_class else 60
+    assert len(alone) == max(1, round(unknown * asked))
+    plain = split_rows(rows, parse_shares(shares), seed=1, by_class=by_class)
+    assert parts["gallery"] == [row for row in plain["gallery"] if row.label not in alone]
+    assert parts == split_rows(reversed(rows), parse_shares(shares), seed=1, by_class=by_class, unknown=unknown)
+
+
+def test_too_many_unknown_classes_leave_no_gallery() -> None:
+    with pytest.raises(UsageError, match=r"gallery would hold fewer than 2 of the 5 classes.* or lower --unknown"):
+        split_rows(
+            rows_of(dict.fromkeys("abcde", 4)), parse_shares("query=.5,gallery=.5"), seed=0, by_class=True, unknown=0.9
+        )
+
+
+def test_split_lists_with_the_labels_themselves() -> None:
+    for label in ("红 茶", "tea", "milk", "cola"):
+        for number in range(4):
+            picture(f"root/{label}/{number}.png")
+    done = run("from-folder", "root", "-o", "out", "--split", "query=.25,gallery=.75", "--gallery")
+    assert done.exit_code == 0
+    assert everything_but("root") == ["out"]
+    assert sorted(os.listdir("out")) == ["gallery.txt", "query.txt"]
+    entries = {name: list(read_list(f"out/{name}.txt", "root", "\t")) for name in ("query", "gallery")}
+    assert {name: len(found) for name, found in entries.items()} == {"query": 4, "gallery": 12}
+    both = [*entries["query"], *entries["gallery"]]
+    assert {(entry.path, entry.label) for entry in both} == {
+        (f"root/{label}/{number}.png", label) for label in ("红 茶", "tea", "milk", "cola") for number in range(4)
+    }
+
+
 def test_another_class_moves_no_image_and_another_seed_does() -> None:
     shares = parse_shares("train=0.5,query=0.25,gallery=0.25")
     few, more = rows_of({"a": 12, "b": 12}), rows_of({"a": 12, "b": 12, "c": 12})
@@ -184,9 +224,10 @@ def test_shares_that_make_no_split(text: str, said: str) -> None:
         (("from-folder", "nowhere", "-o", "t.txt"), "nowhere: no such folder"),
         (("from-folder", "empty", "-o", "t.txt"), "no image"),
         (("from-folder", DEMO / "gallery", "-o", "empty"), "is a folder"),
+        (("from-folder", DEMO / "gallery", "-o", "t", "--unknown", ".2"), "--unknown takes classes for the query part"),
         (
-            ("from-folder", DEMO / "gallery", "-o", "t.txt", "--gallery", "--split", "train=.5,val=.5"),
-            "leave out --split",
+            ("from-folder", DEMO / "gallery", "-o", "t", "--unknown", ".2", "--split", "train=.5,val=.5"),
+            "add such as --split query=0.3,gallery=0.7",
         ),
         (("from-labelme", "empty", "-o", "t.txt"), "no .json file"),
         (("from-coco", "gone.json", "--whole", "-o", "t.txt"), "gone.json: No such file"),
@@ -219,9 +260,10 @@ def test_the_examples_of_the_page_on_own_data_run() -> None:
     painted("coco/images/sub/a.png", {})
     Path(coco([{"bbox": [1, 1, 5, 5]}])).rename("coco/instances.json")
     commands = examples("datasets_own.md")
-    assert len(commands) == 8
+    assert len(commands) == 9
     for command in commands:
         done = run(*command, *(["--no-embeddings"] if command[0] == "check" else []))
         assert done.exit_code == 0, done.output
+    assert (len(lines("lists/own/query.txt")), len(lines("lists/own/gallery.txt"))) == (2 * 10 + 6 * 3, 6 * 7)
     assert len(lines("lists/by-class/train.txt")) == 50
     assert len(lines("lists/by-image/val.txt")) == 40

@@ -105,6 +105,7 @@ def test_a_match_tells_the_item(tmp_path: Path) -> None:
     assert gallery.search(vectors[3:4], 1) == [[Match("label 3", pytest.approx(1), 3, "图/3.jpg")]]
     assert gallery.find(labels=["label 3", "none"], ids=[9, 77]) == [3, 9]
     assert gallery.find(images=["图/4.jpg"]) == [4]
+    assert gallery.find(sha256s=[f"{4:064x}", f"{7:064x}"]) == [4, 7]
     assert gallery.find() == []
     assert gallery.has(f"{4:064x}") == ("label 4",)
     assert gallery.has("") == gallery.has("0") == ()

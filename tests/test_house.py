@@ -15,12 +15,13 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 # A module or package may import from its own floor or from those above it in this list.
 FLOORS = (
     ("errors", "results", "resources", "cores"),
-    ("config", "images", "find_images", "boxes", "list_file"),
+    ("config", "images", "find_images", "boxes", "list_file", "vote"),
     ("models", "preprocess"),
     ("runtime", "transform_ops", "gallery", "draw"),
     ("read_ahead", "predict_det", "predict_rec", "staging"),
     ("predict_system", "embed_ahead", "write_crops"),
     ("build_gallery", "predict_files", "self_test", "datasets"),
+    ("evaluation",),
     ("train",),
     ("train_det",),
     ("cli",),

@@ -36,6 +36,11 @@ def test_lines(tmp_path: Path, data: bytes, delimiter: str, expected: list[tuple
     assert lines(tmp_path, data, delimiter) == expected
 
 
+def test_further_columns(tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text("a.jpg cola zero\t1,2,3,4\t x \nb.jpg beer\n")
+    assert [entry.more for entry in read_list(tmp_path / "list.txt", None, " ")] == [("1,2,3,4", "x"), ()]
+
+
 @pytest.mark.parametrize(
     ("data", "message"),
     [

@@ -15,11 +15,13 @@ import click
 
 from shitu import __version__
 from shitu.cli.build_gallery import build_gallery
+from shitu.cli.calibrate import calibrate_config
 from shitu.cli.check import check
 from shitu.cli.dataset import dataset
 from shitu.cli.demo import demo
-from shitu.cli.eval import evaluate
+from shitu.cli.eval import evaluate as evaluate_extractor
 from shitu.cli.eval_det import eval_det
+from shitu.cli.evaluate import evaluate_gallery
 from shitu.cli.export import export
 from shitu.cli.export_det import export_det
 from shitu.cli.gallery import gallery
@@ -71,8 +73,8 @@ def main(context: click.Context, quiet: bool) -> None:
     set_up_output(context, quiet)
 
 
-RECOGNITION = (build_gallery, predict, predict_det, predict_rec, gallery, models)
-TRAINING = (dataset, train, evaluate, export, train_det, eval_det, export_det)
+RECOGNITION = (build_gallery, predict, predict_det, predict_rec, evaluate_gallery, calibrate_config, gallery, models)
+TRAINING = (dataset, train, evaluate_extractor, export, train_det, eval_det, export_det)
 gallery.add_command(append)
 for command in (*RECOGNITION, *TRAINING, check, demo):
     main.add_command(command)

@@ -43,12 +43,24 @@ _OUTPUT_OPTIONS = (
         "trained on, which is what a gallery is for. By image: every class is in every list.",
     ),
     click.option("--seed", type=int, default=0, show_default=True, help="Another seed, another split."),
-    click.option("--gallery", is_flag=True, help="Write a data_file for build-gallery instead: path<TAB>label text."),
+    click.option(
+        "--gallery",
+        is_flag=True,
+        help="Write path<TAB>label text, as build-gallery and evaluate read it, instead of numbered labels.",
+    ),
+    click.option(
+        "--unknown",
+        type=click.FloatRange(0, 1, max_open=True),
+        default=0.0,
+        metavar="SHARE",
+        help="With a query part: all images of this share of its classes go to query, so that the gallery does not "
+        "know them; evaluate and calibrate need such to find a threshold.",
+    ),
 )
 
 
 def output_options(command: Callable[..., None]) -> Callable[..., None]:
-    """-o, --split, --by-class, --seed, --gallery."""
+    """-o, --split, --by-class, --seed, --gallery, --unknown."""
     return reduce(lambda done, option: option(done), reversed(_OUTPUT_OPTIONS), command)
 
 
@@ -109,14 +121,13 @@ def from_coco(
     _boxes_to_lists(coco, len(coco), root, crops=crops, min_size=min_size, **output)
 
 
-def _check_output(split: str | None, gallery: bool, **_: Any) -> None:
+def _check_output(split: str | None, unknown: float, **_: Any) -> None:
     """Before work starts."""
     from shitu.datasets.split import parse_shares
 
-    if split:
-        parse_shares(split)
-        if gallery:
-            raise UsageError("--gallery writes one list; leave out --split")
+    parts = parse_shares(split) if split else {}
+    if unknown and "query" not in parts:
+        raise UsageError("--unknown takes classes for the query part; add such as --split query=0.3,gallery=0.7")
 
 
 def _boxes_to_lists(
@@ -152,7 +163,14 @@ def _collect(found: Iterable[list[Row | ImageError]], total: int | None) -> tupl
 
 
 def _arrange(
-    rows: list[Row], failed: list[tuple[str, str]], *, split: str | None, seed: int, by_class: bool, **_: Any
+    rows: list[Row],
+    failed: list[tuple[str, str]],
+    *,
+    split: str | None,
+    seed: int,
+    by_class: bool,
+    unknown: float,
+    **_: Any,
 ) -> dict[str, list[Row]]:
     """The parts of the split; without one, all rows under an empty name."""
     from shitu.datasets.split import parse_shares, split_rows
@@ -160,7 +178,9 @@ def _arrange(
     if not rows:
         print_failures(failed)
         raise UsageError("no image with a label was found; nothing is written")
-    return split_rows(rows, parse_shares(split), seed=seed, by_class=by_class) if split else {"": rows}
+    if not split:
+        return {"": rows}
+    return split_rows(rows, parse_shares(split), seed=seed, by_class=by_class, unknown=unknown)
 
 
 def _write(
@@ -177,7 +197,7 @@ def _write(
     from shitu.datasets.own_lists import write_gallery_list, write_parts, write_train_list
 
     if split:
-        lists = write_parts(parts, Path(output))
+        lists = write_parts(parts, Path(output), text=gallery)
     else:
         lists = (write_gallery_list if gallery else write_train_list)(parts[""], Path(output))
     print_failures(failed)

@@ -1,4 +1,4 @@
-"""Own data -> list files: one, or one per part of a split, or a data_file for build-gallery."""
+"""Own data -> list files: one, or one per part of a split; numbered labels to train with, text to look up."""
 
 from __future__ import annotations
 
@@ -30,11 +30,14 @@ def write_train_list(rows: list[Row], target: Path) -> list[OwnList]:
     return [OwnList(target, written.images, written.classes, "path label")]
 
 
-def write_parts(parts: Mapping[str, list[Row]], folder: Path) -> list[OwnList]:
+def write_parts(parts: Mapping[str, list[Row]], folder: Path, *, text: bool = False) -> list[OwnList]:
     """`folder/train.txt` and so on. Lists that share classes share their numbers; train's begin at 0.
 
     `val` is query and gallery at once, and so has a third column that keeps an image from finding itself.
+    text: the lists of build-gallery and evaluate instead, with the labels themselves.
     """
+    if text:
+        return [one for name, rows in parts.items() for one in write_gallery_list(rows, folder / f"{name}.txt")]
     lists, offset = [], 0
     for names in shared_classes(parts):
         classes = {row.label for name in names for row in parts[name]}
@@ -50,7 +53,7 @@ def write_parts(parts: Mapping[str, list[Row]], folder: Path) -> list[OwnList]:
 
 
 def write_gallery_list(rows: list[Row], target: Path) -> list[OwnList]:
-    """`path<TAB>label text`, which build-gallery takes as IndexProcess.data_file with delimiter "\\t"."""
+    """`path<TAB>label text`, which build-gallery takes as IndexProcess.data_file with delimiter "\\t", and evaluate."""
     with workspace(target) as folder:
         with (folder / "list").open("w", encoding="utf-8", newline="\n") as file:
             file.writelines(f"{row.path}\t{row.label}\n" for row in rows)

@@ -36,11 +36,14 @@ def parse_shares(text: str) -> dict[str, float]:
     return {name: shares[name] for name in NAMES if name in shares}
 
 
-def split_rows(rows: Iterable[Row], shares: Mapping[str, float], *, seed: int, by_class: bool) -> dict[str, list[Row]]:
+def split_rows(
+    rows: Iterable[Row], shares: Mapping[str, float], *, seed: int, by_class: bool, unknown: float = 0.0
+) -> dict[str, list[Row]]:
     """The rows of each part, in their order.
 
     By class, a class is in train, in val, or in query and gallery: the measured recall is that of things never
     trained on. By image, every class is shared out; one that is too small for a query and its answer stays in train.
+    unknown: the share of query's classes all of whose images go to query, so that the gallery does not know them.
     Raises UsageError where fewer than two classes are left to tell apart.
     """
     images: dict[str, list[str]] = {}
@@ -49,7 +52,11 @@ def split_rows(rows: Iterable[Row], shares: Mapping[str, float], *, seed: int, b
     parts: dict[str, list[Row]] = {name: [] for name in shares}
     for group, labels in _groups(images, shares, seed, by_class):
         whole = sum(group.values())
+        asked_only = _unknown(labels, unknown, seed) if "query" in group else set()
         for label in labels:
+            if label in asked_only:
+                parts["query"] += [Row(path, label) for path in images[label]]
+                continue
             ordered = _shuffled(images[label], seed, label)
             start = 0
             for name, count in _counts(len(ordered), {name: share / whole for name, share in group.items()}).items():
@@ -59,7 +66,9 @@ def split_rows(rows: Iterable[Row], shares: Mapping[str, float], *, seed: int, b
         if len({row.label for row in parts[name]}) < 2:
             raise UsageError(
                 f"{name} would hold fewer than 2 of the {len(images)} classes, where every answer is right; give it a "
-                "greater share" + (", or split --by-image" if by_class else "")
+                "greater share"
+                + (", or split --by-image" if by_class else "")
+                + (", or lower --unknown" * bool(unknown))
             )
     return {name: sorted(found, key=lambda row: (row.label, row.path)) for name, found in parts.items()}
 
@@ -95,6 +104,12 @@ def _groups(
         result.append((group, labels[start:end]))
         start = end
     return result
+
+
+def _unknown(labels: Iterable[str], share: float, seed: int) -> set[str]:
+    """The classes that only query has; one at least where any are wanted."""
+    ordered = _shuffled(labels, seed, "unknown")
+    return set(ordered[: max(1, round(share * len(ordered)))]) if share else set()
 
 
 def _counts(images: int, shares: Mapping[str, float]) -> dict[str, int]:

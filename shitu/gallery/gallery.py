@@ -263,9 +263,10 @@ class Gallery:
         ids: Iterable[int] | None = None,
         labels: Iterable[str] | None = None,
         images: Iterable[str] | None = None,
+        sha256s: Iterable[str] | None = None,
     ) -> list[int]:
         """Ids, ascending, of the entries that match any of the requests."""
-        requests = (("id", ids), ("label", labels), ("image", images))
+        requests = (("id", ids), ("label", labels), ("image", images), ("sha256", sha256s))
         return sorted({n for column, values in requests if values for n in self._store.db.find(column, values)})
 
     def has(self, sha256: str) -> tuple[str, ...]:

@@ -1,0 +1,195 @@
+"""`shitu calibrate`: thresholds from photos whose right answers are known."""
+
+from __future__ import annotations
+
+import logging
+import shlex
+import sys
+from datetime import date
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from shitu.cli.evaluate import queries_of, query_options
+from shitu.cli.options import config_options, plural, print_json, print_result, progress_bar, read_config
+from shitu.errors import UsageError
+
+if TYPE_CHECKING:
+    from shitu.config import Config
+    from shitu.evaluation.calibrate import Calibration
+    from shitu.evaluation.edit_yaml import Change
+
+EPILOG = """\b
+Example:
+  shitu calibrate --query demo/photos.txt --image-root demo --write calibrated.yaml --format table
+"""
+log = logging.getLogger("shitu")
+
+
+@click.command("calibrate", epilog=EPILOG)
+@config_options
+@query_options
+@click.option(
+    "--false-accept",
+    type=float,
+    default=0.05,
+    show_default=True,
+    help="The share of unknown things that may be given a name.",
+)
+@click.option(
+    "--write",
+    "target",
+    metavar="NEW.yaml",
+    help="Write the config with the calibrated values, each with a comment; all else stays. Values given by -o are "
+    "not written.",
+)
+@click.option("--overwrite", is_flag=True, help="Replace NEW.yaml if it is there, even if it is CONFIG itself.")
+@click.option(
+    "--format",
+    "style",
+    type=click.Choice(["json", "table"]),
+    default="json",
+    show_default=True,
+    help="How to print it.",
+)
+def calibrate_config(  # noqa: PLR0917 - a command, called by click with names
+    config_path: str | None,
+    overrides: tuple[str, ...],
+    query_list: str | None,
+    image_root: str | None,
+    detector: Any,
+    leave_one_out: bool,
+    false_accept: float,
+    target: str | None,
+    overwrite: bool,
+    style: str,
+) -> None:
+    """Choose thresholds by photos with known answers.
+
+    Finds the score threshold at which at most a wanted share of unknown things is named, and with a detector
+    Global.whole_image, max_det_results, threshold and rec_nms_thresold, so that most known things are named rightly.
+    Settings no more than a standard error below the best count as equal; of those the nearest to the config's are
+    chosen. Recall and rate on the photos that chose flatter: believe the cross-validated ones.
+    """
+    from shitu.evaluation.calibrate import calibrate, check_rate
+
+    check_rate(false_accept)
+    config = read_config(config_path, overrides)
+    on_file = _config_on_file(config, config_path, overrides, target, overwrite)
+    queries = queries_of(config, query_list, image_root)
+    with progress_bar(len(queries), "looking", "queries") as bar:
+        found = calibrate(
+            config,
+            queries,
+            false_accept=false_accept,
+            leave_one_out=leave_one_out,
+            detector=detector,
+            progress=bar.update,
+        )
+    for _, reason in dict.fromkeys(found.failed):
+        log.error("Failed: %s", reason)
+    for warning in found.warnings:
+        log.warning(warning)
+    written = None if target is None else _write(found, on_file, config_path, target, overwrite)
+    if written and overrides:
+        log.warning(f"{written} has none of the -o of this command; give them again, or set them there")
+    if style == "json":
+        print_json({**found.to_dict(), "written": written})
+    else:
+        print_result(summary(found))
+    if found.failed:
+        raise SystemExit(1)
+
+
+def _config_on_file(
+    config: Config, config_path: str | None, overrides: tuple[str, ...], target: str | None, overwrite: bool
+) -> Config:
+    """The config without -o; before the work UsageError where nothing could be written, or would mean another thing."""
+    if target is None:
+        return config
+    from shitu.evaluation.write_config import check_target
+
+    check_target(target, overwrite=overwrite)
+    on_file = read_config(config_path, ()) if overrides else config
+    here, there = config.IndexProcess.dist_type, on_file.IndexProcess.dist_type
+    if here != there:
+        raise UsageError(
+            f"-o sets dist_type {here}, but {on_file.source} has {there}, where the threshold would mean something "
+            "else; set IndexProcess.dist_type in the file first"
+        )
+    return on_file
+
+
+def _write(found: Calibration, on_file: Config, config_path: str | None, target: str, overwrite: bool) -> str:
+    from shitu.evaluation.write_config import source_of, write_config
+
+    changes = changes_of(found, on_file, shlex.join(["shitu", *sys.argv[1:]]))
+    path, count = write_config(source_of(config_path), target, changes, overwrite=overwrite)
+    log.info(f"{path}: {plural(count, 'key')} changed" if count else f"{path}: nothing to change, a copy")
+    return target
+
+
+def changes_of(found: Calibration, on_file: Config, command: str) -> list[Change]:
+    """The keys whose values in the file are others than the calibrated ones, and what stands above each."""
+    from shitu.evaluation.edit_yaml import Change
+
+    low, high = found.threshold_interval
+    how = "listed" if found.unknown_kind == "listed" else "the known, their labels hidden"
+    changes = []
+    for key, (_, value) in found.values.items():
+        section, _, name = key.partition(".")
+        before = getattr(getattr(on_file, section), name)
+        if before == value:
+            continue
+        interval = f"; 95 % interval {low:.4g} to {high:.4g}" if section == "IndexProcess" else ""
+        notes = (
+            f"was {before}{interval}",
+            f"{found.known} known and {found.unknown} unknown queries ({how}), false-accept rate wanted "
+            f"{found.false_accept:g}",
+            f"by: {command}",
+        )
+        changes.append(Change(key, value, date.today().isoformat(), notes))
+    return changes
+
+
+# --- the table ---------------------------------------------------------------------------------------------------
+
+
+def summary(found: Calibration) -> str:
+    """For people: the keys, then what they do."""
+    from tabulate import tabulate
+
+    low, high = found.threshold_interval
+    keys = [
+        [key, _shown(before), _shown(after), f"{low:.4g} to {high:.4g}" if key.startswith("IndexProcess.") else ""]
+        for key, (before, after) in found.values.items()
+    ]
+    lines = [
+        ["config as it is", found.before_figures, None],
+        ["only the threshold changed", found.before_at_rate, None],
+        ["calibrated", found.after_figures, (found.intervals.recall, found.intervals.false_accepts)],
+    ]
+    if crossed := found.cross_validation:
+        name = f"calibrated, cross-validated ({crossed.same} of {crossed.folds} folds chose the same)"
+        lines.append([name, crossed.figures, None])
+    rows = [[name, *_figures(figures, intervals)] for name, figures, intervals in lines]
+    how = "listed" if found.unknown_kind == "listed" else "the known, their labels hidden"
+    counts = (
+        f"{plural(found.known, 'known query').replace('querys', 'queries')}, {found.unknown:,} unknown ({how}), "
+        f"{len(found.failed):,} failed; {plural(found.simulated, 'setting')} tried; "
+        f"false-accept rate wanted: {found.false_accept:g}"
+    )
+    tables = [
+        tabulate(keys, headers=["key", "before", "after", "95 %"], disable_numparse=True),
+        tabulate(rows, headers=["", "recall", "95 %", "false accepts", "95 %"], disable_numparse=True),
+    ]
+    return "\n\n".join([*tables, counts])
+
+
+def _shown(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _figures(figures: Any, intervals: Any) -> list[str]:
+    ranges = ["", ""] if intervals is None else [f"{low:.3f} to {high:.3f}" for low, high in intervals]
+    return [f"{figures.recall:.4f}", ranges[0], f"{figures.false_accepts:.4f}", ranges[1]]

@@ -1,0 +1,272 @@
+"""`shitu evaluate`: queries with known answers -> figures of the whole pipeline with one config."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shitu.config import Config
+from shitu.errors import ShituError, UsageError
+from shitu.evaluation.figures import (
+    RECALL_AT,
+    AtThreshold,
+    ClassFigures,
+    Confusion,
+    at_threshold,
+    confusions,
+    hit,
+    per_class,
+    share,
+)
+from shitu.evaluation.observe import DetectorUse, Observer
+from shitu.evaluation.open_set import Interval, OpenSet, mean_interval, measure_open_set
+from shitu.evaluation.precision import MOST_ENTRIES, Precision
+from shitu.evaluation.queries import Query
+from shitu.evaluation.settings import Answer, Settings, answer
+
+log = logging.getLogger(__name__)
+Scores = NDArray[np.float64]
+DIGITS = 6
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """All figures of one evaluation; what each means: docs/evaluation.md.
+
+    `queries` = `known` + `unknown` + `failed`; the failed are in none of the figures. `recall`: by k, of the known.
+    Scores in arrays and in `open_set` are such that the greater is nearer; `to_dict` has the gallery's own.
+    `known_scores`: of known queries named rightly, `wrong_scores` wrongly; `unknown_scores`: of unknown ones, or of the
+    known with their labels hidden; without those that have no answer.
+    """
+
+    config_source: str
+    detector: str
+    settings: Settings
+    gallery: dict[str, Any]  # path, entries, labels, model
+    queries: int
+    known: int
+    unknown: int
+    failed: int
+    not_found: int
+    in_gallery: int
+    leave_one_out: bool
+    recall: dict[int, float]
+    recall_interval: Interval
+    mean_average_precision: float | None
+    per_class: tuple[ClassFigures, ...]
+    confusions: tuple[Confusion, ...]
+    at_threshold: AtThreshold
+    open_set: OpenSet | None
+    known_scores: Scores
+    wrong_scores: Scores
+    unknown_scores: Scores
+    answers: tuple[Answer, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Ready for JSON, without answers and scores; numbers to 6 digits."""
+        record = {
+            "config": self.config_source,
+            "detector": self.detector,
+            "leave_one_out": self.leave_one_out,
+            "settings": asdict(self.settings),
+            "gallery": self.gallery,
+            "queries": self.queries,
+            "known": self.known,
+            "unknown": self.unknown,
+            "failed": self.failed,
+            "not_found": self.not_found,
+            "in_gallery": self.in_gallery,
+            "recall": {str(k): value for k, value in self.recall.items()},
+            "recall_interval": self.recall_interval,
+            "mean_average_precision": self.mean_average_precision,
+            "at_threshold": asdict(self.at_threshold),
+            "open_set": None if self.open_set is None else _open_set_record(self.open_set, self.settings.sign),
+            "per_class": [asdict(one) for one in self.per_class],
+            "confusions": [asdict(one) for one in self.confusions],
+        }
+        rounded: dict[str, Any] = _rounded(record)
+        return rounded
+
+
+def evaluate(
+    config: Config,
+    queries: Sequence[Query],
+    *,
+    detector: DetectorUse = "on",
+    leave_one_out: bool = False,
+    false_accepts: Sequence[float] = (0.01, 0.1),
+    with_map: bool | None = None,
+    progress: Callable[[int], object] = lambda count: None,
+) -> Evaluation:
+    """Ask the pipeline every query and count.
+
+    with_map: None for galleries of up to MOST_ENTRIES. progress: called with the number of queries done.
+    Raises what SystemPredictor raises; UsageError where no query's label is in the gallery; ShituError where every
+    query that could be right failed. One photo that fails is logged and counted.
+    """
+    observer = Observer(config, detector=detector, leave_one_out=leave_one_out, depth=max(RECALL_AT), widen=False)
+    check_labels(observer, queries)
+    warn_of_crowds(queries)
+    settings = Settings.from_config(observer.config)
+    precision = _precision(observer, with_map)
+    answers: list[Answer] = []
+    for seen in observer.observe(queries, progress):
+        if seen.error is not None and (not answers or answers[-1].error != seen.error):
+            log.error("Failed: %s", seen.error)
+        answers.append(answer(seen, settings))
+        if precision is not None and seen.known and seen.error is None:
+            precision.add(seen, answers[-1])
+    return _evaluation(observer, settings, answers, precision.finish() if precision else None, false_accepts)
+
+
+def check_labels(observer: Observer, queries: Iterable[Query]) -> None:
+    """Before hours of work: UsageError where the gallery knows none of the labels."""
+    labels = list(dict.fromkeys(query.label for query in queries))
+    if any(observer.count(label) for label in labels):
+        return
+    there = next(observer.gallery.items(), None)
+    has = f"; the gallery {observer.gallery.path} has, for example, {there.label!r}" if there else ", which is empty"
+    shown = ", ".join(map(repr, labels[:3]))
+    raise UsageError(
+        f"none of the {len(labels)} labels of the queries is in the gallery (wanted, for example: {shown}){has}. "
+        "Labels must be spelled alike, and the list have the delimiter of IndexProcess.delimiter"
+    )
+
+
+def warn_of_crowds(queries: Iterable[Query]) -> None:
+    """Where several labels are asked of one photo, and nothing says which region is meant."""
+    labels: dict[str, set[str]] = {}
+    for query in queries:
+        if query.box is None:
+            labels.setdefault(query.path, set()).add(query.label)
+    crowds = sum(len(found) > 1 for found in labels.values())
+    if crowds:
+        log.warning(
+            f"Photos listed with several labels and no boxes: {crowds:,}. Of each only the region nearest to the "
+            "gallery answers, so one label at most can be right; add <TAB>x1,y1,x2,y2 to the lines"
+        )
+
+
+def _precision(observer: Observer, wanted: bool | None) -> Precision | None:
+    entries = len(observer.gallery)
+    if wanted is None and entries > MOST_ENTRIES:
+        log.info(f"mAP is left out for a gallery of {entries:,} entries; --map works it out all the same.")
+    return Precision(observer.gallery) if wanted or (wanted is None and entries <= MOST_ENTRIES) else None
+
+
+def _evaluation(
+    observer: Observer,
+    settings: Settings,
+    answers: Sequence[Answer],
+    precisions: Sequence[float] | None,
+    false_accepts: Sequence[float],
+) -> Evaluation:
+    asked = [one for one in answers if one.error is None]
+    known = [one for one in asked if one.known]
+    if not known:
+        reason = "every query with a label of the gallery failed" if len(asked) < len(answers) else _left_out(answers)
+        raise ShituError(f"{reason}; there is nothing to count")
+    in_gallery = sum(one.in_gallery for one in asked)
+    if in_gallery and not observer.leave_one_out:
+        log.warning(
+            f"{in_gallery:,} of {len(asked):,} queries are images of the gallery and find themselves; "
+            "--leave-one-out takes them out of their own answers"
+        )
+    unknown = [one for one in asked if not one.known]
+    others = _scores(one.score for one in unknown) if unknown else _scores(one.hidden_score for one in known)
+    scores, right = _scores(one.score for one in known), np.array([one.right for one in known])
+    return Evaluation(
+        config_source=observer.config.source,
+        detector=observer.detector,
+        settings=settings,
+        gallery=_gallery(observer),
+        queries=len(answers),
+        known=len(known),
+        unknown=len(unknown),
+        failed=len(answers) - len(asked),
+        not_found=sum(not one.regions for one in known),
+        in_gallery=in_gallery,
+        leave_one_out=observer.leave_one_out,
+        recall={k: share(known, lambda one, k=k: hit(one, k)) for k in RECALL_AT},  # type: ignore[misc]
+        recall_interval=mean_interval(np.array([hit(one, 1) for one in known])),
+        mean_average_precision=None if precisions is None else sum(precisions) / len(precisions),
+        per_class=per_class(
+            known, precisions, settings, {one.query.label: observer.count(one.query.label) for one in known}
+        ),
+        confusions=confusions(known),
+        at_threshold=at_threshold(known, others.tolist(), settings),
+        open_set=_open_set(observer, scores, right, others, hidden=not unknown, false_accepts=false_accepts),
+        known_scores=_finite(scores[right]),
+        wrong_scores=_finite(scores[~right]),
+        unknown_scores=_finite(others),
+        answers=tuple(answers),
+    )
+
+
+def _left_out(answers: Sequence[Answer]) -> str:
+    return f"without the {len(answers):,} queries' own images the gallery has none of their labels"
+
+
+def _gallery(observer: Observer) -> dict[str, Any]:
+    info = observer.gallery.info()
+    return {"path": info["path"], "entries": info["entries"], "labels": info["labels"], "model": info["model_name"]}
+
+
+def _open_set(
+    observer: Observer,
+    known: Scores,
+    right: NDArray[np.bool_],
+    unknown: Scores,
+    *,
+    hidden: bool,
+    false_accepts: Sequence[float],
+) -> OpenSet | None:
+    """None where the gallery has one label, and hiding that leaves nothing to be mistaken for."""
+    if hidden and observer.gallery.info()["labels"] < 2:
+        log.warning("The gallery has a single label and the list no unknown query; open-set figures are left out.")
+        return None
+    return measure_open_set(known, right, unknown, hidden=hidden, false_accepts=false_accepts)
+
+
+def _scores(values: Iterable[float]) -> Scores:
+    return np.array(list(values), np.float64)
+
+
+def _finite(scores: Scores) -> Scores:
+    found: Scores = scores[np.isfinite(scores)]
+    return found
+
+
+def _open_set_record(found: OpenSet, sign: float) -> dict[str, Any]:
+    """With thresholds in the gallery's own scores."""
+    return {
+        "unknown": found.kind,
+        "known_queries": found.known,
+        "unknown_queries": found.unknown,
+        "auroc": found.auroc,
+        "auroc_interval": found.auroc_interval,
+        "fpr95": found.fpr95,
+        "recall_at": [{**one._asdict(), "threshold": sign * one.threshold} for one in found.recall_at],
+        "curve": {
+            "threshold": (sign * found.curve.threshold).tolist(),
+            "false_accept_rate": found.curve.false_accept_rate.tolist(),
+            "recall": found.curve.recall.tolist(),
+        },
+    }
+
+
+def _rounded(value: Any) -> Any:
+    """JSON has no infinity: a threshold that nothing reaches is null."""
+    if isinstance(value, dict):
+        return {key: _rounded(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_rounded(each) for each in value]
+    if isinstance(value, float):
+        return round(value, DIGITS) if math.isfinite(value) else None
+    return value

@@ -1,0 +1,78 @@
+"""A config file with calibrated values in it, written beside its place and moved there when it is whole."""
+
+from __future__ import annotations
+
+import codecs
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from shitu.errors import ConfigError, ShituError, UsageError
+from shitu.evaluation.edit_yaml import Change, set_values
+from shitu.resources import bundled
+
+
+def source_of(config_path: str | Path | None) -> Path:
+    """The file that a command reads: its -c, else the bundled inference_general.yaml."""
+    return bundled("configs") / "inference_general.yaml" if config_path is None else Path(config_path).expanduser()
+
+
+def check_target(target: str | Path, *, overwrite: bool) -> None:
+    """Before the work, not after it: UsageError where `target` is there already or cannot be written."""
+    path = Path(target).expanduser()
+    if path.is_dir():
+        raise UsageError(f"--write {target}: that is a folder; name a YAML file")
+    if (path.exists() or path.is_symlink()) and not overwrite:
+        raise UsageError(f"--write {target}: is there already; name another file, or replace it with --overwrite")
+    folder = path.resolve().parent
+    if not folder.is_dir():
+        raise UsageError(f"--write {target}: there is no folder {folder}; make it first")
+    if not os.access(folder, os.W_OK):
+        raise UsageError(f"--write {target}: nothing can be written in {folder}; name another place")
+
+
+def write_config(
+    source: Path, target: str | Path, changes: Sequence[Change], *, overwrite: bool = False
+) -> tuple[Path, int]:
+    """Write `source` with the values of `changes` set to `target`; returns where it is and how many were set.
+
+    All else stays, character by character: comments, order, line ends, a byte-order mark. `target` may be `source`.
+    Raises UsageError as `check_target`, ConfigError where the file cannot be edited, ShituError where writing fails.
+    """
+    check_target(target, overwrite=overwrite)
+    path = Path(target).expanduser().resolve()
+    try:
+        data = source.read_bytes()
+        mark = codecs.BOM_UTF8 if data.startswith(codecs.BOM_UTF8) else b""
+        text = data.decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"Cannot read {source}: {error}") from None
+    edited = set_values(text, changes, str(source)) if changes else text
+    try:
+        _replace(path, mark + edited.encode("utf-8"))
+    except OSError as error:
+        raise ShituError(f"--write {target}: {error.strerror}; check space and permissions") from error
+    return path, len(changes)
+
+
+def _replace(path: Path, data: bytes) -> None:
+    """Whoever reads `path` meanwhile sees the old file or the new one; a mode that it had stays."""
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, path.stat().st_mode & 0o7777 if path.exists() else 0o666 & ~_umask())
+        os.replace(name, path)
+    except BaseException:
+        os.unlink(name)
+        raise
+
+
+def _umask() -> int:
+    """Can only be read by setting it."""
+    before = os.umask(0o022)
+    os.umask(before)
+    return before
