@@ -24,10 +24,19 @@ def emoji_name(path: Path) -> str:
     return "-".join(part for part in path.stem.lower().split("-") if part != "fe0f")
 
 
-def is_training_emoji(path: Path) -> bool:
+def is_plain_emoji(path: Path) -> bool:
+    """Neither a variant in skin colour nor a digit."""
     name = emoji_name(path)
-    plain = not SKIN_TONES & set(name.split("-")) and not name.startswith("00")
-    return plain and int(hashlib.sha1(name.encode()).hexdigest()[0], 16) >= 8
+    return not SKIN_TONES & set(name.split("-")) and not name.startswith("00")
+
+
+def is_training_emoji(path: Path) -> bool:
+    return is_plain_emoji(path) and int(hashlib.sha1(emoji_name(path).encode()).hexdigest()[0], 16) >= 8
+
+
+def reserved_emoji(path: Path) -> bool:
+    """Those that the demo and the tests are made of."""
+    return is_plain_emoji(path) and not is_training_emoji(path)
 
 
 def shrink(image: Image, longest: int) -> Image:

@@ -13,12 +13,12 @@ import numpy as np
 import torch
 from detector_cutouts import Image, Rng
 from detector_products import gradient, random_crop
+from detector_rooms import labelled_photo, mosaic, room, squash
 from detector_scene import Scene, hold, levels, transformed
 from detector_sources import Sources
 from torch.utils.data import IterableDataset
 
-SIZES = (288, 320, 352)
-ECSSD_PHOTOS = 700
+SIZES = (320, 352, 384)
 
 
 def background(rng: Rng, sources: Sources, height: int, width: int) -> Image:
@@ -63,7 +63,8 @@ def scatter(rng: Rng, scene: Scene, sources: Sources, count: int, products: floa
     scale = rng.uniform(0.35 if count > 1 else 0.5, 1.0) / np.sqrt(count)
     taken: list[tuple[int, int, int, int]] = []
     for _ in range(count):
-        pool = sources.products if rng.random() < products else sources.things
+        others = sources.real if rng.random() < 0.4 else sources.things
+        pool = sources.products if rng.random() < products else others
         cutout = pool[rng.integers(len(pool))]
         zoom = min(height, width) * np.clip(scale * rng.uniform(0.6, 1.4), 0.09, 0.95) / max(cutout.shape[:2])
         angle = rng.normal(0, 8) if rng.random() < 0.75 else rng.uniform(-180, 180)
@@ -103,11 +104,11 @@ def shelf(rng: Rng, sources: Sources, height: int, width: int) -> Scene:
         while x < width:
             if repeats == 0:
                 pool = sources.products if rng.random() < 0.8 else sources.things
-                product, repeats = pool[rng.integers(len(pool))], int(rng.integers(1, 4))
+                product, repeats = pool[rng.integers(len(pool))], int(rng.integers(1, 6))
                 size = tall * rng.uniform(0.7, 1.0) / max(product.shape[:2])
             cutout = transformed(rng, product, int(product.shape[1] * size), int(product.shape[0] * size), 0)
             scene.paste(cutout, x, floor - cutout.shape[0] + 2, 0.4 if rng.random() < 0.5 else 0)
-            x += int(cutout.shape[1] * rng.uniform(0.95, 1.12)) + 1
+            x += int(cutout.shape[1] * rng.uniform(0.85, 1.12)) + 1
             repeats -= 1
     return scene
 
@@ -123,55 +124,6 @@ def held_product(rng: Rng, sources: Sources, height: int, width: int) -> Scene:
     if rng.random() < 0.7:
         hold(rng, scene)
     return scene
-
-
-def cropped(rng: Rng, image: Image, boxes: np.ndarray) -> tuple[Image, np.ndarray]:
-    """A random window of a labelled photo that cuts no box below 60 % of its area without losing it, nor is all box.
-
-    Windows filled by their object taught the network to answer with the whole picture.
-    """
-    for _ in range(10):
-        h, w = (int(side * rng.uniform(0.45, 1)) for side in image.shape[:2])
-        x, y = int(rng.integers(0, image.shape[1] - w + 1)), int(rng.integers(0, image.shape[0] - h + 1))
-        inside = np.clip(boxes - [x, y, x, y], 0, [w, h, w, h]).astype(np.float32)
-        kept = _area(inside) / np.maximum(_area(boxes), 1)
-        fills = _area(inside) > 0.8 * h * w
-        if (kept > 0.6).any() and not (fills | (kept > 0.15) & (kept <= 0.6)).any():
-            return image[y : y + h, x : x + w], inside[kept > 0.6]
-    return image, boxes
-
-
-def _area(boxes: np.ndarray) -> np.ndarray:
-    return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-
-
-def labelled_photo(rng: Rng, sources: Sources) -> tuple[Image, np.ndarray]:
-    kind = (0, ECSSD_PHOTOS) if rng.random() < 0.88 else (ECSSD_PHOTOS, len(sources.photos))
-    image, boxes = sources.photos[rng.integers(*kind)]
-    if kind[0]:
-        top, left = (int(side * rng.uniform(0, 0.3)) for side in image.shape[:2])
-        image = cv2.copyMakeBorder(image, top, top, left, left, cv2.BORDER_CONSTANT, value=(255, 255, 255))
-        boxes = boxes + np.float32([left, top, left, top])
-    return cropped(rng, image, boxes) if rng.random() < 0.6 else (image, boxes)
-
-
-def squash(rng: Rng, image: Image, boxes: np.ndarray, width: int, height: int) -> tuple[Image, np.ndarray]:
-    """Resize; half of the time with the bicubic interpolation that the pipeline uses, aliasing and all."""
-    shrinks = image.shape[0] * image.shape[1] > width * height
-    how = cv2.INTER_AREA if shrinks and rng.random() < 0.5 else cv2.INTER_CUBIC
-    scale = np.float32([width / image.shape[1], height / image.shape[0]] * 2)
-    return cv2.resize(image, (width, height), interpolation=how), boxes * scale
-
-
-def mosaic(rng: Rng, sources: Sources, size: int) -> tuple[Image, np.ndarray]:
-    """Four photos side by side: real objects at smaller sizes, several in a picture."""
-    image, found = np.empty((size, size, 3), np.uint8), []
-    cx, cy = (int(size * rng.uniform(0.35, 0.65)) for _ in range(2))
-    for x0, y0, x1, y1 in ((0, 0, cx, cy), (cx, 0, size, cy), (0, cy, cx, size), (cx, cy, size, size)):
-        part, boxes = squash(rng, *labelled_photo(rng, sources), x1 - x0, y1 - y0)
-        image[y0:y1, x0:x1] = part
-        found.append(boxes + np.float32([x0, y0, x0, y0]))
-    return image, np.concatenate(found)
 
 
 def distorted(rng: Rng, image: Image) -> Image:
@@ -192,55 +144,60 @@ def distorted(rng: Rng, image: Image) -> Image:
     return image
 
 
-def sample(rng: Rng, sources: Sources, size: int) -> tuple[Image, np.ndarray]:
-    """One training picture (BGR, square) with its boxes."""
+def sample(rng: Rng, sources: Sources, size: int) -> tuple[Image, np.ndarray, bool]:
+    """One training picture (BGR, square), its boxes, and whether it is a photo with more in it than the boxes tell."""
     kind = rng.random()
-    if kind < 0.28:
+    partly = kind < 0.64
+    if kind < 0.24:
         image, boxes = labelled_photo(rng, sources)
-    elif kind < 0.38:
+    elif kind < 0.34:
         image, boxes = mosaic(rng, sources, size)
     else:
         height = int(size * rng.uniform(0.85, 1.1))
         width = int(height * np.exp(rng.uniform(-0.5, 0.5)))
-        if kind < 0.5:
-            image, boxes = squash(rng, *labelled_photo(rng, sources), width, height)
-            scene = Scene(image.copy(), boxes)
-            scatter(rng, scene, sources, int(rng.integers(1, 4)))
-        elif kind < 0.74:
-            scene = Scene(background(rng, sources, height, width))
-            count = int(rng.integers(1, 4)) if rng.random() < 0.4 else int(rng.integers(4, 11))
-            scatter(rng, scene, sources, count)
-        elif kind < 0.86:
-            scene = held_product(rng, sources, height, width)
-        else:
-            scene = shelf(rng, sources, height, width)
-            if rng.random() < 0.2:
-                scatter(rng, scene, sources, 1)
+        scene = _scene(rng, sources, kind, height, width)
         image, boxes = scene.image, scene.boxes()
     image, boxes = squash(rng, image, boxes, size, size)
     if rng.random() < 0.5:
         image, boxes = image[:, ::-1], boxes[:, [2, 1, 0, 3]] * [-1, 1, -1, 1] + [size, 0, size, 0]
-    return distorted(rng, np.ascontiguousarray(image)), boxes.astype(np.float32)
+    return distorted(rng, np.ascontiguousarray(image)), boxes.astype(np.float32), partly
+
+
+def _scene(rng: Rng, sources: Sources, kind: float, height: int, width: int) -> Scene:
+    """A composite of the kind drawn in `sample`."""
+    if kind < 0.64:
+        return room(rng, sources, height, width)
+    if kind < 0.78:
+        scene = Scene(background(rng, sources, height, width))
+        scatter(rng, scene, sources, int(rng.integers(1, 4)) if rng.random() < 0.4 else int(rng.integers(4, 11)))
+        return scene
+    if kind < 0.88:
+        return held_product(rng, sources, height, width)
+    scene = shelf(rng, sources, height, width)
+    if rng.random() < 0.2:
+        scatter(rng, scene, sources, 1)
+    return scene
 
 
 class Batches(IterableDataset):
-    """Endless batches: images [B, 3, S, S] uint8 RGB, boxes [B, G, 4] and which of these are real [B, G]."""
+    """Endless batches: images [B, 3, S, S] uint8 RGB, boxes [B, G, 4], which of these are real [B, G], and which
+    pictures are photos with unlabelled objects [B]."""
 
     def __init__(self, sources: Sources, batch: int, seed: int):
         super().__init__()
         self.sources, self.batch, self.seed = sources, batch, seed
 
-    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+    def __iter__(self) -> Iterator[tuple[torch.Tensor, ...]]:
         cv2.setNumThreads(0)
         worker = torch.utils.data.get_worker_info()
         rng = np.random.default_rng((self.seed, worker.id if worker else 0))
         while True:
             size = int(rng.choice(SIZES))
             pairs = [sample(rng, self.sources, size) for _ in range(self.batch)]
-            most = max(1, *(len(boxes) for _, boxes in pairs))
+            most = max(1, *(len(boxes) for _, boxes, _ in pairs))
             truth, real = torch.zeros(self.batch, most, 4), torch.zeros(self.batch, most, dtype=torch.bool)
-            for i, (_, boxes) in enumerate(pairs):
+            for i, (_, boxes, _) in enumerate(pairs):
                 truth[i, : len(boxes)] = torch.from_numpy(boxes)
                 real[i, : len(boxes)] = True
-            images = np.stack([image for image, _ in pairs])[..., ::-1].transpose(0, 3, 1, 2)
-            yield torch.from_numpy(np.ascontiguousarray(images)), truth, real
+            images = np.stack([image for image, _, _ in pairs])[..., ::-1].transpose(0, 3, 1, 2)
+            yield torch.from_numpy(np.ascontiguousarray(images)), truth, real, torch.tensor([p for _, _, p in pairs])

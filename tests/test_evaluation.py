@@ -44,7 +44,12 @@ def settings_of(config: Config) -> list[tuple[Config, Settings]]:
             (0.05, 50, 1, 5),
         ):
             changed = config.replace(
-                "Global", whole_image=whole, threshold=threshold, max_det_results=most, rec_nms_thresold=nms
+                "Global",
+                whole_image=whole,
+                threshold=threshold,
+                max_det_results=most,
+                rec_nms_thresold=nms,
+                rec_nms_within_labels=len(found) % 3 == 0,
             )
             near: dict[str, Any] = {"score_thres": {"IP": 0.4, "L2": 1.2}.get(config.IndexProcess.dist_type, 0)}
             near = {**near, "hamming_radius": 180} if len(found) % 2 else {}
@@ -75,7 +80,7 @@ def test_what_is_simulated_is_what_predict_returns(galleries: dict[str, Config],
 @pytest.mark.parametrize("dist_type", ["IP", "L2", "hamming"])
 def test_the_figures_are_those_of_predict(galleries: dict[str, Config], dist_type: str) -> None:
     """Named rightly, wrongly and not at the config's threshold, from `predict` itself."""
-    limits = {"IP": {"score_thres": 0.55}, "L2": {"score_thres": 0.9}, "hamming": {"hamming_radius": 160}}
+    limits = {"IP": {"score_thres": 0.75}, "L2": {"score_thres": 0.5}, "hamming": {"hamming_radius": 110}}
     config = galleries[dist_type].replace("IndexProcess", **limits[dist_type])
     predictor, named = SystemPredictor(config), defaultdict(list)
     queries = demo_queries("desk", "beach", "picnic")

@@ -104,7 +104,7 @@ def test_json_is_one_object_with_all_figures(index: Path) -> None:
     assert (found["queries"], found["known"], found["unknown"], found["failed"]) == (16, 4, 12, 0)
     assert found["gallery"] == {"path": str(index), "entries": 24, "labels": 8, "model": "efficientnet_lite0_512"}
     assert set(found["recall"]) == {"1", "5"}
-    assert found["settings"]["score_thres"] == found["at_threshold"]["threshold"] == 0.35
+    assert found["settings"]["score_thres"] == found["at_threshold"]["threshold"] == 0.4
     open_set = found["open_set"]
     assert (open_set["unknown"], open_set["known_queries"], open_set["unknown_queries"]) == ("listed", 4, 12)
     assert [one["false_accept_rate"] for one in open_set["recall_at"]] == [0.25, 0.5]

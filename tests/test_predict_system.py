@@ -59,6 +59,14 @@ def test_the_nearest_of_overlapping_regions_stays() -> None:
     assert [kept.bbox for kept in suppression(nms=1.0).keep(regions)] == [whole, right, left]
 
 
+def test_within_labels_only_the_same_name_competes() -> None:
+    """A bottle behind a can, and a second box on the can."""
+    can, same_can, bottle = (0, 0, 40, 40), (2, 2, 42, 42), (20, 0, 60, 40)
+    regions = [region(can, 0.9, "can"), region(same_can, 0.8, "can"), region(bottle, 0.7, "bottle")]
+    assert [kept.bbox for kept in suppression().keep(regions)] == [can]
+    assert [kept.bbox for kept in Suppression("IP", 0.5, 100, 0.05, True).keep(regions)] == [can, bottle]
+
+
 @pytest.mark.parametrize("dist_type", ["L2", "hamming"])
 def test_for_distances_the_smaller_is_nearer(dist_type: str) -> None:
     regions = [region((0, 0, 50, 50), 30), region((0, 0, 51, 51), 20), region((80, 80, 99, 99), 40)]

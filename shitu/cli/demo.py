@@ -30,8 +30,8 @@ def demo(output: str) -> None:
         "IndexProcess.image_root": source,
         "IndexProcess.data_file": source / "gallery.txt",
         "IndexProcess.index_dir": f"{output}_index",
-        # PaddleClas's threshold; the config's lower one suits photos, in drawings unknown things look more alike
-        "IndexProcess.score_thres": 0.5,
+        # The config's 0.4 suits photos; in drawings unknown things look more alike. By `shitu calibrate`: docs/models.md
+        "IndexProcess.score_thres": 0.55,
     }
     config = read_config(None, tuple(f"{key}={value}" for key, value in settings.items()))
     run_builder(GalleryBuilder(config))

@@ -21,6 +21,7 @@ class Global(Section):
     det_inference_model_dir: FilePath | None = None  # None: no detector, whole images only
     rec_inference_model_dir: FilePath | None = None
     rec_nms_thresold: float = within(0.05, 0, 1)
+    rec_nms_within_labels: bool = False  # regions compete only with those of the same name; PaddleClas: with all
     batch_size: int = within(1, 1)
     image_shape: tuple[int, ...] = within((3, 640, 640), 1)  # PaddleClas needs it; here the model says it
     threshold: float = within(0.2, 0, 1)

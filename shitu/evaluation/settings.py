@@ -34,6 +34,7 @@ class Settings:
     dist_type: str
     hamming_radius: float
     vote_k: int = 1
+    within_labels: bool = False  # Global.rec_nms_within_labels
 
     @classmethod
     def from_config(cls, config: Config) -> Settings:
@@ -48,6 +49,7 @@ class Settings:
             index.dist_type,
             index.hamming_radius,
             index.vote_k,
+            one.rec_nms_within_labels,
         )
 
     @property
@@ -63,9 +65,10 @@ class Settings:
     @property
     def suppression(self) -> Suppression:
         """What decides by a region's score which ones are named."""
-        if self.score_thres is None:
-            return Suppression(self.dist_type, -self.sign * math.inf, math.inf, self.rec_nms_thresold)
-        return Suppression(self.dist_type, self.score_thres, self.hamming_radius, self.rec_nms_thresold)
+        least, radius = self.score_thres, self.hamming_radius
+        if least is None:
+            least, radius = -self.sign * math.inf, math.inf
+        return Suppression(self.dist_type, least, radius, self.rec_nms_thresold, self.within_labels)
 
     def accepts(self, score: float) -> bool:
         """Whether an `Answer.score`, of which the greater is nearer, is near enough to be named."""

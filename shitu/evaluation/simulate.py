@@ -34,7 +34,8 @@ class Case:
 
     `scores` (n,) of the names that are given, greater is nearer, -inf without gallery entry; `right` whether it is the
     query's label; `hidden` the scores if the gallery did not have that label. `counts`: the part overlaps the box that
-    is meant; `overlaps` (n, n) IoU between the parts, None where it does not matter because all of them count.
+    is meant; `overlaps` (n, n) IoU between the parts that compete, None where it does not matter because all of them
+    count; `hidden_overlaps` the same with that label hidden.
     """
 
     query: Query
@@ -47,6 +48,7 @@ class Case:
     hidden: Floats
     counts: Bools
     overlaps: Floats | None
+    hidden_overlaps: Floats | None = None
 
 
 def case_of(seen: Observation, present: Settings) -> Case:
@@ -56,6 +58,7 @@ def case_of(seen: Observation, present: Settings) -> Case:
     chosen = [_elected(part.matches, seen, present) for part in parts]
     hidden = [_elected(matches, seen, present) for matches in seen.other_label]
     target = seen.target
+    overlaps = None if target is None else iou_matrix(boxes, boxes, plus_one=True)
     return Case(
         query=seen.query,
         known=seen.known,
@@ -66,8 +69,18 @@ def case_of(seen: Observation, present: Settings) -> Case:
         right=np.array([match is not None and match.label == seen.query.label for match in chosen], np.bool_),
         hidden=_scores(hidden, present.sign),
         counts=np.ones(len(parts), np.bool_) if target is None else iou_matrix([target], boxes)[0] >= LEAST_OVERLAP,
-        overlaps=None if target is None else iou_matrix(boxes, boxes, plus_one=True),
+        overlaps=_competing(overlaps, chosen, present),
+        hidden_overlaps=_competing(overlaps, hidden, present),
     )
+
+
+def _competing(overlaps: Floats | None, named: Sequence[Match | None], present: Settings) -> Floats | None:
+    """The overlaps, without those between parts of different names where only the same name competes."""
+    if overlaps is None or not present.within_labels:
+        return overlaps
+    labels = np.array(["" if match is None else match.label for match in named])
+    same: Floats = np.where(labels[:, None] == labels[None], overlaps, -1.0)
+    return same
 
 
 def _elected(matches: tuple[Match, ...], seen: Observation, present: Settings) -> Match | None:
@@ -117,7 +130,8 @@ def simulate(cases: Sequence[Case], settings: Sequence[Settings]) -> Outcomes:
     for column, case in enumerate(cases):
         # One more place, which -1 reaches, stands for "no answer".
         scores, hidden = np.append(case.scores, -math.inf), np.append(case.hidden, -math.inf)
-        first, other = _Answers(case, case.scores), _Answers(case, case.hidden)
+        first = _Answers(case, case.scores, case.overlaps)
+        other = _Answers(case, case.hidden, case.overlaps if case.hidden_overlaps is None else case.hidden_overlaps)
         keys = [_key(case, one) for one in settings]
         found = np.array([first.best(*key) for key in keys])
         outcomes.scores[:, column] = scores[found]
@@ -137,10 +151,10 @@ def _key(case: Case, settings: Settings) -> tuple[int, bool, float]:
 class _Answers:
     """The best part that counts, for each key that occurs."""
 
-    def __init__(self, case: Case, scores: Floats) -> None:
+    def __init__(self, case: Case, scores: Floats, overlaps: Floats | None) -> None:
         order = np.argsort(-scores, kind="stable")  # as nms: equal ones in the order of the parts
         self.order: list[int] = [int(part) for part in order if scores[part] > -math.inf]
-        self.boxes, self.counts, self.overlaps = len(case.box_scores), case.counts.tolist(), case.overlaps
+        self.boxes, self.counts, self.overlaps = len(case.box_scores), case.counts.tolist(), overlaps
         self.known: dict[tuple[int, bool, float], int] = {}
         self.removed: dict[float, list[int]] = {}
 
