@@ -30,7 +30,7 @@ def demo(output: str) -> None:
         "IndexProcess.image_root": source,
         "IndexProcess.data_file": source / "gallery.txt",
         "IndexProcess.index_dir": f"{output}_index",
-        # The config's 0.4 suits photos; in drawings unknown things look more alike. By `shitu calibrate`: docs/models.md
+        # The config's 0.4 suits photos; drawings of unknown things look more like the known ones: docs/models.md
         "IndexProcess.score_thres": 0.55,
     }
     config = read_config(None, tuple(f"{key}={value}" for key, value in settings.items()))
