@@ -90,7 +90,7 @@ def test_features_do_not_depend_on_the_batch(predictor: RecPredictor) -> None:
     for count in (2, 3, 5, 8, 13):
         np.testing.assert_allclose(predictor.predict(images[:count]), wanted[:count], atol=1e-5)
     np.testing.assert_allclose(predictor.predict(images[::-1]), wanted[::-1], atol=1e-5)
-    tensors = [predictor.preprocess(image) for image in images]
+    tensors = [predictor.prepare(image) for image in images]
     np.testing.assert_allclose(predictor.predict_tensors(tensors), wanted, atol=1e-5)
 
 

@@ -28,7 +28,7 @@ class Embedder(Protocol):
 
     dimension: int
 
-    def preprocess(self, image: Picture) -> Any: ...
+    def prepare(self, image: Picture) -> Any: ...
     def predict_tensors(self, tensors: Sequence[Any]) -> NDArray[Any]: ...
 
 
@@ -127,4 +127,4 @@ def _look_at(line: Line, embedder: Embedder | None, min_size: int) -> _Looked:
     height, width = picture.shape[:2]
     if min(height, width) < min_size:
         return _Looked(("small", f"{width} x {height} pixels"), file, pixels, None)
-    return _Looked(None, file, pixels, embedder.preprocess(picture) if embedder else None)
+    return _Looked(None, file, pixels, embedder.prepare(picture) if embedder else None)
