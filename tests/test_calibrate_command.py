@@ -90,7 +90,8 @@ def test_gallery_images_as_queries(folder: Path, tmp_path: Path) -> None:
     assert "30 of the queries are gallery images" in run("calibrate", *base).stderr
 
 
-def test_the_table_and_the_comments(folder: Path, tmp_path: Path) -> None:
+def test_the_table_and_the_comments(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["shitu", "calibrate", "--query", "my photos.txt"])
     base = ["-c", folder / "IP.yaml", "--query", folder / "photos.txt", "--image-root", DEMO, "--format", "table"]
     overrides = ["-o", "Global.threshold=0.2", "-o", "IndexProcess.score_thres=0.4"]
     done = run("calibrate", *base, *overrides, "--detector", "given", "--write", tmp_path / "new.yaml")
@@ -100,7 +101,7 @@ def test_the_table_and_the_comments(folder: Path, tmp_path: Path) -> None:
     text = (tmp_path / "new.yaml").read_text(encoding="utf-8")
     assert "score_thres was 1.0; 95 % interval " in text
     assert "unknown queries (listed), false-accept rate wanted 0.05\n" in text
-    assert "#   by: shitu " in text
+    assert "#   by: shitu calibrate --query 'my photos.txt'\n" in text
     assert load_config(tmp_path / "new.yaml").Global.threshold == 0.6, "overrides are not written"
 
 
