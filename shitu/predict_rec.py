@@ -70,7 +70,8 @@ class RecPredictor:
 
     def prepare(self, image: Picture) -> Tensor:
         """The network's inputs (m, 3, H, W) float32 for an image: one for each of `RecPreProcess.multi_crop`."""
-        return np.stack([self.preprocess(middle(image, share)) for share in self._shares])
+        views = [self.preprocess(middle(image, share))[None] for share in self._shares]
+        return views[0] if len(views) == 1 else np.concatenate(views)  # one view is not copied
 
     def predict_tensors(self, tensors: Sequence[Tensor]) -> NDArray[Any]:
         """The same as `predict` from what `prepare` made of the images (in another thread)."""

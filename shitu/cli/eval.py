@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from shitu.cli.options import print_json, print_result, progress_bar
+from shitu.cli.options import print_json, print_result, progress_bar, record_format
 from shitu.cli.training_options import cards, config_option, launch_options
 from shitu.errors import UsageError
 
@@ -20,14 +20,7 @@ Example:
 @click.command("eval", epilog=EPILOG)
 @config_option
 @launch_options
-@click.option(
-    "--format",
-    "style",
-    type=click.Choice(["json", "table"]),
-    default="json",
-    show_default=True,
-    help="How to print it.",
-)
+@record_format
 def evaluate(  # noqa: PLR0917 - a command, called by click with names
     config_path: str, overrides: tuple[str, ...], gpus: str | None, nproc: int | None, ips: str | None, style: str
 ) -> None:

@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from shitu.cli.options import config_options, plural, print_json, print_result, progress_bar, read_config
+from shitu.cli.options import (
+    config_options,
+    plural,
+    print_json,
+    print_result,
+    progress_bar,
+    read_config,
+    record_format,
+)
 from shitu.errors import UsageError
 
 if TYPE_CHECKING:
@@ -87,14 +95,7 @@ def queries_of(config: Config, query_list: str | None, image_root: str | None) -
     help="Mean average precision, against every gallery entry.  [default: for up to 100,000 entries]",
 )
 @click.option("--report", metavar="FILE.html", help="Write a page with the figures and the worst mistakes.")
-@click.option(
-    "--format",
-    "style",
-    type=click.Choice(["json", "table"]),
-    default="json",
-    show_default=True,
-    help="How to print it.",
-)
+@record_format
 def evaluate_gallery(  # noqa: PLR0917 - a command, called by click with names
     config_path: str | None,
     overrides: tuple[str, ...],

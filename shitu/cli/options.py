@@ -42,6 +42,16 @@ def config_options(command: Command) -> Command:
     )(command)
 
 
+record_format = click.option(
+    "--format",
+    "style",
+    type=click.Choice(["json", "table"]),
+    default="json",
+    show_default=True,
+    help="How to print it.",
+)
+
+
 def read_config(config_path: str | None, overrides: tuple[str, ...]) -> Config:
     """The config of a command. Raises ConfigError."""
     from shitu.config import load_config
