@@ -14,24 +14,25 @@ CENTER_RADIUS = 2.5
 CANDIDATES = 10
 # A photo labelled for its main object shows others that nobody boxed: away from the boxes, background counts little.
 APART, APART_WEIGHT = 0.1, 0.25
+IN_CROWD = 0.5  # share of a box
 IOU_COST, FAR = 6.0, 1e8
 DFL_WEIGHT, GIOU_WEIGHT = 0.25, 2.0
 
 
-def anchor_points(size: int) -> tuple[Tensor, Tensor]:
+def anchor_points(size: int, device: torch.device | None = None) -> tuple[Tensor, Tensor]:
     """Centres [A, 2] in pixels and strides [A] of the cells of all levels, for a square input."""
     centres, strides = [], []
     for stride in STRIDES:
-        cells = torch.arange(-(-size // stride), dtype=torch.float32).add(0.5).mul(stride)
+        cells = torch.arange(-(-size // stride), dtype=torch.float32, device=device).add(0.5).mul(stride)
         y, x = torch.meshgrid(cells, cells, indexing="ij")
         centres.append(torch.stack([x.flatten(), y.flatten()], 1))
-        strides.append(torch.full((len(centres[-1]),), float(stride)))
+        strides.append(torch.full((len(centres[-1]),), float(stride), device=device))
     return torch.cat(centres), torch.cat(strides)
 
 
 def decode(sides: Tensor, centres: Tensor, strides: Tensor) -> Tensor:
     """Boxes [B, A, 4] in pixels from the distributions over side distances."""
-    bins = torch.arange(REG_MAX + 1, dtype=sides.dtype)
+    bins = torch.arange(REG_MAX + 1, dtype=sides.dtype, device=sides.device)
     distance = (sides.softmax(-1) * bins).sum(-1) * strides[:, None]
     return torch.cat([centres - distance[..., :2], centres + distance[..., 2:]], -1)
 
@@ -55,7 +56,7 @@ def varifocal(logits: Tensor, target: Tensor) -> Tensor:
 @torch.no_grad()
 def assign(logits: Tensor, boxes: Tensor, truth: Tensor, real: Tensor, size: int) -> Tensor:
     """SimOTA: index of the true box of every anchor, -1 for background. truth [B, G, 4], real [B, G] bool."""
-    centres, strides = anchor_points(size)
+    centres, strides = anchor_points(size, logits.device)
     point = centres[None, :, None]
     in_box = torch.cat([point - truth[:, None, :, :2], truth[:, None, :, 2:] - point], -1).amin(-1) > 0
     middle = (truth[..., :2] + truth[..., 2:])[:, None] / 2
@@ -68,7 +69,7 @@ def assign(logits: Tensor, boxes: Tensor, truth: Tensor, real: Tensor, size: int
     cost = cost + FAR * ~(in_box & near) + (FAR * FAR) * ~(candidate & real[:, None])
     wanted = iou.topk(CANDIDATES, 1).values.sum(1).int().clamp(min=1)
     cheapest = cost.topk(CANDIDATES, 1, largest=False)
-    taken = torch.arange(CANDIDATES)[None, :, None] < wanted[:, None]
+    taken = torch.arange(CANDIDATES, device=logits.device)[None, :, None] < wanted[:, None]
     taken = taken & (cheapest.values < FAR * FAR / 2)
     matched = torch.zeros_like(cost, dtype=torch.bool).scatter_(1, cheapest.indices, taken)
     best = cost.masked_fill(~matched, torch.inf).argmin(-1)
@@ -78,23 +79,36 @@ def assign(logits: Tensor, boxes: Tensor, truth: Tensor, real: Tensor, size: int
 
 
 @torch.no_grad()
-def background_weight(boxes: Tensor, truth: Tensor, real: Tensor, partly: Tensor) -> Tensor:
-    """Weight [B, A] of an anchor as background: less in partly labelled pictures, apart from every labelled object."""
+def background_weight(boxes: Tensor, truth: Tensor, real: Tensor, background: Tensor, crowd: Tensor | None) -> Tensor:
+    """Weight [B, A] of an anchor as background: `background` [B] apart from every labelled object, 0 within a crowd."""
     corner = torch.maximum(boxes[:, :, None, :2], truth[:, None, :, :2])
     overlap = (torch.minimum(boxes[:, :, None, 2:], truth[:, None, :, 2:]) - corner).clamp(min=0).prod(-1)
-    share = (overlap * real[:, None]).amax(-1) / (boxes[..., 2:] - boxes[..., :2]).clamp(min=1).prod(-1)
-    return torch.where((share < APART) & partly[:, None], APART_WEIGHT, 1.0)
+    area = (boxes[..., 2:] - boxes[..., :2]).clamp(min=1).prod(-1)
+    apart = (overlap * real[:, None]).amax(-1) / area < APART
+    weight = torch.where(apart, background[:, None], 1.0)
+    if crowd is None:
+        return weight
+    return torch.where((overlap * crowd[:, None]).amax(-1) / area > IN_CROWD, 0.0, weight)
 
 
 def detector_loss(
-    logits: Tensor, sides: Tensor, truth: Tensor, real: Tensor, partly: Tensor, *, size: int
+    logits: Tensor,
+    sides: Tensor,
+    truth: Tensor,
+    real: Tensor,
+    background: Tensor,
+    *,
+    size: int,
+    crowd: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """The three weighted losses of a batch.
 
-    logits [B, A], sides [B, A, 4, 8] of an input of size x size pixels; truth [B, G, 4] in its pixels, real [B, G]
-    bool; partly [B] bool: pictures with objects that truth leaves out.
+    logits [B, A], sides [B, A, 4, 8] of an input of size x size pixels; truth [B, G, 4] in its pixels, real and crowd
+    [B, G] bool: which of truth are objects, and which are crowds, where nothing counts as background; background [B]:
+    what background counts away from the labelled objects, 1 where everything is labelled, less where objects are left
+    out (APART_WEIGHT).
     """
-    centres, strides = anchor_points(size)
+    centres, strides = anchor_points(size, logits.device)
     boxes = decode(sides, centres, strides)
     index = assign(logits.detach(), boxes.detach(), truth, real, size)
     positive = index >= 0
@@ -103,7 +117,7 @@ def detector_loss(
     iou, giou = iou_and_giou(boxes[positive], wanted)
     target = torch.zeros_like(logits)
     target[positive] = iou.detach()
-    counted = torch.where(positive, 1.0, background_weight(boxes, truth, real, partly))
+    counted = torch.where(positive, 1.0, background_weight(boxes, truth, real, background, crowd))
     weight = logits.detach()[positive].sigmoid()
     total = weight.sum().clamp(min=1)
     stride = strides.expand(len(logits), -1)[positive][:, None]

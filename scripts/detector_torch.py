@@ -30,12 +30,14 @@ LCNET = {
 
 
 class DepthwiseConv(nn.Conv2d):
-    """A depthwise convolution that stays in float32 under autocast: in bfloat16 its backward pass is slow."""
+    """A depthwise convolution that stays in float32 under autocast on a CPU: in bfloat16 its backward pass is slow there."""
 
     def __init__(self, channels: int, kernel: int, stride: int):
         super().__init__(channels, channels, kernel, stride, kernel // 2, groups=channels, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
+        if x.device.type != "cpu":
+            return super().forward(x)
         with torch.autocast("cpu", enabled=False):
             y = super().forward(x.float())
         return y.bfloat16() if torch.is_autocast_enabled("cpu") else y
@@ -212,7 +214,7 @@ def layout_detector_weights(onnx_file: Path) -> dict[str, np.ndarray]:
     return weights
 
 
-def _in_building_order(model: PicoDet) -> Iterator[nn.Module]:
+def in_building_order(model: PicoDet) -> Iterator[nn.Module]:
     """The layers in the order in which ppdet builds them: its neck makes the bottom-up path level by level."""
     neck = model.neck
     path = [part for pair in zip(neck.downsamples, neck.bottom_up_blocks, strict=True) for part in pair]
@@ -239,7 +241,7 @@ def load_layout_detector(model: PicoDet, onnx_file: Path) -> None:
     convs, biases = numbered("conv2d", ".w_0"), numbered("conv2d", ".b_0")
     norms = list(zip(*[numbered("batch_norm2d", s) for s in (".w_0", ".b_0", ".w_1", ".w_2")], strict=True))
     heads = [getattr(model.head, f"head_cls{level}") for level in range(len(STRIDES))]
-    layers = list(_in_building_order(model))
+    layers = list(in_building_order(model))
     modules = [m for m in layers if isinstance(m, nn.Conv2d) and m not in heads] + heads
     with torch.no_grad():
         for module, weight in zip(modules, convs, strict=True):

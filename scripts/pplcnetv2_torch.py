@@ -24,11 +24,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))  # the scripts also run where shitu is not installed
-
-from shitu.train.read_weights import read_state  # noqa: E402
-
 DIMENSION = 512
 TOLERANCE = 1e-4  # of the largest output
 # output channels, kernel, blocks, stride of the first, split pointwise, parallel branches, squeeze-excite
@@ -102,7 +97,7 @@ class ConvBN(nn.Module):
         self.act = act
 
     def forward(self, x: Tensor) -> Tensor:
-        depthwise = self.conv.groups > 1
+        depthwise = self.conv.groups > 1 and x.device.type == "cpu"
         x = self.bn(Depthwise.apply(x, self.conv.weight, self.conv.stride[0]) if depthwise else self.conv(x))
         return functional.relu(x, inplace=True) if self.act else x
 
@@ -186,6 +181,14 @@ class PPLCNetV2(nn.Module):
 def _paddle_name(name: str) -> str:
     head, _, last = name.rpartition(".")
     return f"{head}.{TO_PADDLE.get(last, last)}"
+
+
+def read_state(path: Path) -> dict[str, np.ndarray]:
+    """shitu's reader, imported late: the network alone also runs where shitu is not (research/gpu_job)."""
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    from shitu.train import read_weights
+
+    return read_weights.read_state(path)
 
 
 def load_pdparams(network: PPLCNetV2, path: Path) -> None:

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import torch
 from detector_data import Batches
-from detector_loss import detector_loss
+from detector_loss import APART_WEIGHT, detector_loss
 from detector_sources import load_sources
 from detector_torch import PicoDet, load_layout_detector
 from torch import Tensor, nn
@@ -142,7 +142,8 @@ def learn(run: Run, batch: tuple[Tensor, ...], rate: float) -> dict[str, float]:
     images, truth, real, partly = batch
     with torch.autocast("cpu", dtype=torch.bfloat16):
         logits, sides = run.model(normalized(images))
-    losses = detector_loss(logits.float(), sides.float(), truth, real, partly, size=images.shape[-1])
+    background = torch.where(partly, APART_WEIGHT, 1.0)
+    losses = detector_loss(logits.float(), sides.float(), truth, real, background, size=images.shape[-1])
     run.optimizer.zero_grad()
     sum(losses.values()).backward()
     nn.utils.clip_grad_norm_(run.model.parameters(), 10.0)

@@ -1,0 +1,79 @@
+"""What one sample costs, and so what throughput to expect of a GPU: counted layer by layer, nothing is run on one.
+
+    python research/gpu_job/estimate.py [--bandwidth 3.0e12] [--efficiency 0.5]
+
+At these sizes the networks are limited by memory: every layer reads and writes its activations, in bfloat16, and does
+little with them. So a sample's bytes over the bandwidth that is reached is the time it takes; multiplications, at
+hundreds of TFLOP/s, hide behind it. Backward moves twice what forward does (gradients in and out, and the stored
+activations once more). `efficiency` is the share of the copying bandwidth that eager PyTorch reaches on such layers: a
+guess, to be replaced by what the first run shows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE / "job")]
+
+from pack import SHARED_MODULES, module_path  # noqa: E402
+
+sys.path[:0] = [str(module_path(name).parent) for name in SHARED_MODULES]
+
+from detector_torch import PicoDet  # noqa: E402
+from pplcnetv2_torch import PPLCNetV2  # noqa: E402
+from teacher import Teacher  # noqa: E402
+
+BYTES = 2  # of bfloat16
+ACTIVATION_PASSES = 2  # of each activation function or sum that follows a layer: read and written
+
+
+def cost(network: nn.Module, side: int) -> tuple[float, float]:
+    """(bytes moved forward, multiply-adds) of one picture."""
+    moved, multiplied = 0.0, 0.0
+
+    def count(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        nonlocal moved, multiplied
+        moved += BYTES * (inputs[0].numel() + output.numel())
+        if isinstance(layer, nn.Conv2d):
+            moved += BYTES * ACTIVATION_PASSES * output.numel()
+            multiplied += output.numel() * layer.weight[0].numel()
+
+    hooks = [m.register_forward_hook(count) for m in network.modules() if isinstance(m, nn.Conv2d | nn.BatchNorm2d)]
+    with torch.no_grad():
+        network.eval()(torch.zeros(1, 3, side, side))
+    for hook in hooks:
+        hook.remove()
+    return moved, multiplied
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--bandwidth", type=float, default=3.0e12, help="bytes a second of a copy; H100 3.0e12, H200 4.3e12")
+    parser.add_argument("--efficiency", type=float, default=0.5)
+    args = parser.parse_args()
+    reached = args.bandwidth * args.efficiency
+    print("samples a second, and where their time goes\n\n| stage | augment | teacher | student | samples/s |\n|---|---|---|---|---|")
+    student, teacher = PPLCNetV2(), Teacher()
+    for side, teacher_side in ((128, 192), (160, 192), (224, 224)):
+        # some 40 passes over float32 pictures: views.py's operations are not fused
+        times = [40 * 4 * 3 * teacher_side**2, cost(teacher, teacher_side)[0], 3 * cost(student, side)[0]]
+        total = sum(times)
+        shares = " | ".join(f"{1e6 * t / reached:.0f} us ({t / total:.0%})" for t in times)
+        print(f"| student {side} px, teacher {teacher_side} px | {shares} | {reached / total:,.0f} |")
+    # augmentation: three drawings of 320 px pictures, seven pasted crops on a fifth; assignment: 12 tensors anchors x boxes
+    times = [60 * 4 * 3 * 320**2, 12 * 4 * 2125 * 64 * 2, 3 * cost(PicoDet(), 320)[0]]
+    total = sum(times)
+    shares = " | ".join(f"{1e6 * t / reached:.0f} us ({t / total:.0%})" for t in times)
+    print(f"\n| stage | augment | assign | network | samples/s |\n|---|---|---|---|---|\n| detector 320 px | {shares} | {reached / total:,.0f} |")
+    macs = {"student at 160": cost(student, 160), "teacher at 192": cost(teacher, 192), "detector at 320": cost(PicoDet(), 320)}
+    print("\n" + ", ".join(f"{n}: {m / 1e6:.0f} M multiply-adds, {b / 1e6:.0f} MB forward" for n, (b, m) in macs.items()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,70 @@
+"""Train PP-LCNetV2 and the mainbody detector in a given number of minutes, on a GPU if there is one.
+
+    python job.pyz --pack pack.npz --out OUT --minutes 9
+
+Needs PyTorch, NumPy, and OpenCV or Pillow. Ends by itself; run again with the same OUT it goes on. OUT then holds
+recogniser.pt and detector.pt (averaged weights), *.resumeN.pt, curve.json and log.txt.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+import detector
+import recogniser
+import torch
+from packed import CHOOSE, TRAIN, Pack
+from state import Log
+
+HALVES = {"recogniser": recogniser.Half, "detector": detector.Half}
+SHARE = 0.65  # of the time that the recogniser gets where both halves run
+CLOSING = 8.0  # seconds kept for the last measuring and writing of a half
+SMOKE_MINUTES = 0.6
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pack", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--minutes", type=float, default=9.0, help="from the start of the process to its end")
+    parser.add_argument("--halves", nargs="+", choices=HALVES, default=list(HALVES))
+    parser.add_argument("--batch", type=int, default=768, help="of the recogniser; the detector takes a sixth")
+    parser.add_argument("--lr", type=float, default=2e-3, help="of the recogniser")
+    parser.add_argument("--detector-lr", type=float, default=1e-3)
+    parser.add_argument("--seed", type=int, default=2026)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--smoke", action="store_true", help="all of it in under a minute on a CPU, small and useless")
+    return parser.parse_args()
+
+
+def main() -> None:
+    began, args = time.monotonic(), arguments()
+    args.out.mkdir(parents=True, exist_ok=True)
+    log, device = Log(args.out), torch.device(args.device)
+    minutes = SMOKE_MINUTES if args.smoke else args.minutes
+    torch.backends.cudnn.benchmark = True
+    torch.set_float32_matmul_precision("high")
+    pack = Pack(args.pack, device)
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
+    counts = f"{len(pack.rows(TRAIN))} photos to learn from, {len(pack.rows(CHOOSE))} to choose by"
+    log.line(f"{name}, torch {torch.__version__}: {counts}, {pack.images.shape[-1]} px, {minutes} minutes")
+    settings = {
+        "recogniser": (16 if args.smoke else args.batch, args.lr),
+        "detector": (8 if args.smoke else max(8, args.batch // 6), args.detector_lr),
+    }
+    for place, half in enumerate(args.halves):
+        batch, rate = settings[half]
+        left = minutes * 60 - (time.monotonic() - began)
+        last = place == len(args.halves) - 1
+        runner = HALVES[half](pack, args.out, log, batch=batch, lr=rate, seed=args.seed, smoke=args.smoke)
+        spent = minutes * 60 - (time.monotonic() - began)
+        share = spent if last else spent - left * (1 - SHARE)
+        runner.run(max(1.0, share - (2.0 if args.smoke else CLOSING)))
+        del runner
+    log.line("finished")
+
+
+if __name__ == "__main__":
+    main()

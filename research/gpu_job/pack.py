@@ -1,0 +1,131 @@
+"""Write what goes to the machine with a GPU: job.pyz, one script, and pack.npz, one data file of at most 30 MB.
+
+    python research/gpu_job/pack.py --out output/gpu_job            # from ../shared/data, 40 s
+    python research/gpu_job/pack.py --out output/gpu_job --demo     # a small one of the demo's pictures, for the tests
+
+Both restated networks are compared with the bundled models before anything is written. Needs torch (make research).
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import shutil
+import sys
+import tempfile
+import zipapp
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pack_photos
+from numpy.typing import NDArray
+from pack_photos import ROOT, Entry
+from pack_weights import as_half, exported
+
+HERE = Path(__file__).resolve().parent
+SIDE, LIMIT = 160, 30_000_000
+QUALITIES = range(75, 29, -3)
+RECOGNISER, DETECTOR = (ROOT / "models" / n for n in ("efficientnet_lite0_512", "picodet_lcnet_x1_0_mainbody"))
+SHARED_MODULES = ("pplcnetv2_torch.py", "detector_torch.py", "detector_loss.py")
+
+
+def module_path(name: str) -> Path:
+    """Where a module that the job shares with the other training scripts lies."""
+    (path,) = [p for p in ROOT.glob(f"*/**/{name}") if "output" not in p.parts and ".venv" not in p.parts]
+    return path
+
+
+def write_script(path: Path) -> None:
+    """The job's folder and the networks, as one file that Python runs."""
+    with tempfile.TemporaryDirectory() as folder:
+        for source in [*sorted((HERE / "job").glob("*.py")), *map(module_path, SHARED_MODULES)]:
+            shutil.copy(source, folder)
+        zipapp.create_archive(folder, path, compressed=True)
+
+
+def encoded(entries: list[Entry], quality: int) -> list[bytes]:
+    """Every picture, squashed to SIDE x SIDE, as WebP: at equal size 1.5 dB better than JPEG."""
+
+    def one(entry: Entry) -> bytes:
+        image = entry.read()
+        how = cv2.INTER_AREA if min(image.shape[:2]) >= SIDE else cv2.INTER_LINEAR
+        small = cv2.resize(image, (SIDE, SIDE), interpolation=how)
+        return cv2.imencode(".webp", small, [cv2.IMWRITE_WEBP_QUALITY, quality])[1].tobytes()
+
+    with ThreadPoolExecutor(2) as pool:
+        return list(pool.map(one, entries))
+
+
+def described(learn: list[Entry], choosing: list[Entry]) -> dict[str, NDArray[np.generic]]:
+    """Everything but the pictures, an array each."""
+    entries = [*learn, *choosing]
+    sources = sorted({entry.source for entry in entries})
+    seen = sorted({str(e.label) for e in learn if e.label})
+    labels = {label: i for i, label in enumerate([*seen, *sorted({str(e.label) for e in choosing if e.label} - set(seen))])}
+    about = {"sources": sources, "classes": len(seen), "labels": list(labels), "side": SIDE}
+    return {
+        "about": np.frombuffer(json.dumps(about).encode(), np.uint8),
+        "part": np.array([0] * len(learn) + [1] * len(choosing), np.uint8),
+        "source": np.array([sources.index(e.source) for e in entries], np.uint8),
+        "label": np.array([labels[e.label] if e.label else -1 for e in entries], np.int32),
+        "background": np.array([e.background for e in entries], np.float16),
+        "boxes": np.concatenate([e.boxes for e in entries]).astype(np.float16),
+        "crowd": np.concatenate([e.crowd for e in entries]),
+        "box_ends": np.cumsum([len(e.boxes) for e in entries]).astype(np.int32),
+    }
+
+
+def packed(pictures: list[bytes], arrays: dict[str, NDArray[np.generic]]) -> bytes:
+    buffer = io.BytesIO()
+    blob = np.frombuffer(b"".join(pictures), np.uint8)
+    np.savez(buffer, blob=blob, ends=np.cumsum([len(p) for p in pictures]).astype(np.int64), **arrays)
+    return buffer.getvalue()
+
+
+def attempts(entries: list[Entry], arrays: dict[str, NDArray[np.generic]], qualities: range) -> Iterator[tuple[int, bytes]]:
+    """The whole pack at falling quality."""
+    for quality in qualities:
+        yield quality, packed(encoded(entries, quality), arrays)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
+    parser.add_argument("--demo", action="store_true")
+    args = parser.parse_args()
+    if not args.demo and not args.data.is_dir():
+        raise SystemExit(f"{args.data}: no such folder; name the folder of the photos with --data, or use --demo")
+    args.out.mkdir(parents=True, exist_ok=True)
+    write_script(args.out / "job.pyz")
+    sys.path[:0] = [str(HERE / "job"), *(str(module_path(name).parent) for name in SHARED_MODULES)]
+    import check_weights
+
+    weights = {"teacher": exported(RECOGNISER), "detector": exported(DETECTOR)}
+    for what, difference in check_weights.differences(weights, RECOGNISER, DETECTOR).items():
+        print(f"{what}: largest difference {difference:.1e}", flush=True)
+    learn, choosing = pack_photos.demo(ROOT / "demo") if args.demo else pack_photos.choose(args.data)
+    arrays = described(learn, choosing)
+    for half, values in weights.items():
+        arrays |= {f"{half}/{name}": array for name, array in as_half(values).items()}
+    for quality, content in attempts([*learn, *choosing], arrays, QUALITIES):
+        if len(content) <= LIMIT:
+            break
+    else:
+        raise SystemExit(f"{len(content)} bytes at quality {quality}, wanted {LIMIT} at most: take fewer photos")
+    part = args.out / "pack.part"
+    part.write_bytes(content)
+    part.replace(args.out / "pack.npz")
+    for name, entries in (("to learn from", learn), ("to choose by", choosing)):
+        counts = ", ".join(f"{source} {n}" for source, n in sorted(Counter(e.source for e in entries).items()))
+        print(f"{len(entries)} pictures {name}: {counts}")
+    print(f"{args.out / 'pack.npz'}: {len(content) / 1e6:.1f} MB, WebP quality {quality}; {args.out / 'job.pyz'}")
+
+
+if __name__ == "__main__":
+    main()
