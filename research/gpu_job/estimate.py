@@ -1,6 +1,6 @@
 """What one sample costs, and so what throughput to expect of a GPU: counted layer by layer, nothing is run on one.
 
-    python research/gpu_job/estimate.py [--bandwidth 3.0e12] [--efficiency 0.5]
+    python -m research.gpu_job.estimate [--bandwidth 3.0e12] [--efficiency 0.5]
 
 At these sizes the networks are limited by memory: every layer reads and writes its activations, in bfloat16, and does
 little with them. So a sample's bytes over the bandwidth that is reached is the time it takes; multiplications, at
@@ -12,22 +12,13 @@ guess, to be replaced by what the first run shows.
 from __future__ import annotations
 
 import argparse
-import sys
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE), str(HERE / "job")]
-
-from pack import SHARED_MODULES, module_path  # noqa: E402
-
-sys.path[:0] = [str(module_path(name).parent) for name in SHARED_MODULES]
-
-from detector_torch import PicoDet  # noqa: E402
-from pplcnetv2_torch import PPLCNetV2  # noqa: E402
-from teacher import Teacher  # noqa: E402
+from research.detector.network import PicoDet
+from research.pplcnetv2.network import PPLCNetV2
+from research.gpu_job.job.teacher import Teacher
 
 BYTES = 2  # of bfloat16
 ACTIVATION_PASSES = 2  # of each activation function or sum that follows a layer: read and written

@@ -1,7 +1,7 @@
 """Write what goes to the machine with a GPU: job.pyz, one script, and pack.npz, one data file of at most 30 MB.
 
-    python research/gpu_job/pack.py --out output/gpu_job            # from ../shared/data, 40 s
-    python research/gpu_job/pack.py --out output/gpu_job --demo     # a small one of the demo's pictures, for the tests
+    python -m research.gpu_job.pack --out output/gpu_job            # from ../shared/data, 40 s
+    python -m research.gpu_job.pack --out output/gpu_job --demo     # a small one of the demo's pictures, for the tests
 
 Both restated networks are compared with the bundled models before anything is written. Needs torch (make research).
 """
@@ -12,40 +12,34 @@ import argparse
 import io
 import json
 import shutil
-import sys
 import tempfile
 import zipapp
 from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
 import numpy as np
-import pack_photos
 from numpy.typing import NDArray
-from pack_photos import ROOT, Entry
-from pack_weights import as_half, exported
+from research.gpu_job import check_weights, pack_photos
+from research.gpu_job.pack_photos import ROOT, Entry
+from research.gpu_job.pack_weights import as_half, exported
 
 HERE = Path(__file__).resolve().parent
 SIDE, LIMIT = 160, 30_000_000
 QUALITIES = range(75, 29, -3)
 RECOGNISER, DETECTOR = (ROOT / "models" / n for n in ("efficientnet_lite0_512", "picodet_lcnet_x1_0_mainbody"))
-SHARED_MODULES = ("pplcnetv2_torch.py", "detector_torch.py", "detector_loss.py")
-
-
-def module_path(name: str) -> Path:
-    """Where a module that the job shares with the other training scripts lies."""
-    (path,) = [p for p in ROOT.glob(f"*/**/{name}") if "output" not in p.parts and ".venv" not in p.parts]
-    return path
+SCRIPT = ("research/pplcnetv2/network.py", "research/detector/network.py", "research/detector/loss.py")
 
 
 def write_script(path: Path) -> None:
-    """The job's folder and the networks, as one file that Python runs."""
+    """The job's folder and the networks that it shares with other research, as one file that Python runs."""
     with tempfile.TemporaryDirectory() as folder:
-        for source in [*sorted((HERE / "job").glob("*.py")), *map(module_path, SHARED_MODULES)]:
-            shutil.copy(source, folder)
-        zipapp.create_archive(folder, path, compressed=True)
+        for source in [*(ROOT / name for name in SCRIPT), *sorted((HERE / "job").glob("*.py"))]:
+            target = Path(folder) / source.relative_to(ROOT)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(source, target)
+        zipapp.create_archive(folder, path, main="research.gpu_job.job.__main__:main", compressed=True)
 
 
 def encoded(entries: list[Entry], quality: int) -> list[bytes]:
@@ -87,10 +81,17 @@ def packed(pictures: list[bytes], arrays: dict[str, NDArray[np.generic]]) -> byt
     return buffer.getvalue()
 
 
-def attempts(entries: list[Entry], arrays: dict[str, NDArray[np.generic]], qualities: range) -> Iterator[tuple[int, bytes]]:
-    """The whole pack at falling quality."""
-    for quality in qualities:
-        yield quality, packed(encoded(entries, quality), arrays)
+def fitting(entries: list[Entry], arrays: dict[str, NDArray[np.generic]]) -> tuple[int, bytes]:
+    """The best quality with which the pack keeps below the limit, judged by every tenth picture, and that pack."""
+    room = LIMIT - len(packed([], arrays))
+    for quality in QUALITIES:
+        few = entries[:: max(1, len(entries) // 600)]
+        if sum(map(len, encoded(few, quality))) / len(few) * len(entries) > room:
+            continue
+        content = packed(encoded(entries, quality), arrays)
+        if len(content) <= LIMIT:
+            return quality, content
+    raise SystemExit(f"{len(entries)} pictures do not fit into {LIMIT} bytes at quality {quality}: take fewer")
 
 
 def main() -> None:
@@ -103,9 +104,6 @@ def main() -> None:
         raise SystemExit(f"{args.data}: no such folder; name the folder of the photos with --data, or use --demo")
     args.out.mkdir(parents=True, exist_ok=True)
     write_script(args.out / "job.pyz")
-    sys.path[:0] = [str(HERE / "job"), *(str(module_path(name).parent) for name in SHARED_MODULES)]
-    import check_weights
-
     weights = {"teacher": exported(RECOGNISER), "detector": exported(DETECTOR)}
     for what, difference in check_weights.differences(weights, RECOGNISER, DETECTOR).items():
         print(f"{what}: largest difference {difference:.1e}", flush=True)
@@ -113,11 +111,7 @@ def main() -> None:
     arrays = described(learn, choosing)
     for half, values in weights.items():
         arrays |= {f"{half}/{name}": array for name, array in as_half(values).items()}
-    for quality, content in attempts([*learn, *choosing], arrays, QUALITIES):
-        if len(content) <= LIMIT:
-            break
-    else:
-        raise SystemExit(f"{len(content)} bytes at quality {quality}, wanted {LIMIT} at most: take fewer photos")
+    quality, content = fitting([*learn, *choosing], arrays)
     part = args.out / "pack.part"
     part.write_bytes(content)
     part.replace(args.out / "pack.npz")

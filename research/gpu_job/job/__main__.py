@@ -12,11 +12,11 @@ import argparse
 import time
 from pathlib import Path
 
-import detector
-import recogniser
 import torch
-from packed import CHOOSE, TRAIN, Pack
-from state import Log
+
+from research.gpu_job.job import detector, recogniser
+from research.gpu_job.job.packed import CHOOSE, TRAIN, Pack
+from research.gpu_job.job.state import Log
 
 HALVES = {"recogniser": recogniser.Half, "detector": detector.Half}
 SHARE = 0.65  # of the time that the recogniser gets where both halves run

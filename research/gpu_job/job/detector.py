@@ -6,12 +6,12 @@ import time
 from pathlib import Path
 
 import torch
-from detector_loss import anchor_points, decode, detector_loss
-from detector_torch import PicoDet, in_building_order
-from detector_views import DetectorViews
-from packed import CHOOSE, Pack
-from recogniser import MEAN, STD, autocast
-from state import Clock, Learner, Log
+from research.detector.loss import anchor_points, decode, detector_loss
+from research.detector.network import PicoDet, in_building_order
+from research.gpu_job.job.detector_views import DetectorViews
+from research.gpu_job.job.packed import CHOOSE, Pack
+from research.gpu_job.job.recogniser import MEAN, STD, autocast
+from research.gpu_job.job.state import Clock, Learner, Log
 from torch import Tensor, nn
 from torch.nn import functional
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from packed import TRAIN, Pack
+from research.gpu_job.job.packed import TRAIN, Pack
 from torch import Tensor
 from torch.nn import functional
-from views import Views
+from research.gpu_job.job.views import Views
 
 SHARES = (0.45, 0.35, 0.2)  # of photos, mosaics, shelves
 VISIBLE = 0.4  # a box of which less is left is no object any more

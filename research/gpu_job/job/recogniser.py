@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from losses import class_means, cosine_softmax, distillation, triplet_angular_margin
-from packed import CHOOSE, TRAIN, Pack
-from pplcnetv2_torch import DIMENSION, PPLCNetV2
-from state import Clock, Learner, Log
-from teacher import Teacher, load_teacher
+from research.gpu_job.job.losses import class_means, cosine_softmax, distillation, triplet_angular_margin
+from research.gpu_job.job.packed import CHOOSE, TRAIN, Pack
+from research.pplcnetv2.network import DIMENSION, PPLCNetV2
+from research.gpu_job.job.state import Clock, Learner, Log
+from research.gpu_job.job.teacher import Teacher, load_teacher
 from torch import Tensor, nn
 from torch.nn import functional
-from views import Views
+from research.gpu_job.job.views import Views
 
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)  # of ImageNet
 WARMUP, MAX_NORM, RELATIONS = 400, 5.0, 0.5
