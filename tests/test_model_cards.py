@@ -34,9 +34,9 @@ def by_name(folder: Path) -> str:
 
 @pytest.fixture(scope="module")
 def cards() -> ModuleType:
-    """scripts/measure_cards.py."""
+    """benchmarks/measure_cards.py."""
     pytest.importorskip("pycocotools", reason="wants the extra `train`")
-    spec = importlib.util.spec_from_file_location("measure_cards", ROOT / "scripts" / "measure_cards.py")
+    spec = importlib.util.spec_from_file_location("measure_cards", ROOT / "benchmarks" / "measure_cards.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -190,7 +190,7 @@ def test_writing_into_a_card(measured: str, cards: ModuleType, tmp_path: Path) -
     assert text.startswith(CARD)
     assert (card.name, card.licence) == (before.name, before.licence)
     kept = [row for row in before.measured if "old" not in row["what"]]
-    command = "python scripts/measure_cards.py models/m"
+    command = "python benchmarks/measure_cards.py models/m"
     assert list(card.measured) == [
         *kept,
         {"what": "card set 2: a", "value": 0.1235, "command": command},

@@ -9,9 +9,9 @@ import paddle
 import pytest
 
 from shitu.errors import ConfigError
-from shitu.train.cross_entropy import cross_entropy
-from shitu.train.losses import build_losses
-from shitu.train.schema_loss import (
+from shitu.training.rec.cross_entropy import cross_entropy
+from shitu.training.rec.losses import build_losses
+from shitu.training.rec.schema_loss import (
     CELoss,
     DistillationDMLLoss,
     TripletAngularMarginLoss,

@@ -1,0 +1,208 @@
+"""Galleries of PaddleClas and PaddleX, read without trusting them.
+
+PaddleClas keeps `vector.index` (faiss) and `id_map.pkl`, a pickled {id: "path<delimiter>label"}; PaddleX keeps
+`vector.index` and `id_map.yaml` with `index_type`, `metric_type` and `id_map: {id: label}`. A pickle can run code, so
+ours knows integers and strings and refuses everything else.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import re
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from shitu.errors import GalleryError
+from shitu.gallery.read.faiss_index import VectorIndex
+from shitu.gallery.read.items import Item, ItemDb, Meta
+
+INDEX, PICKLE, YAML = "vector.index", "id_map.pkl", "id_map.yaml"
+MOST_BYTES = 2**31
+ADVICE = "build the gallery anew with `shitu build-gallery`"
+
+
+@dataclass
+class ForeignStore:
+    """A gallery of another program in memory: the same items and facts as one of ours, vectors only in its index.
+
+    rows: where in the index each of `ids` stands, (n,) int64.
+    """
+
+    format: str
+    folder: Path
+    db: ItemDb
+    meta: Meta
+    ids: NDArray[np.int64]
+    rows: NDArray[np.int64]
+    index: VectorIndex
+    vectors: None = None
+
+    @property
+    def index_key(self) -> str:
+        return self.format
+
+    def read_index(self) -> VectorIndex:
+        return self.index
+
+    def stored_vectors(self) -> NDArray[Any]:
+        """The vectors in the order of `ids`; GalleryError where the index has compressed them."""
+        vectors = self.index.stored_vectors()[self.rows]
+        vectors.flags.writeable = False
+        return vectors
+
+    def files(self) -> list[Path]:
+        return [path for name in (INDEX, PICKLE, YAML) if (path := self.folder / name).exists()]
+
+
+def open_foreign(folder: Path, delimiter: str) -> ForeignStore | None:
+    """Open what PaddleClas or PaddleX left in the folder; None where there is neither. Raises GalleryError."""
+    path = folder / INDEX
+    entries: dict[int, tuple[str, str]]
+    if (folder / PICKLE).exists():
+        form, id_map = "paddleclas", read_pickle(folder / PICKLE)
+        entries = {number: split_entry(line, delimiter) for number, line in id_map.items()}
+    elif (folder / YAML).exists():
+        form, id_map = "paddlex", read_yaml(folder / YAML)
+        entries = {number: ("", label) for number, label in id_map.items()}
+    else:
+        return None
+    if not path.exists():
+        raise GalleryError(f"{path} is missing beside its id_map; {ADVICE}")
+    index = VectorIndex.read(path, ADVICE)
+    in_index = index.ids()
+    order = np.argsort(in_index, kind="stable")
+    ids = np.array(sorted(entries), np.int64)
+    if not np.array_equal(in_index[order], ids):
+        raise GalleryError(
+            f"{path} has {len(in_index)} vectors and the id_map {len(ids)} ids, or other ids: "
+            f"they do not belong together; {ADVICE}"
+        )
+    meta = Meta(
+        index.dimension,
+        index.dist_type,
+        index.describe(),
+        uid=uuid.uuid4().hex,
+        next_id=int(ids[-1]) + 1 if len(ids) else 0,
+        rows=len(ids),
+    )
+    db = ItemDb.create(None)
+    with db.transaction():
+        made = (Item(entries[number][1], entries[number][0], id=number) for number in ids.tolist())
+        db.insert((item, row, 0) for row, item in enumerate(made))
+    return ForeignStore(form, folder, db, meta, ids, order.astype(np.int64), index)
+
+
+def split_entry(line: str, delimiter: str) -> tuple[str, str]:
+    """(path, label) of an entry: label is what follows the first delimiter, up to a TAB, spaces included.
+
+    A line without the delimiter is split at its first white space.
+
+    >>> split_entry("a b/1.jpg\\tgreen tea\\t7", "\\t")
+    ('a b/1.jpg', 'green tea')
+    >>> split_entry("1.jpg  green tea", "\\t")
+    ('1.jpg', 'green tea')
+    """
+    line = line.strip()
+    if delimiter and delimiter in line:
+        path, rest = line.split(delimiter, 1)
+    else:
+        path, rest = [*line.split(None, 1), "", ""][:2]
+    return path, rest.strip().split("\t", 1)[0].strip()
+
+
+def read_pickle(path: Path) -> dict[int, str]:
+    """The id_map of PaddleClas, without running what is in it. Raises GalleryError."""
+    content = _content(path)
+    try:
+        found = _IntsAndStrings(io.BytesIO(content)).load()
+    except GalleryError as error:
+        raise GalleryError(f"{path}: {error}") from error
+    except Exception as error:  # a damaged pickle raises nearly anything
+        raise GalleryError(f"{path} is damaged or no pickle ({error!r}); {ADVICE}") from error
+    return _id_map(path, found)
+
+
+def read_yaml(path: Path) -> dict[int, str]:
+    """The id_map of PaddleX. Raises GalleryError."""
+    try:
+        # BaseLoader: a label `no` or `1e3` is the string that stands there.
+        found = yaml.load(_content(path).decode("utf-8"), Loader=yaml.BaseLoader)
+        id_map = {int(number): label for number, label in found["id_map"].items()}
+    except (yaml.YAMLError, UnicodeDecodeError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise GalleryError(f"{path} is damaged or no id_map of PaddleX ({error!r}); {ADVICE}") from error
+    return _id_map(path, id_map)
+
+
+def _content(path: Path) -> bytes:
+    if path.stat().st_size > MOST_BYTES:
+        raise GalleryError(f"{path} is larger than {MOST_BYTES} bytes; {ADVICE}")
+    return path.read_bytes()
+
+
+def _id_map(path: Path, found: Any) -> dict[int, str]:
+    if not isinstance(found, dict):
+        raise GalleryError(f"{path} holds a {type(found).__name__}, wanted a dictionary of ids; {ADVICE}")
+    id_map: dict[int, str] = {}
+    for key, value in found.items():
+        whole = isinstance(key, int | np.integer) and not isinstance(key, bool)
+        if not whole or not 0 <= key < 2**63 or not isinstance(value, str):
+            raise GalleryError(f"{path} has the entry {key!r}: {value!r:.80}, wanted a number and a text; {ADVICE}")
+        id_map[int(key)] = value
+    return id_map
+
+
+class _IntsAndStrings(pickle.Unpickler):
+    """An unpickler for which there is nothing to call but the making of numpy integers."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) == ("numpy", "dtype"):
+            return _integer_dtype
+        if (module, name) in (("numpy.core.multiarray", "scalar"), ("numpy._core.multiarray", "scalar")):
+            return _integer_scalar
+        if (module, name) == ("_codecs", "encode"):  # how bytes were pickled for Python 2
+            return _latin1
+        raise GalleryError(f"it would load {module}.{name}, which an id_map never needs: do not use it; {ADVICE}")
+
+    def persistent_load(self, pid: Any) -> Any:
+        raise GalleryError(f"it refers to an object outside itself; {ADVICE}")
+
+
+class _IntegerDtype:
+    """Stands for a numpy integer dtype; numpy's own would take its state from the pickle."""
+
+    def __init__(self, code: str) -> None:
+        self.dtype = np.dtype(code)
+
+    def __setstate__(self, state: Any) -> None:
+        if not isinstance(state, tuple) or len(state) < 2 or state[1] not in ("<", ">", "|", "="):
+            raise GalleryError(f"it describes a number in an unknown way; {ADVICE}")
+        self.dtype = self.dtype.newbyteorder(state[1])
+
+
+def _latin1(*arguments: Any) -> bytes:
+    if len(arguments) != 2 or not isinstance(arguments[0], str) or arguments[1] != "latin1":
+        raise GalleryError(f"it holds bytes in an unknown way; {ADVICE}")
+    return arguments[0].encode("latin-1")
+
+
+def _integer_dtype(*arguments: Any) -> _IntegerDtype:
+    code = arguments[0] if arguments else None
+    if not isinstance(code, str) or not re.fullmatch(r"[iu][1248]", code):
+        raise GalleryError(f"it holds a numpy value of type {code!r:.40}, wanted integers; {ADVICE}")
+    return _IntegerDtype(code)
+
+
+def _integer_scalar(*arguments: Any) -> int:
+    if len(arguments) != 2 or not isinstance(arguments[0], _IntegerDtype) or not isinstance(arguments[1], bytes):
+        raise GalleryError(f"it holds a numpy value that is no integer; {ADVICE}")
+    kind, content = arguments[0].dtype, arguments[1]
+    if len(content) != kind.itemsize:
+        raise GalleryError(f"it holds a number of {len(content)} bytes as {kind}; {ADVICE}")
+    return int(np.frombuffer(content, kind)[0])

@@ -1,0 +1,156 @@
+"""The gallery's folder as a reader finds it: which generation is current, and what is in it."""
+
+from __future__ import annotations
+
+import json
+import re
+import zlib
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shitu.errors import GalleryError
+from shitu.gallery.read.index_method import width_of
+from shitu.gallery.read.items import REBUILD, ItemDb, Meta
+
+if TYPE_CHECKING:
+    from shitu.gallery.read.faiss_index import VectorIndex
+
+FORMAT, VERSION = "shitu-gallery", 1
+POINTER = "gallery.json"
+ITEMS, VECTORS = "items.db", "vectors.bin"
+GENERATION = re.compile(r"gen-(\d{6,})")
+INDEX_FILE = re.compile(r"index-(\d{6,})\.faiss")
+COMPACT = "make it anew with `shitu gallery compact`"
+
+
+class Store:
+    """One generation, open for reading: its facts, its items, and its vectors as a read-only memory map."""
+
+    format = FORMAT
+
+    def __init__(self, folder: Path) -> None:
+        """Raises FileNotFoundError where a file is gone (a writer may just have replaced it), GalleryError."""
+        self.folder = folder
+        self.db = ItemDb.open(folder / ITEMS)
+        try:
+            self.version, self.meta, self.ids, self.rows = self.db.snapshot()
+            self.vectors = map_vectors(folder / VECTORS, self.meta)
+            self._check()
+        except BaseException:
+            self.db.close()
+            raise
+
+    def _check(self) -> None:
+        meta = self.meta
+        if len(self.rows) and (self.rows.min() < 0 or self.rows.max() >= meta.rows):
+            raise GalleryError(f"{self.folder}: an entry has no vector (row {self.rows.max()}); {REBUILD}")
+        if len(self.ids) and (self.ids[0] < 0 or self.ids[-1] >= meta.next_id):
+            raise GalleryError(f"{self.folder}: ids do not agree with the gallery's count; {REBUILD}")
+
+    @property
+    def index_path(self) -> Path:
+        return self.folder / self.meta.index_file
+
+    @property
+    def index_key(self) -> str:
+        """Names the index file among those of all generations; "" where there is none."""
+        return str(self.index_path) if self.meta.index_file else ""
+
+    def read_index(self) -> VectorIndex | None:
+        """The index, None where there is none; FileNotFoundError, or GalleryError where it is not what was written."""
+        from shitu.gallery.read.faiss_index import VectorIndex
+
+        meta, path = self.meta, self.index_path
+        if not meta.index_file:
+            return None
+        if not INDEX_FILE.fullmatch(meta.index_file):
+            raise GalleryError(f"{self.folder}: {meta.index_file!r} is no name of an index file; {REBUILD}")
+        if (size := path.stat().st_size) != meta.index_bytes:
+            raise GalleryError(f"{path} has {size} bytes, {meta.index_bytes} were written: it is damaged; {COMPACT}")
+        index = VectorIndex.read(path, COMPACT)
+        for name, have, wanted in (
+            ("vectors", index.count, meta.index_count),
+            ("dimensions", index.dimension, meta.dimension),
+            ("measure", index.dist_type, meta.dist_type),
+        ):
+            if have != wanted:
+                raise GalleryError(f"{path} has {name} {have} where the gallery says {wanted}; {COMPACT}")
+        return index
+
+    def is_current(self, index_dir: Path) -> bool:
+        """Whether the disk still holds what this store has read."""
+        return current_generation(index_dir) == self.folder and self.db.version() == self.version
+
+    def files(self) -> list[Path]:
+        return sorted(self.folder.iterdir())
+
+    def close(self) -> None:
+        self.db.close()
+
+
+def map_vectors(path: Path, meta: Meta) -> NDArray[Any]:
+    """The committed rows, (rows, width) float32 or uint8, read-only; GalleryError where the file is too short."""
+    width, dtype = width_of(meta.dimension, meta.dist_type)
+    have, wanted = path.stat().st_size, meta.rows * width * dtype.itemsize
+    if have < wanted:
+        raise GalleryError(f"{path} has {have} bytes where its {meta.rows} entries need {wanted}; {REBUILD}")
+    if meta.rows == 0:
+        return np.empty((0, width), dtype)
+    return np.memmap(path, dtype, mode="r", shape=(meta.rows, width))
+
+
+def current_generation(index_dir: Path) -> Path | None:
+    """The folder that gallery.json names, None where there is no gallery.json. Raises GalleryError."""
+    pointer = index_dir / POINTER
+    try:
+        content = json.loads(pointer.read_text(encoding="utf-8"))
+        form, version, name = content["format"], content["version"], content["generation"]
+    except FileNotFoundError:
+        return None
+    except NotADirectoryError as error:
+        raise GalleryError(f"{index_dir} is a file where the gallery's folder is wanted; give another name") from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise GalleryError(f"{pointer} is damaged ({error}); {REBUILD}") from error
+    if form != FORMAT or version != VERSION:
+        raise GalleryError(
+            f"{pointer} says format {form!r} version {version!r}, this shitu reads {FORMAT!r} version {VERSION}: "
+            f"update shitu, or {REBUILD}"
+        )
+    if not isinstance(name, str) or not GENERATION.fullmatch(name):
+        raise GalleryError(f"{pointer} names {name!r}, which is no generation; {REBUILD}")
+    return index_dir / name
+
+
+def open_store(index_dir: Path) -> Store | None:
+    """Open the current generation; None where there is none. Tries again when a writer replaces it meanwhile."""
+    for _ in range(5):
+        folder = current_generation(index_dir)
+        if folder is None:
+            return None
+        try:
+            return Store(folder)
+        except FileNotFoundError as error:
+            missing = error
+    raise GalleryError(f"{folder} is incomplete ({missing}); {REBUILD}") from missing
+
+
+def orphans(index_dir: Path, folder: Path | None) -> list[Path]:
+    """Files and folders of ours that the current generation does not use."""
+    found = [path for path in index_dir.glob("gen-*") if GENERATION.fullmatch(path.name) and path != folder]
+    found += index_dir.glob(POINTER + ".tmp")
+    with suppress(GalleryError, FileNotFoundError):  # a damaged database does not say what it uses
+        if folder is not None:
+            db = ItemDb.open(folder / ITEMS)
+            used = db.meta().index_file
+            db.close()
+            found += [path for path in folder.glob("index-*.faiss") if path.name != used]
+    return sorted(found)
+
+
+def crc32_rows(vectors: NDArray[Any]) -> NDArray[np.uint32]:
+    """The crc32 of each row's bytes, (n,) uint32."""
+    return np.fromiter((zlib.crc32(np.ascontiguousarray(row).data) for row in vectors), np.uint32, len(vectors))

@@ -1,0 +1,163 @@
+"""Image files to arrays: every kind of pixel to upright 8-bit RGB, every kind of damage to one kind of error."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import warnings
+from io import BytesIO
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageFile
+
+from shitu.errors import ImageError
+
+Picture = NDArray[np.uint8]
+
+MAX_PIXELS = 256_000_000
+
+_SUPPORTED = "JPEG, PNG, WebP, BMP, TIFF, GIF or PPM"
+# Nothing else is ever tried: Pillow's EPS decoder, for one, would run ghostscript. MPO is opened as JPEG.
+_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "DIB", "TIFF", "GIF", "PPM")
+# Pillow refuses above twice this, by default 179 million pixels, and so the photo of a 200-megapixel phone.
+Image.MAX_IMAGE_PIXELS = MAX_PIXELS
+# Pillow warns about odd metadata of sound pictures. Once for the process: images are decoded by several threads at
+# a time, and `warnings.catch_warnings` holds for all of them alike.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+
+_Turn = Image.Transpose
+_UPRIGHT = {2: _Turn.FLIP_LEFT_RIGHT, 3: _Turn.ROTATE_180, 4: _Turn.FLIP_TOP_BOTTOM, 5: _Turn.TRANSPOSE}
+_UPRIGHT |= {6: _Turn.ROTATE_270, 7: _Turn.TRANSVERSE, 8: _Turn.ROTATE_90}
+_ORIENTATION_TAG = 0x0112
+
+# What the first bytes of a file tell about one that could not be opened.
+_KINDS = (
+    (rb"\xff\xd8\xff", "damaged", "JPEG"),
+    (rb"\x89PNG", "damaged", "PNG"),
+    (rb"GIF8", "damaged", "GIF"),
+    (rb"RIFF....WEBP", "damaged", "WebP"),
+    (rb"II\*\0|MM\0\*|II\+\0|MM\0\+", "damaged", "TIFF"),
+    (rb"BM", "damaged", "BMP"),
+    (rb"P[1-6]\s", "damaged", "PPM"),
+    (rb"....ftyp(hei|hev|mif|msf)", "unsupported", "a HEIC photo"),
+    (rb"....ftypavi", "unsupported", "an AVIF image"),
+    (rb"....ftyp", "unsupported", "a video"),
+    (rb"\xff\x0a|\0\0\0\x0cJXL ", "unsupported", "a JPEG XL image"),
+    (rb"\xff\x4f\xff\x51|\0\0\0\x0cjP", "unsupported", "a JPEG 2000 image"),
+    (rb"8BPS", "unsupported", "a Photoshop file"),
+    (rb"\0\0\x01\0", "unsupported", "an icon"),
+    (rb"%!PS|\xc5\xd0\xd3\xc6", "unsupported", "an EPS drawing"),
+    (rb"%PDF", "unsupported", "a PDF document"),
+    (rb"PK\x03\x04", "unsupported", "a ZIP archive or an office document"),
+    (rb"\s*(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)*(<!DOCTYPE svg[^>]*>\s*)?<svg", "unsupported", "an SVG drawing"),
+    (rb"\s*(<!DOCTYPE html|<html|<head|<body)", "unsupported", "a web page, perhaps a download that failed"),
+    (rb"version https://git-lfs", "unsupported", "a Git LFS pointer; run `git lfs pull`"),
+)
+
+
+def read_image(path: str | Path) -> Picture:
+    """The file's first picture, upright: (h, w, 3) uint8 RGB, C-contiguous, writable.
+
+    The pixels of an 8-bit JPEG are those of `cv2.imread`. What is transparent becomes white; 16 bits per channel
+    become 8; colour profiles are not applied, as PaddleClas does not.
+
+    Raises ImageError, and nothing else, whatever the file holds.
+    """
+    name = str(path)
+    try:
+        status = os.stat(path)
+        if stat.S_ISDIR(status.st_mode):
+            os.listdir(path)  # a folder that may not be read is reported as that
+            raise ImageError(f"{name}: is a folder; name an image, or pass the folder where many are taken")
+        if not stat.S_ISREG(status.st_mode):
+            raise ImageError(f"{name}: is not a regular file; save the image to a file first")
+        with open(path, "rb") as stream:
+            return _read(stream, name)
+    except FileNotFoundError:
+        raise ImageError(f"{name}: no such file; check the path") from None
+    except PermissionError:
+        raise ImageError(f"{name}: no permission to read it; check its access rights") from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        raise ImageError(f"{name}: cannot be opened: {error}; check the path") from None
+
+
+def decode_image(data: bytes, name: str) -> Picture:
+    """The same from the bytes of a file; `name` is what errors call it."""
+    return _read(BytesIO(data), name)
+
+
+def _read(stream: BinaryIO, name: str) -> Picture:
+    """Everything Pillow raises on a malformed file is one kind of news, whatever its type: hence `except Exception`."""
+    head = stream.read(1024)
+    if not head:
+        raise ImageError(f"{name}: is empty (0 bytes); copy or download it again")
+    stream.seek(0)
+    try:
+        image = Image.open(stream, formats=_FORMATS)
+    except Image.DecompressionBombError as error:
+        count = re.search(r"\d+", str(error))
+        raise _too_large(name, f"{int(count.group()):,}" if count else "too many") from None
+    except Exception:
+        raise _not_opened(name, head) from None
+    with image:
+        width, height = image.size
+        if width * height > MAX_PIXELS:
+            raise _too_large(name, f"{width} x {height}")
+        if width < 1 or height < 1:
+            raise ImageError(f"{name}: has no pixels ({width} x {height}); save it again")
+        try:
+            return _upright_rgb(image)
+        except MemoryError:
+            raise ImageError(f"{name}: {width} x {height} pixels do not fit into memory; shrink the image") from None
+        except Exception as error:
+            raise ImageError(
+                f"{name}: damaged or cut short {image.format} image ({error}); copy or download it again"
+            ) from None
+
+
+def _too_large(name: str, size: str) -> ImageError:
+    limit = f"{MAX_PIXELS // 1_000_000} million"
+    return ImageError(f"{name}: too large: {size} pixels, at most {limit} are read; shrink the image")
+
+
+def _not_opened(name: str, head: bytes) -> ImageError:
+    for pattern, state, kind in _KINDS:
+        if re.match(pattern, head, re.DOTALL | re.IGNORECASE):
+            if state == "damaged":
+                return ImageError(f"{name}: damaged or cut short {kind} image; copy or download it again")
+            return ImageError(f"{name}: not a supported image but {kind}; convert it to {_SUPPORTED}")
+    return ImageError(f"{name}: not an image; shitu reads {_SUPPORTED}")
+
+
+def _upright_rgb(image: Image.Image) -> Picture:
+    ImageFile.LOAD_TRUNCATED_IMAGES = False  # paddledet, once imported, has set it for the whole process
+    image.load()
+    try:
+        # After load(): Pillow itself turns a TIFF, and then removes the tag.
+        turn = _UPRIGHT.get(image.getexif().get(_ORIENTATION_TAG, 1))
+    except Exception:  # broken metadata of a sound picture
+        turn = None
+    if image.mode.startswith("I") or image.mode == "F":
+        image = Image.fromarray(_eight_bits(np.asarray(image)))
+    if turn is not None:
+        image = image.transpose(turn)
+    if image.has_transparency_data:
+        shown = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", shown.size, "white"), shown)
+    return np.array(image if image.mode == "RGB" else image.convert("RGB"))
+
+
+def _eight_bits(grey: NDArray[Any]) -> Picture:
+    """16-bit whole numbers, or floats of 0..1 (where none exceeds 1) or 0..255, to 0..255."""
+    if grey.dtype.kind == "f":
+        values = np.where(np.isfinite(grey), grey, 0)
+        if values.max() <= 1:
+            values = values * 255
+        eight: Picture = np.rint(np.clip(values, 0, 255)).astype(np.uint8)
+    else:
+        eight = ((np.clip(grey, 0, 65535).astype(np.uint32) + 128) // 257).astype(np.uint8)
+    return eight

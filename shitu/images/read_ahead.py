@@ -1,0 +1,79 @@
+"""Work done ahead in threads, a bounded number of items ahead: reading images while the network is busy."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import chain
+from typing import BinaryIO, TypeVar
+
+from shitu.cores import available_cores
+from shitu.errors import ImageError, UsageError
+from shitu.images.read import Picture, decode_image, read_image
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+MAX_PATH = 1 << 16
+PICTURES_AHEAD = 8  # a 12-megapixel photo is 36 MB
+
+# Headers of which the first line can pass for text: PPM, GIF, and those that hold a size right after the name.
+_TEXT_LIKE_IMAGE = re.compile(r"P[1-6]\s|GIF8[79]a|(BM|RIFF).{0,3}\n", re.DOTALL)
+
+
+def map_ahead(work: Callable[[Item], Result], items: Iterable[Item], window: int) -> Iterator[Result]:
+    """`work(item)` for every item, in order, at most `window` items ahead of the consumer."""
+    waiting: deque[Future[Result]] = deque()
+    pool = ThreadPoolExecutor(available_cores(), thread_name_prefix="shitu-read")
+    try:
+        for item in items:
+            waiting.append(pool.submit(work, item))
+            if len(waiting) >= window:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def read_ahead(names: Iterable[str]) -> Iterator[tuple[str, Picture | ImageError]]:
+    """(name, image) in order; the error instead of an image that cannot be read."""
+    return map_ahead(_read, names, PICTURES_AHEAD)
+
+
+def _read(name: str) -> tuple[str, Picture | ImageError]:
+    try:
+        return name, read_image(name)
+    except ImageError as error:
+        return name, error
+
+
+def read_stdin(stream: BinaryIO) -> Iterator[tuple[str, Picture | ImageError]]:
+    """Standard input: a list of paths, one per line, read as they come; or, where its start is not text, one image.
+
+    Raises UsageError when there is nothing.
+    """
+    first = stream.readline(MAX_PATH)
+    if not first:
+        raise UsageError("standard input is empty; pipe an image into it, or paths, one per line")
+    if _is_text(first):
+        first = first.removeprefix(b"\xef\xbb\xbf")
+        paths = (os.fsdecode(line.strip(b"\r\n")) for line in chain([first], stream))
+        # not ahead: whoever pipes in paths as they appear waits for each answer
+        yield from map_ahead(_read, (path for path in paths if path), window=1)
+        return
+    try:
+        yield "-", decode_image(first + stream.read(), "standard input")
+    except ImageError as error:
+        yield "-", error
+
+
+def _is_text(first: bytes) -> bool:
+    try:
+        text = first.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return "\0" not in text and not _TEXT_LIKE_IMAGE.match(text)

@@ -1,0 +1,131 @@
+"""Images -> embeddings: the feature extractor alone."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shitu.config import Config
+from shitu.engines.base import EngineOptions, Session, Streams
+from shitu.engines.paddle import open_session, options_from
+from shitu.errors import ConfigError, EngineError
+from shitu.images.read import Picture
+from shitu.models import ModelFolder, open_model
+from shitu.recognise.preprocess import Preprocessor, Tensor
+from shitu.recognise.transform_ops import PADDLECLAS_RECOGNITION, preprocessor_for
+
+CROPS_AT_ONCE = 4  # more gain little on a CPU (benchmarks/streams.py), and oneDNN keeps memory for every batch size
+
+
+class RecPredictor:
+    """The feature extractor of `Global.rec_inference_model_dir` with the preprocessing that belongs to it.
+
+    `dimension` counts floats (or bits, when `packed`); `fingerprint` names the model, so that a gallery made by
+    another one is refused.
+    """
+
+    def __init__(self, config: Config) -> None:
+        where = config.Global.rec_inference_model_dir
+        if not where:
+            raise ConfigError(
+                "Global.rec_inference_model_dir is empty; give a model folder or a name from `shitu models list`, "
+                "such as -o Global.rec_inference_model_dir=efficientnet_lite0_512"
+            )
+        self.model: ModelFolder = open_model(where, task="recognition")
+        self.packed: bool = config.IndexProcess.dist_type == "hamming"
+        self.preprocess: Preprocessor = preprocessor_for(self.model, config.RecPreProcess, PADDLECLAS_RECOGNITION)
+        self._shares: tuple[float, ...] = config.RecPreProcess.multi_crop
+        # vectors are comparable when the weights and what the images go through are the same
+        recipe = f"{self.model.fingerprint()} {self.preprocess.describe()}"
+        if self._shares != (1.0,):
+            recipe += f" mean of crops {self._shares}"
+        self.fingerprint: str = hashlib.sha256(recipe.encode()).hexdigest()
+        if not self.preprocess.one_size:
+            raise ConfigError(
+                f"RecPreProcess.transform_ops leaves images at different sizes ({self.preprocess.describe()}), and the "
+                "network takes one; add CropImage, or give ResizeImage a size in place of resize_short"
+            )
+        self._binarize = config.RecPostProcess.Binarize.method if config.RecPostProcess.Binarize else "sign"
+        options = options_from(config.Global)
+        count = 1 if options.use_gpu else options.threads
+        single = EngineOptions(**{**vars(options), "threads": max(1, options.threads // count)})
+        session = open_session(self.model.program, self.model.params, single)
+        if len(session.input_names) != 1:
+            raise ConfigError(
+                f"{self.model.path} is not a feature extractor: its inputs are {', '.join(session.input_names)}, "
+                "wanted one. Is it a detector, given as Global.rec_inference_model_dir?"
+            )
+        self._streams = Streams(session, count)
+        self.dimension: int = self.model.dimension or self._probe()
+
+    def predict(self, images: Sequence[Picture]) -> NDArray[Any]:
+        """(h, w, 3) uint8 RGB images -> (n, dimension) float32 unit vectors, or (n, dimension / 8) uint8 codes.
+
+        Raises EngineError when the network returns a zero or non-finite vector: it would match everything alike.
+        """
+        return self._finish(self._raw(images, self._run_images), len(images))
+
+    def prepare(self, image: Picture) -> Tensor:
+        """The network's inputs (m, 3, H, W) float32 for an image: one for each of `RecPreProcess.multi_crop`."""
+        views = [self.preprocess(middle(image, share))[None] for share in self._shares]
+        return views[0] if len(views) == 1 else np.concatenate(views)  # one view is not copied
+
+    def predict_tensors(self, tensors: Sequence[Tensor]) -> NDArray[Any]:
+        """The same as `predict` from what `prepare` made of the images (in another thread)."""
+        return self._finish(self._raw(tensors, self._run_tensors), len(tensors))
+
+    def _raw(self, items: Sequence[Any], run: Any) -> list[Tensor]:
+        size = min(CROPS_AT_ONCE, max(1, -(-len(items) // len(self._streams))))
+        return self._streams.map(run, [items[start : start + size] for start in range(0, len(items), size)])
+
+    def _run_images(self, session: Session, images: Sequence[Picture]) -> Tensor:
+        return self._run_tensors(session, [self.prepare(image) for image in images])
+
+    def _run_tensors(self, session: Session, tensors: Sequence[Tensor]) -> Tensor:
+        features = session.run({session.input_names[0]: np.concatenate(tensors)})[0]
+        if len(self._shares) == 1:
+            return features.reshape(len(tensors), -1)
+        views = features.reshape(len(tensors), len(self._shares), -1)
+        with np.errstate(invalid="ignore", divide="ignore"):  # a zero vector becomes NaN, which _finish refuses
+            mean: Tensor = (views / np.linalg.norm(views, axis=2, keepdims=True)).mean(axis=1)
+        return mean
+
+    def _finish(self, parts: list[Tensor], count: int) -> NDArray[Any]:
+        features = np.concatenate(parts) if parts else np.empty((0, self.dimension), np.float32)
+        norms = np.linalg.norm(features, axis=1, keepdims=True)
+        if count and not (np.isfinite(norms).all() and norms.all()):
+            raise EngineError(
+                f"{self.model.path}: the network returned a zero or non-finite vector for one of {count} images; "
+                "the weights or the preprocessing are not those of this model"
+            )
+        features = features / norms
+        return pack_bits(features, self._binarize) if self.packed else features
+
+    def _probe(self) -> int:
+        """The output's size, for models without a model.yaml."""
+        return int(self._raw([np.zeros((224, 224, 3), np.uint8)], self._run_images)[0].shape[1])
+
+
+def middle(image: Picture, share: float) -> Picture:
+    """The middle of an image, `share` of its height and width; at least one pixel."""
+    if share == 1.0:
+        return image
+    rows, columns = (max(1, round(side * share)) for side in image.shape[:2])
+    top, left = (image.shape[0] - rows) // 2, (image.shape[1] - columns) // 2
+    return image[top : top + rows, left : left + columns]
+
+
+def pack_bits(features: NDArray[np.floating[Any]], method: str = "sign") -> NDArray[np.uint8]:
+    """(n, d) float -> (n, d / 8) uint8, most significant bit first.
+
+    PaddleClas's Binarize: `sign` gives 1 for positive; `round` gives round(x + 1) - 1. At exactly 0, PaddleClas's
+    sign yields (0 + 1) / 2 = 0.5, cut to 0: the same.
+    """
+    if features.shape[1] % 8:
+        raise ConfigError(f"binary vectors need a dimension that is a multiple of 8, not {features.shape[1]}")
+    bits = features > 0 if method == "sign" else np.round(features + 1) >= 2
+    return np.packbits(bits, axis=1)

@@ -1,0 +1,126 @@
+"""The whole pipeline: detect, crop, embed, search, suppress."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shitu.config import Config
+from shitu.errors import ConfigError, GalleryError
+from shitu.gallery import Gallery
+from shitu.images.read import Picture
+from shitu.recognise.detect import DetPredictor
+from shitu.recognise.embed import RecPredictor
+from shitu.recognise.suppress import Suppression
+from shitu.recognise.vote import elect
+from shitu.results import Detection, Match, Recognition, Region
+
+
+@dataclass(frozen=True)
+class Matched:
+    """The candidates of one image, the detector's in its order and then the whole image, before any is dropped.
+
+    `vectors` (n, d) float32 of unit length, or (n, d / 8) uint8 codes, are those of `regions`, whose `matches` may be
+    empty where the gallery is.
+    """
+
+    regions: tuple[Region, ...]
+    vectors: NDArray[Any]
+
+
+class SystemPredictor:
+    """Detector (unless its folder is empty), feature extractor and gallery of one config, ready to recognise.
+
+    Raises ConfigError, ModelError, EngineError or GalleryError (also when the gallery was made by another model).
+    Safe to use for as long as the process lives: nothing is kept between calls.
+    """
+
+    def __init__(self, config: Config, gallery: Gallery | None = None) -> None:
+        index = config.IndexProcess
+        self.whole_image = config.Global.whole_image
+        self.return_k, self.vote_k = index.return_k, index.vote_k
+        self.suppression = Suppression(
+            index.dist_type,
+            index.score_thres,
+            index.hamming_radius,
+            config.Global.rec_nms_thresold,
+            config.Global.rec_nms_within_labels,
+        )
+        self.gallery = gallery or open_gallery(config)
+        self.det_predictor = DetPredictor(config) if config.Global.det_inference_model_dir else None
+        self.rec_predictor = RecPredictor(config)
+        if self.det_predictor is None and self.whole_image == "never":
+            raise ConfigError(
+                "Global.whole_image is `never` and Global.det_inference_model_dir is empty, so there is nothing to "
+                "recognise; set whole_image to always, or give a detector"
+            )
+        self.gallery.check_fits(
+            fingerprint=self.rec_predictor.fingerprint,
+            dimension=self.rec_predictor.dimension,
+            dist_type=index.dist_type,
+        )
+
+    def predict(self, images: Sequence[Picture], names: Sequence[str] | None = None) -> list[Recognition]:
+        """Recognise (h, w, 3) uint8 RGB images; one extraction and one search for the regions of all of them.
+
+        `names` go into the results as `image`. An image in which nothing is recognised has no regions.
+        """
+        names = names or [""] * len(images)
+        return [
+            Recognition(name, image.shape[1], image.shape[0], self._regions(matched))
+            for name, image, matched in zip(names, images, self.match(images), strict=True)
+        ]
+
+    def _regions(self, matched: Matched) -> tuple[Region, ...]:
+        """Those chosen, each with `return_k` matches, or as many as it takes to show the one that names it."""
+        chosen = self.suppression.choose(matched.regions)
+        return tuple(
+            replace(region, matches=region.matches[: max(self.return_k, region.chosen + 1)]) for region in chosen
+        )
+
+    def match(self, images: Sequence[Picture], k: int | None = None) -> list[Matched]:
+        """What `predict` chooses from: every candidate of each image with its k nearest entries.
+
+        At least `vote_k`, and by default at least `return_k`.
+        """
+        candidates = [self._candidates(image) for image in images]
+        crops = [
+            image[top:bottom, left:right]
+            for image, found in zip(images, candidates, strict=True)
+            for left, top, right, bottom in (candidate.bbox for candidate in found)
+        ]
+        vectors = self.rec_predictor.predict(crops)
+        k = max(k or self.return_k, self.vote_k)
+        matches = iter(self.gallery.search(vectors, k)) if crops else iter(())
+        rows = np.split(vectors, np.cumsum([len(found) for found in candidates])[:-1]) if candidates else []
+        return [
+            Matched(tuple(self._region(each, next(matches)) for each in found), part)
+            for found, part in zip(candidates, rows, strict=True)
+        ]
+
+    def _region(self, candidate: Detection, matches: Sequence[Match]) -> Region:
+        chosen = elect(matches, self.vote_k, self.suppression.dist_type, self.gallery.dimension)
+        return Region(candidate.bbox, candidate.score, tuple(matches), chosen)
+
+    def _candidates(self, image: Picture) -> list[Detection]:
+        found = self.det_predictor.predict([image])[0] if self.det_predictor else []
+        whole = Detection((0, 0, image.shape[1], image.shape[0]), 1.0)
+        # With no detector, `fallback` always falls back.
+        if self.whole_image == "always" or (self.whole_image == "fallback" and not found):
+            found = [*found, whole]
+        return found
+
+
+def open_gallery(config: Config) -> Gallery:
+    """The gallery of `IndexProcess.index_dir`. Raises GalleryError."""
+    index = config.IndexProcess
+    if not index.index_dir:
+        raise GalleryError(
+            "IndexProcess.index_dir is empty; build a gallery first: "
+            "shitu build-gallery -c CONFIG -o IndexProcess.index_dir=FOLDER"
+        )
+    return Gallery.open(index.index_dir, efSearch=index.efSearch, nprobe=index.nprobe, delimiter=index.delimiter)

@@ -1,0 +1,237 @@
+"""`transform_ops` of a PaddleClas config -> a Preprocessor; every operator that a ShiTu config uses, and no other."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from typing import Any
+
+import cv2
+
+from shitu.config.schema import DetPreProcess, RecPreProcess
+from shitu.errors import ConfigError
+from shitu.models import ModelFolder
+from shitu.recognise.preprocess import (
+    CV2_INTERPOLATION,
+    Crop,
+    Preprocessor,
+    Resize,
+    Tensor,
+    detection_table,
+    from_model_yaml,
+    normalising_table,
+)
+
+Options = Mapping[str, Any]
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+# What inference_general.yaml says, for models that come without a model.yaml and configs without transform_ops.
+PADDLECLAS_DETECTION: tuple[dict[str, Any], ...] = (
+    {"DetResize": {"interp": 2, "keep_ratio": False, "target_size": [640, 640]}},
+    {"DetNormalizeImage": {"is_scale": True, "mean": list(IMAGENET_MEAN), "std": list(IMAGENET_STD)}},
+    {"DetPermute": {}},
+)
+PADDLECLAS_RECOGNITION: tuple[dict[str, Any], ...] = (
+    {
+        "ResizeImage": {
+            "size": [224, 224],
+            "return_numpy": False,
+            "interpolation": "bilinear",
+            "backend": "cv2",
+        }
+    },
+    {
+        "NormalizeImage": {
+            "scale": "1.0/255.0",
+            "mean": list(IMAGENET_MEAN),
+            "std": list(IMAGENET_STD),
+            "order": "hwc",
+        }
+    },
+    {"ToCHWImage": None},
+)
+
+_PIL = ("nearest", "bilinear", "bicubic", "box", "lanczos", "hamming")
+_NORMALISE = ("NormalizeImage", "DetNormalizeImage")
+_PERMUTE = ("ToCHWImage", "DetPermute")
+_KNOWN = ("ResizeImage", "CropImage", "DetResize", "DetPadStride", *_NORMALISE, *_PERMUTE)
+
+
+_ALLOWED = {
+    "ResizeImage": {"size", "resize_short", "interpolation", "backend", "return_numpy"},
+    "CropImage": {"size"},
+    "DetResize": {"target_size", "keep_ratio", "interp"},
+    "NormalizeImage": {"scale", "mean", "std", "order", "output_fp16", "channel_num"},
+    "DetNormalizeImage": {"mean", "std", "is_scale"},
+    "DetPadStride": {"stride"},
+    "ToCHWImage": set(),
+    "DetPermute": set(),
+}
+
+
+def compile_ops(ops: Sequence[Mapping[str, Any]], where: str) -> Preprocessor:
+    """`transform_ops` of a config -> a Preprocessor. `where` names the section in errors (ConfigError)."""
+    geometry: list[Resize | Crop] = []
+    table: Tensor | None = None
+    stride, permuted = 0, False
+    for operator in ops:
+        name, options = _split(operator, where)
+        if name in _NORMALISE:
+            if table is not None:
+                raise ConfigError(f"{where}: {name} stands there twice, or another one that normalises; keep one")
+            _check_order(name, options, permuted, where)
+            table = _normalise(name, options, where)
+        elif name in _PERMUTE:
+            if permuted:
+                raise ConfigError(f"{where}: {name} stands there twice, or another one that permutes; keep one")
+            permuted = True
+        elif name == "DetPadStride":
+            stride = max(0, _whole(options.get("stride", 0), f"{where}: DetPadStride.stride"))
+        else:
+            if table is not None or permuted:
+                raise ConfigError(f"{where}: {name} stands after normalising or permuting; resize and crop come first")
+            geometry.append(_geometry(name, options, where))
+    _check_end(ops, permuted, where)
+    return Preprocessor(tuple(geometry), normalising_table(1.0, (0,), (1,)) if table is None else table, stride)
+
+
+def _check_order(name: str, options: Options, permuted: bool, where: str) -> None:
+    """Normalising stands where its operator expects the planes."""
+    if name == "DetNormalizeImage":
+        if permuted:
+            raise ConfigError(f"{where}: DetNormalizeImage stands before DetPermute")
+        return
+    order = options.get("order", "chw")
+    if order not in ("hwc", "chw", "", None):
+        raise ConfigError(f"{where}: NormalizeImage.order {order!r}; wanted hwc or chw")
+    if (order == "chw") != permuted:
+        wanted = "after ToCHWImage" if order == "chw" else "before ToCHWImage"
+        raise ConfigError(f"{where}: NormalizeImage with order {order!r} stands {wanted}")
+
+
+def _check_end(ops: Sequence[Mapping[str, Any]], permuted: bool, where: str) -> None:
+    if not permuted:
+        wanted = "DetPermute" if where.startswith("Det") else "ToCHWImage"
+        raise ConfigError(f"{where}: no {wanted}; the network wants (3, height, width): add `- {wanted}:`")
+    names = [next(iter(operator)) for operator in ops]
+    if "DetPadStride" in names[:-1]:
+        raise ConfigError(f"{where}: DetPadStride stands after DetPermute, as the last operator")
+
+
+def _split(operator: Mapping[str, Any], where: str) -> tuple[str, Options]:
+    ((name, options),) = operator.items()
+    if name not in _KNOWN:
+        near = get_close_matches(str(name), _KNOWN, n=1)
+        hint = f"; did you mean {near[0]}?" if near else f"; known: {', '.join(_KNOWN)}"
+        raise ConfigError(f"{where}: unknown operator {name}{hint}")
+    if options is not None and not isinstance(options, Mapping):
+        raise ConfigError(f"{where}: {name} wants options as `key: value`, not {options!r}")
+    _check_options(name, options or {}, where)
+    return name, options or {}
+
+
+def _check_options(name: str, options: Options, where: str) -> None:
+    unknown = set(options) - _ALLOWED[name]
+    if unknown:
+        raise ConfigError(
+            f"{where}: {name} has no option {sorted(map(str, unknown))[0]!r}; "
+            f"it has {', '.join(sorted(_ALLOWED[name])) or 'none'}"
+        )
+
+
+def _geometry(name: str, options: Options, where: str) -> Resize | Crop:
+    if name == "DetResize":
+        height, width = _pair(options.get("target_size"), f"{where}: DetResize.target_size")
+        interp = options.get("interp", cv2.INTER_LINEAR)
+        if not isinstance(interp, int) or interp not in range(5):
+            raise ConfigError(f"{where}: DetResize.interp {interp!r}; wanted an OpenCV code 0 to 4 (2 is cubic)")
+        keep = bool(options.get("keep_ratio", True))
+        return Resize(height=height, width=width, keep_ratio=keep, interpolation=interp, by_factor=True)
+    if name == "CropImage":
+        # PaddleClas names the pair (h, w) and reads it as (w, h); kept, for its square sizes it makes no difference
+        width, height = _pair(options.get("size"), f"{where}: CropImage.size")
+        return Crop(height=height, width=width)
+    interpolation = _interpolation(options, where)
+    short = _whole(options.get("resize_short") or 0, f"{where}: ResizeImage.resize_short")
+    if short > 0:
+        return Resize(short=short, interpolation=interpolation)
+    width, height = _pair(options.get("size"), f"{where}: ResizeImage.size (or resize_short)")
+    return Resize(height=height, width=width, interpolation=interpolation)
+
+
+def _interpolation(options: Options, where: str) -> str | int:
+    name = str(options.get("interpolation") or "bilinear").lower()
+    backend = str(options.get("backend") or "cv2").lower()
+    known = tuple(CV2_INTERPOLATION) if backend == "cv2" else _PIL
+    if backend not in ("cv2", "pil") or name not in known:
+        raise ConfigError(
+            f"{where}: ResizeImage with backend {backend!r} and interpolation {name!r}; wanted backend cv2 or pil, "
+            f"interpolation one of {', '.join(known)}"
+        )
+    return CV2_INTERPOLATION[name] if backend == "cv2" else f"pil:{name}"
+
+
+def _normalise(name: str, options: Options, where: str) -> Tensor:
+    if options.get("output_fp16") or options.get("channel_num", 3) != 3:
+        raise ConfigError(f"{where}: NormalizeImage with output_fp16 or channel_num other than 3 is not supported")
+    mean, std = options.get("mean") or IMAGENET_MEAN, options.get("std") or IMAGENET_STD
+    if not _three_numbers(mean) or not _three_numbers(std) or not all(std):
+        raise ConfigError(f"{where}: {name} wants three means and three non-zero stds, not {mean} and {std}")
+    if name == "NormalizeImage":
+        return normalising_table(_number(options.get("scale"), f"{where}: {name}.scale"), mean, std)
+    return detection_table(mean, std, scaled=bool(options.get("is_scale", True)))
+
+
+def _three_numbers(values: Any) -> bool:
+    return isinstance(values, Sequence) and len(values) == 3 and all(isinstance(v, int | float) for v in values)
+
+
+def _whole(value: Any, where: str) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise ConfigError(f"{where}: {value!r}; wanted a whole number")
+    return value
+
+
+def _number(value: Any, where: str) -> float:
+    """A number, or a fraction as text (`1.0/255.0`, which PaddleClas gives to eval)."""
+    if value is None:
+        return 1.0 / 255.0
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    match = re.fullmatch(r"\s*([-+.\deE]+)\s*(?:/\s*([-+.\deE]+)\s*)?", str(value))
+    try:
+        if match:
+            return float(match[1]) / float(match[2] or 1.0)
+    except (ValueError, ZeroDivisionError):
+        pass
+    raise ConfigError(f"{where}: {value!r}; wanted a number or a fraction such as 1.0/255.0")
+
+
+def _pair(value: Any, where: str) -> tuple[int, int]:
+    values = [value, value] if isinstance(value, int) and not isinstance(value, bool) else value
+    good = isinstance(values, Sequence) and len(values) == 2 and all(isinstance(v, int) and v > 0 for v in values)
+    if not good:
+        raise ConfigError(f"{where}: {value!r}; wanted one or two whole numbers above 0")
+    return int(values[0]), int(values[1])
+
+
+def preprocessor_for(
+    model: ModelFolder, section: DetPreProcess | RecPreProcess, default: Sequence[Options]
+) -> Preprocessor:
+    """What the model's images go through: the config's transform_ops, else model.yaml's, else PaddleClas's default.
+
+    Raises ConfigError when config and model.yaml both speak and disagree.
+    """
+    name = type(section).__name__
+    asked = compile_ops(section.transform_ops, f"{name}.transform_ops") if section.transform_ops else None
+    stated = None
+    if model.preprocess:
+        stated = from_model_yaml(**vars(model.preprocess), detection=model.task == "detection")
+    if asked and stated and not asked.same_as(stated):
+        raise ConfigError(
+            f"{name}.transform_ops in the config and preprocess in {model.path / 'model.yaml'} disagree: "
+            f"{asked.describe()} against {stated.describe()}. To use the model's own: -o {name}=null"
+        )
+    return asked or stated or compile_ops(default, name)
