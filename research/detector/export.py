@@ -189,20 +189,13 @@ _Dumper.add_representer(
 )
 
 
-def describe(folder: Path, checkpoint: dict, size: int, measured: list[dict]) -> None:
+def describe(folder: Path, provenance: str, size: int, measured: list[dict]) -> None:
+    """Write model.yaml."""
     params = "inference_raw.pdiparams" if (folder / "inference_raw.pdiparams").exists() else "inference.pdiparams"
     files = {
         p.name: {"size": p.stat().st_size, "sha256": hashlib.sha256(p.read_bytes()).hexdigest()}
         for p in sorted(folder.glob("inference*"))
     }
-    text = PROVENANCE.read_text().format(
-        torch=torch.__version__,
-        paddle=paddle.__version__,
-        cores=os.cpu_count(),
-        steps=checkpoint["step"],
-        hours=checkpoint["seconds"] / 3600,
-        size=size,
-    )
     model = {
         "name": NAME,
         "version": 2,
@@ -222,7 +215,7 @@ def describe(folder: Path, checkpoint: dict, size: int, measured: list[dict]) ->
         },
         "files": files,
         "licence": "Apache-2.0",
-        "provenance": text,
+        "provenance": provenance,
         "measured": measured,
     }
     (folder / "model.yaml").write_text(yaml.dump(model, Dumper=_Dumper, sort_keys=False, width=120, allow_unicode=True))
@@ -254,6 +247,42 @@ def replace_folder(new: Path, old: Path) -> None:
     shutil.rmtree(aside, ignore_errors=True)
 
 
+def export(checkpoint: dict, out: Path, *, size: int, data: Path, provenance: str) -> list[dict]:
+    """Both programs of the averaged weights (`ema`), checked, measured where the photos are; the figures."""
+    network = build_ppdet(size)
+    load_weights(network, checkpoint)
+    network.eval()
+    fuse_batch_norms(network)
+    folder = out.with_name(out.name + ".new")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    save_program(network, True, size, folder / "inference")
+    save_program(network, False, size, folder / "inference_raw")
+    if filecmp.cmp(folder / "inference.pdiparams", folder / "inference_raw.pdiparams", shallow=False):
+        (folder / "inference_raw.pdiparams").unlink()
+    describe(folder, provenance, size, [])
+    check(folder, network, checkpoint, sorted((ROOT / "demo" / "photos").iterdir())[:4])
+    measured = measurements(folder, data) if data.is_dir() else []
+    describe(folder, provenance, size, measured)
+    for name in ("LICENSE", "NOTICE"):
+        if (out / name).exists():
+            shutil.copy(out / name, folder / name)
+    replace_folder(folder, out)
+    return measured
+
+
+def story(checkpoint: dict, size: int) -> str:
+    """The card's provenance of the bundled detector."""
+    return PROVENANCE.read_text().format(
+        torch=torch.__version__,
+        paddle=paddle.__version__,
+        cores=os.cpu_count(),
+        steps=checkpoint["step"],
+        hours=checkpoint["seconds"] / 3600,
+        size=size,
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work-dir", type=Path, required=True, help="where train.py keeps its checkpoint")
@@ -267,25 +296,8 @@ def main() -> None:
     if args.start:
         start = torch.load(args.start, weights_only=True)["ema"]
         checkpoint["ema"] = mixed(start, checkpoint["ema"], args.share)
-    network = build_ppdet(args.size)
-    load_weights(network, checkpoint)
-    network.eval()
-    fuse_batch_norms(network)
-    folder = args.out.with_name(args.out.name + ".new")
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    save_program(network, True, args.size, folder / "inference")
-    save_program(network, False, args.size, folder / "inference_raw")
-    if filecmp.cmp(folder / "inference.pdiparams", folder / "inference_raw.pdiparams", shallow=False):
-        (folder / "inference_raw.pdiparams").unlink()
-    describe(folder, checkpoint, args.size, [])
-    check(folder, network, checkpoint, sorted((args.data / "drinks/query").iterdir())[:4])
-    measured = measurements(folder, args.data)
-    describe(folder, checkpoint, args.size, measured)
-    for name in ("LICENSE", "NOTICE"):
-        if (args.out / name).exists():
-            shutil.copy(args.out / name, folder / name)
-    replace_folder(folder, args.out)
+    provenance = story(checkpoint, args.size)
+    measured = export(checkpoint, args.out, size=args.size, data=args.data, provenance=provenance)
     for row in measured:
         print(f"{row['what']}: {row['value']}")
 

@@ -30,7 +30,7 @@ LCNET = {
 
 
 class DepthwiseConv(nn.Conv2d):
-    """A depthwise convolution that stays in float32 under autocast on a CPU: in bfloat16 its backward pass is slow there."""
+    """A depthwise convolution that stays in float32 under autocast on a CPU, where bfloat16's backward pass is slow."""
 
     def __init__(self, channels: int, kernel: int, stride: int):
         super().__init__(channels, channels, kernel, stride, kernel // 2, groups=channels, bias=False)

@@ -7,11 +7,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from research.gpu_job.job.detector import start_from
+
 from research.detector.loss import anchor_points, decode
 from research.detector.network import PicoDet
-from research.gpu_job.pack_weights import Weights, as_half
+from research.gpu_job.job.detector import start_from
 from research.gpu_job.job.teacher import load_teacher
+from research.gpu_job.pack_weights import Weights, as_half
 
 ROOT = Path(__file__).resolve().parents[2]
 TOLERANCE = 1e-4

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from research.detector.network import PicoDet
-from research.pplcnetv2.network import PPLCNetV2
 from research.gpu_job.job.teacher import Teacher
+from research.pplcnetv2.network import PPLCNetV2
 
 BYTES = 2  # of bfloat16
 ACTIVATION_PASSES = 2  # of each activation function or sum that follows a layer: read and written
@@ -43,27 +43,33 @@ def cost(network: nn.Module, side: int) -> tuple[float, float]:
     return moved, multiplied
 
 
+def row(stage: str, times: list[float], reached: float) -> str:
+    """One line of a table: bytes of each part, and what they come to."""
+    total = sum(times)
+    shares = " | ".join(f"{1e6 * t / reached:.0f} us ({t / total:.0%})" for t in times)
+    return f"| {stage} | {shares} | {reached / total:,.0f} |"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--bandwidth", type=float, default=3.0e12, help="bytes a second of a copy; H100 3.0e12, H200 4.3e12")
+    parser.add_argument("--bandwidth", type=float, default=3.0e12, help="bytes/s of a copy; H100 3.0e12, H200 4.3e12")
     parser.add_argument("--efficiency", type=float, default=0.5)
     args = parser.parse_args()
     reached = args.bandwidth * args.efficiency
-    print("samples a second, and where their time goes\n\n| stage | augment | teacher | student | samples/s |\n|---|---|---|---|---|")
-    student, teacher = PPLCNetV2(), Teacher()
+    student, teacher, detector = PPLCNetV2(), Teacher(), PicoDet()
+    print("| stage | augment | teacher | student | samples/s |\n|---|---|---|---|---|")
     for side, teacher_side in ((128, 192), (160, 192), (224, 224)):
-        # some 40 passes over float32 pictures: views.py's operations are not fused
+        # some 40 passes over float32 pictures: the operations of views.py are not fused
         times = [40 * 4 * 3 * teacher_side**2, cost(teacher, teacher_side)[0], 3 * cost(student, side)[0]]
-        total = sum(times)
-        shares = " | ".join(f"{1e6 * t / reached:.0f} us ({t / total:.0%})" for t in times)
-        print(f"| student {side} px, teacher {teacher_side} px | {shares} | {reached / total:,.0f} |")
-    # augmentation: three drawings of 320 px pictures, seven pasted crops on a fifth; assignment: 12 tensors anchors x boxes
-    times = [60 * 4 * 3 * 320**2, 12 * 4 * 2125 * 64 * 2, 3 * cost(PicoDet(), 320)[0]]
-    total = sum(times)
-    shares = " | ".join(f"{1e6 * t / reached:.0f} us ({t / total:.0%})" for t in times)
-    print(f"\n| stage | augment | assign | network | samples/s |\n|---|---|---|---|---|\n| detector 320 px | {shares} | {reached / total:,.0f} |")
-    macs = {"student at 160": cost(student, 160), "teacher at 192": cost(teacher, 192), "detector at 320": cost(PicoDet(), 320)}
-    print("\n" + ", ".join(f"{n}: {m / 1e6:.0f} M multiply-adds, {b / 1e6:.0f} MB forward" for n, (b, m) in macs.items()))
+        print(row(f"student {side} px, teacher {teacher_side} px", times, reached))
+    print("\n| stage | augment | assign | network | samples/s |\n|---|---|---|---|---|")
+    # three drawings of 320 px pictures and seven pasted crops on a fifth; assignment: 12 tensors, anchors x boxes
+    times = [60 * 4 * 3 * 320**2, 12 * 4 * 2125 * 64 * 2, 3 * cost(detector, 320)[0]]
+    print(row("detector 320 px", times, reached))
+    print()
+    for name, network, side in (("student", student, 160), ("teacher", teacher, 192), ("detector", detector, 320)):
+        moved, multiplied = cost(network, side)
+        print(f"{name} at {side} px: {multiplied / 1e6:.0f} M multiply-adds, {moved / 1e6:.0f} MB forward")
 
 
 if __name__ == "__main__":

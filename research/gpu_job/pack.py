@@ -1,6 +1,6 @@
 """Write what goes to the machine with a GPU: job.pyz, one script, and pack.npz, one data file of at most 30 MB.
 
-    python -m research.gpu_job.pack --out output/gpu_job            # from ../shared/data, 40 s
+    python -m research.gpu_job.pack --out output/gpu_job            # from ../shared/data
     python -m research.gpu_job.pack --out output/gpu_job --demo     # a small one of the demo's pictures, for the tests
 
 Both restated networks are compared with the bundled models before anything is written. Needs torch (make research).
@@ -21,6 +21,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
 from research.gpu_job import check_weights, pack_photos
 from research.gpu_job.pack_photos import ROOT, Entry
 from research.gpu_job.pack_weights import as_half, exported
@@ -60,7 +61,9 @@ def described(learn: list[Entry], choosing: list[Entry]) -> dict[str, NDArray[np
     entries = [*learn, *choosing]
     sources = sorted({entry.source for entry in entries})
     seen = sorted({str(e.label) for e in learn if e.label})
-    labels = {label: i for i, label in enumerate([*seen, *sorted({str(e.label) for e in choosing if e.label} - set(seen))])}
+    labels = {
+        label: i for i, label in enumerate([*seen, *sorted({str(e.label) for e in choosing if e.label} - set(seen))])
+    }
     about = {"sources": sources, "classes": len(seen), "labels": list(labels), "side": SIDE}
     return {
         "about": np.frombuffer(json.dumps(about).encode(), np.uint8),

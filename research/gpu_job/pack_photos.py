@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 ROOT = Path(__file__).resolve().parents[2]
 VALIDATION_CLASSES = 12
-# Background counts less where objects without a box are to be expected: COCO's boxes know 80 kinds, ECSSD's the main one.
+# Background counts less where objects have no box: COCO's boxes know 80 kinds, ECSSD's the main thing.
 BACKGROUND = {"coco": 0.5, "groceries": 1.0, "ecssd": 0.25}
 SMALLEST_CUTOUT = 72  # pixels of the smaller side
 
@@ -92,9 +92,7 @@ def boxed(folder: Path, name: str) -> list[Entry]:
         file = image["file_name"]
         kind = "ecssd" if folder.name == "ecssd" else "coco" if file.startswith("coco") else "groceries"
         source = folder.name
-        entries.append(
-            Entry(folder / "images" / file, source, None, None, boxes.clip(0, 1), crowd, BACKGROUND[kind])
-        )
+        entries.append(Entry(folder / "images" / file, source, None, None, boxes.clip(0, 1), crowd, BACKGROUND[kind]))
     return entries
 
 
@@ -158,6 +156,7 @@ def demo(folder: Path) -> tuple[list[Entry], list[Entry]]:
     gallery = [Entry(folder / path, "products", label) for path, label, *_ in rows]
     whole = np.array([[0.1, 0.1, 0.9, 0.9]], np.float32)
     photos = [
-        Entry(path, "boxes", None, None, whole, np.zeros(1, np.bool_), 0.5) for path in sorted((folder / "photos").iterdir())
+        Entry(path, "boxes", None, None, whole, np.zeros(1, np.bool_), 0.5)
+        for path in sorted((folder / "photos").iterdir())
     ]
     return [*gallery, *gallery, *photos], [*gallery[:6], *gallery[:6], *photos[:2]]

@@ -30,7 +30,7 @@ def exported(folder: Path) -> Weights:
         if match := re.fullmatch(r"conv2d_(\d+)\.([wb])_0", name):
             layers.setdefault(int(match[1]), {})[{"w": "weight", "b": "bias"}[match[2]]] = array
         elif match := re.fullmatch(r"linear_0\.([wb])_0", name):
-            found[f"linear.{ {'w': 'weight', 'b': 'bias'}[match[1]]}"] = array
+            found[f"linear.{ {'w': 'weight', 'b': 'bias'}[match[1]] }"] = array
     for i, number in enumerate(sorted(layers)):
         found |= {f"conv{i}.{kind}": array for kind, array in layers[number].items()}
     return found

@@ -6,14 +6,15 @@ import time
 from pathlib import Path
 
 import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
 from research.detector.loss import anchor_points, decode, detector_loss
 from research.detector.network import PicoDet, in_building_order
 from research.gpu_job.job.detector_views import DetectorViews
 from research.gpu_job.job.packed import CHOOSE, Pack
 from research.gpu_job.job.recogniser import MEAN, STD, autocast
-from research.gpu_job.job.state import Clock, Learner, Log
-from torch import Tensor, nn
-from torch.nn import functional
+from research.gpu_job.job.state import LEAST, Clock, Learner, Log
 
 WARMUP, MAX_NORM = 300, 10.0
 SIDE, SMOKE_SIDE = 320, 160
@@ -45,7 +46,8 @@ class Half:
             self.measure(clock)
         told, samples, measured = time.monotonic(), learner.samples, clock.progress
         losses: list[Tensor] = []
-        while (progress := clock.progress) < 1:
+        least = learner.step + LEAST
+        while (progress := clock.progress) < 1 or learner.step < least:
             values = self._losses()
             rate = learner.rate(progress, 5 if self.smoke else WARMUP)
             learner.learn(torch.stack(list(values.values())).sum(), self.batch, rate, MAX_NORM)
@@ -73,18 +75,18 @@ class Half:
 
     @torch.no_grad()
     def measure(self, clock: Clock) -> None:
-        """Recall of the ten best boxes and AP50 on the choosing photos, with and without the `person` boxes' photos."""
+        """Recall of the ten best boxes and AP50 on the choosing photos."""
         rows, found = self.pack.rows(CHOOSE, "boxes"), []
         for some in rows.split(64):
             x = functional.interpolate(self.pack.images[some].float(), (self.side, self.side), mode="bicubic")
             with autocast(self.device):
                 logits, sides = self.learner.average(self.normalized(x.clamp(0, 255)))
             boxes = decode(sides.float(), *anchor_points(self.side, self.device))
-            found += [best_boxes(s, b / self.side) for s, b in zip(logits.float().sigmoid().cpu(), boxes.cpu(), strict=True)]
+            found += [
+                best_boxes(s, b / self.side) for s, b in zip(logits.float().sigmoid().cpu(), boxes.cpu(), strict=True)
+            ]
         truth = [(self.pack.boxes[i][self.pack.real[i]], self.pack.boxes[i][self.pack.crowd[i]]) for i in rows.tolist()]
-        learner = self.learner
-        values = {"progress": clock.progress, "seconds": clock.seconds, "step": learner.step, "samples": learner.samples}
-        self.log.point("detector", {**values, **figures(found, truth)})
+        self.log.point("detector", {**clock.told(self.learner), **figures(found, truth)})
 
 
 def exported_order(network: PicoDet) -> list[nn.Module]:
@@ -100,9 +102,9 @@ def exported_order(network: PicoDet) -> list[nn.Module]:
 def start_from(network: PicoDet, weights: dict[str, Tensor], images: Tensor) -> None:
     """Set the bundled detector's weights, whose batch norms were folded away, into a network that has them.
 
-    `convN.weight`, `convN.bias` in the order of `exported_order`. Each batch norm gets the mean and variance that its input has
-    on these images, and the scale and shift that undo them, so that the network gives what the folded one gives, and
-    nearly the same in training.
+    `convN.weight`, `convN.bias` in the order of `exported_order`. Each batch norm gets the mean and variance that its
+    input has on these images, and the scale and shift that undo them, so that the network gives what the folded one
+    gives, and nearly the same in training.
     """
     layers = exported_order(network)
     convs = [m for m in layers if isinstance(m, nn.Conv2d)]

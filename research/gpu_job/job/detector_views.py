@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from research.gpu_job.job.packed import TRAIN, Pack
 from torch import Tensor
 from torch.nn import functional
+
+from research.gpu_job.job.packed import TRAIN, Pack
 from research.gpu_job.job.views import Views
 
 SHARES = (0.45, 0.35, 0.2)  # of photos, mosaics, shelves
@@ -32,7 +33,7 @@ class Batch:
 
 
 class DetectorViews(Views):
-    """Batches of `side` x `side` pixels, in which every third is of another kind."""
+    """Batches of `side` x `side` pixels."""
 
     def __init__(self, pack: Pack, device: torch.device, seed: int, side: int):
         super().__init__(device, seed)
@@ -57,12 +58,13 @@ class DetectorViews(Views):
             fields.append(torch.cat(tensors))
         return fewest(Batch(self.colours(fields[0]), *fields[1:]))
 
-    def placed(self, rows: Tensor, left: Tensor, top: Tensor, w: Tensor, h: Tensor, side: int) -> Batch:
-        """Photos drawn into (left, top, w, h) of pictures of `side` pixels; what falls outside is cut off.
+    def placed(self, rows: Tensor, place: tuple[Tensor, Tensor, Tensor, Tensor]) -> Batch:
+        """Photos drawn into (left, top, w, h) of the pictures; what falls outside is cut off.
 
         All (n,) in shares of the picture; grey where no photo is.
         """
-        n = len(rows)
+        n, side = len(rows), self.side
+        left, top, w, h = place
         flip = torch.where(self.uniform(n) < 0.5, -1.0, 1.0)
         zero = torch.zeros_like(w)
         across = torch.stack([flip / w, zero, flip * (1 - 2 * left - w) / w], 1)
@@ -74,9 +76,7 @@ class DetectorViews(Views):
         boxes = torch.where(flip[:, None, None] < 0, mirrored, boxes)
         scale, shift = torch.stack([w, h, w, h], 1)[:, None], torch.stack([left, top, left, top], 1)[:, None]
         truth, real = clipped((boxes * scale + shift) * side, side)
-        return Batch(
-            photos + 114, truth, self.real[rows] & real, self.crowd[rows] & real, self.background[rows]
-        )
+        return Batch(photos + 114, truth, self.real[rows] & real, self.crowd[rows] & real, self.background[rows])
 
     def photos(self, n: int) -> Batch:
         """One photo, up to 1.9 times as large as the picture, or down to 0.6 of it."""
@@ -84,14 +84,14 @@ class DetectorViews(Views):
         ratio = torch.exp(self.uniform(n, low=-0.2, high=0.2))
         w, h = size * ratio, size / ratio
         left, top = ((1 - extent) * self.uniform(n) for extent in (w, h))
-        return self.placed(self.pick(self.boxed, n), left, top, w, h, self.side)
+        return self.placed(self.pick(self.boxed, n), (left, top, w, h))
 
     def mosaics(self, n: int) -> Batch:
         """Four photos around a random middle, each near its own resolution."""
         x, y = self.uniform(n, low=0.3, high=0.7), self.uniform(n, low=0.3, high=0.7)
         zero = torch.zeros_like(x)
         corners = [(zero, zero, x, y), (x, zero, 1 - x, y), (zero, y, x, 1 - y), (x, y, 1 - x, 1 - y)]
-        quarters = [self.placed(self.pick(self.boxed, n), *corner, self.side) for corner in corners]
+        quarters = [self.placed(self.pick(self.boxed, n), corner) for corner in corners]
         image = quarters[0].images
         along = (torch.arange(self.side, device=self.device) + 0.5) / self.side
         right, below = (along[None] > x[:, None])[:, None, None], (along[None] > y[:, None])[:, None, :, None]
@@ -113,7 +113,7 @@ class DetectorViews(Views):
             top = row * 0.5 + (0.5 - h).clamp(min=0) * self.uniform(n)
             there = self.uniform(n) < 0.85
             w = torch.where(there, w, 1e-4)
-            crop = self.placed(self.pick(self.crops, n), left, top, w, h, self.side)
+            crop = self.placed(self.pick(self.crops, n), (left, top, w, h))
             box = torch.stack([left, top, left + w, top + h], 1) * self.side
             ground = torch.where(inside(box, self.side), crop.images, ground)
             truth[:, i] = box

@@ -39,4 +39,6 @@ def triplet_angular_margin(features: Tensor, labels: Tensor) -> Tensor:
 def class_means(features: Tensor, labels: Tensor, classes: int) -> Tensor:
     """(d, classes): what the class weights begin as."""
     sums = torch.zeros(classes, features.shape[1], device=features.device)
-    return functional.normalize(sums.index_add_(0, labels, functional.normalize(features.float())), dim=1).T.contiguous()
+    return functional.normalize(
+        sums.index_add_(0, labels, functional.normalize(features.float())), dim=1
+    ).T.contiguous()

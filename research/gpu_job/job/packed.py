@@ -41,11 +41,13 @@ class Pack:
             images = list(pool.map(decode, parts))
         self.device = device
         self.images = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous().to(device)
-        self.part, self.source, self.label = (torch.from_numpy(arrays.pop(n)).long() for n in ("part", "source", "label"))
+        self.part, self.source, self.label = (
+            torch.from_numpy(arrays.pop(n)).long() for n in ("part", "source", "label")
+        )
         self.background = torch.from_numpy(arrays.pop("background")).float()
         box_ends, boxes, crowd = (arrays.pop(n) for n in ("box_ends", "boxes", "crowd"))
         rows = [np.arange(a, b) for a, b in zip([0, *box_ends.tolist()], box_ends.tolist(), strict=False)]
-        most = max(1, max(len(row) for row in rows))
+        most = max(1, *(len(row) for row in rows))
         self.boxes = torch.zeros(len(rows), most, 4)
         self.real = torch.zeros(len(rows), most, dtype=torch.bool)
         self.crowd = torch.zeros(len(rows), most, dtype=torch.bool)

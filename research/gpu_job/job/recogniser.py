@@ -8,17 +8,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from research.gpu_job.job.losses import class_means, cosine_softmax, distillation, triplet_angular_margin
-from research.gpu_job.job.packed import CHOOSE, TRAIN, Pack
-from research.pplcnetv2.network import DIMENSION, PPLCNetV2
-from research.gpu_job.job.state import Clock, Learner, Log
-from research.gpu_job.job.teacher import Teacher, load_teacher
 from torch import Tensor, nn
 from torch.nn import functional
+
+from research.gpu_job.job.losses import class_means, cosine_softmax, distillation, triplet_angular_margin
+from research.gpu_job.job.packed import CHOOSE, TRAIN, Pack
+from research.gpu_job.job.state import LEAST, Clock, Learner, Log
+from research.gpu_job.job.teacher import Teacher, load_teacher
 from research.gpu_job.job.views import Views
+from research.pplcnetv2.network import DIMENSION, PPLCNetV2
 
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)  # of ImageNet
 WARMUP, MAX_NORM, RELATIONS = 400, 5.0, 0.5
+PARTS = ("cosine", "pairs", "CE", "triplet")  # of the loss
 MEASURE_SIDE, MEASURE_EVERY = 224, 0.2  # of progress
 PER_CLASS = 4
 HELD = {"products": "products", "caltech": "caltech"}  # choosing sets measured by leaving one out
@@ -89,7 +91,8 @@ class Half:
         measured = clock.progress
         heads = learner.step > 0 and self.stage(measured).labels  # a resume in the metric stage has its class weights
         losses: list[Tensor] = []
-        while (progress := clock.progress) < 1:
+        least = learner.step + LEAST
+        while (progress := clock.progress) < 1 or learner.step < least:
             stage = self.stage(progress)
             if stage.labels and not heads:
                 self._begin_head(progress)
@@ -100,7 +103,7 @@ class Half:
             if time.monotonic() - told >= (2 if self.smoke else 10):
                 means = torch.stack(losses).mean(0).tolist()
                 speed = (learner.samples - samples) / (time.monotonic() - told)
-                text = " ".join(f"{n} {v:.4f}" for n, v in zip(("cosine", "pairs", "CE", "triplet"), means, strict=True))
+                text = " ".join(f"{n} {v:.4f}" for n, v in zip(PARTS, means, strict=True))
                 self.log.line(f"recogniser: {progress:.0%} step {learner.step} {stage.side} px {text} {speed:.0f}/s")
                 told, samples, losses = time.monotonic(), learner.samples, []
             if progress - measured >= MEASURE_EVERY:
@@ -142,7 +145,9 @@ class Half:
         """P x K rows and their labels; none for n 0."""
         if not n:
             return self.photos[:0], self.photos[:0]
-        classes = torch.randperm(len(self.by_class), device=self.device, generator=self.views.generator)[: n // PER_CLASS]
+        classes = torch.randperm(len(self.by_class), device=self.device, generator=self.views.generator)[
+            : n // PER_CLASS
+        ]
         places = self.views.uniform(len(classes), self.by_class.shape[1]).argsort(1)[:, :PER_CLASS]
         rows = self.by_class[classes].gather(1, places)
         return rows.flatten(), self.labels[rows.flatten()]
@@ -156,7 +161,9 @@ class Half:
         means = class_means(self.embed(rows), labels, self.pack.about["classes"])
         for network in (self.learner.network, self.learner.average):
             network.head.copy_(means)
-        self.log.line(f"recogniser: {progress:.0%} metric learning begins, {len(rows)} photos of {len(means.T)} classes")
+        self.log.line(
+            f"recogniser: {progress:.0%} metric learning begins, {len(rows)} photos of {len(means.T)} classes"
+        )
 
     @torch.no_grad()
     def embed(self, rows: Tensor, teacher: bool = False) -> Tensor:
@@ -186,11 +193,9 @@ class Half:
 
     def measure(self, clock: Clock) -> None:
         """A point of the curve; the teacher's figures beside the first."""
-        learner = self.learner
         if not any(point["half"] == "teacher" for point in self.log.curve):
             self.log.point("teacher", self.recalls(teacher=True))
-        values = {"progress": clock.progress, "seconds": clock.seconds, "step": learner.step, "samples": learner.samples}
-        self.log.point("recogniser", {**values, **self.recalls()})
+        self.log.point("recogniser", {**clock.told(self.learner), **self.recalls()})
 
 
 def repeated(rows: Tensor, label: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 FILE_LIMIT = 15_000_000  # bytes of tensors; what brings the files home takes 16 MB each
 SAVE_SECONDS = 60.0
+LEAST = 3  # steps of a half, however little time is left for it
 
 
 class Clock:
@@ -32,6 +33,10 @@ class Clock:
     def progress(self) -> float:
         """0 to 1; 1 when the time is over."""
         return min(1.0, self.seconds / max(self.whole, 1e-9))
+
+    def told(self, learner: Learner) -> dict[str, Any]:
+        """How far a half is, for a point of its curve."""
+        return {"progress": self.progress, "seconds": self.seconds, "step": learner.step, "samples": learner.samples}
 
 
 class Log:
@@ -74,7 +79,9 @@ class Learner:
         fused = next(network.parameters()).is_cuda
         self.optimizer = torch.optim.AdamW(groups, lr=lr, fused=fused)
         self.step, self.samples, self.used, self.saved = 0, 0, 0.0, 0.0
-        floats = [(a, b) for a, b in zip(self._all(self.average), self._all(network), strict=True) if a.is_floating_point()]
+        floats = [
+            (a, b) for a, b in zip(self._all(self.average), self._all(network), strict=True) if a.is_floating_point()
+        ]
         self._pairs = [list(side) for side in zip(*floats, strict=True)]
 
     @staticmethod

@@ -48,7 +48,7 @@ class Views:
         return functional.grid_sample(images.float(), grid, "bilinear", "reflection", align_corners=False)
 
     def colours(self, x: Tensor) -> Tensor:
-        """Brightness, contrast, saturation and tint; now and then grey, of low resolution, noisy, with a part erased."""
+        """Brightness, contrast, saturation and tint; at times grey, of low resolution, noisy, a part erased."""
         n, side = len(x), x.shape[-1]
         y = x * self.uniform(n, 1, 1, 1, low=0.6, high=1.4)
         mean = y.mean((1, 2, 3), keepdim=True)
@@ -59,7 +59,9 @@ class Views:
         x = torch.where(self.chance(n, 0.8), y, x)
         x = torch.where(self.chance(n, GREY), x.mean(1, keepdim=True), x)
         low = max(8, side // int(2 + 3 * torch.rand(()).item()))  # one factor a batch, from the CPU's generator
-        coarse = functional.interpolate(functional.interpolate(x, (low, low), mode="area"), (side, side), mode="bilinear")
+        coarse = functional.interpolate(
+            functional.interpolate(x, (low, low), mode="area"), (side, side), mode="bilinear"
+        )
         x = torch.where(self.chance(n, LOW_RESOLUTION), coarse, x)
         noise = self.normal(n, 1, side, side) * self.uniform(n, 1, 1, 1, low=2, high=14)
         x = torch.where(self.chance(n, NOISY), x + noise, x)
