@@ -123,12 +123,13 @@ def test_every_figure_has_a_command_that_exists(folder: Path) -> None:
     for row in rows:
         assert row["command"], f"{row['what']!r} has no command"
         for command in re.split(r"&&|;", row["command"]):
-            program, what, *_ = shlex.split(command)
+            program, what, *rest = shlex.split(command)
             if program == "shitu":
                 assert what in main.commands, f"{row['command']!r}: there is no `shitu {what}`"
             else:
-                assert program == "python", f"{row['command']!r}: wanted `python SCRIPT` or `shitu COMMAND`"
-                assert (ROOT / what).is_file(), f"{row['command']!r}: there is no {what}"
+                assert program == "python", f"{row['command']!r}: wanted `python [-m] SCRIPT` or `shitu COMMAND`"
+                script = f"{rest[0].replace('.', '/')}.py" if what == "-m" else what
+                assert (ROOT / script).is_file(), f"{row['command']!r}: there is no {script}"
 
 
 @pytest.mark.parametrize("folder", MODELS, ids=by_name)

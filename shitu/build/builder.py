@@ -14,15 +14,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shitu.config import Config
 from shitu.build.embed import EmbedAhead, Outcome, Progress
+from shitu.build.list_file import Entry, read_list
+from shitu.build.staging import Staging
+from shitu.config import Config
 from shitu.errors import ConfigError, GalleryError
 from shitu.gallery import Gallery, Item, write_lock
 from shitu.gallery.read.faiss_index import check_method
-from shitu.build.list_file import Entry, read_list
 from shitu.recognise.detect import DetPredictor
 from shitu.recognise.embed import RecPredictor
-from shitu.build.staging import Staging
 
 
 @dataclass

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from PIL import Image
 
+from shitu.build.list_file import read_list
 from shitu.config import Config
 from shitu.errors import ConfigError, ImageError, UsageError
 from shitu.images.read import read_image
-from shitu.build.list_file import read_list
 from shitu.recognise.detect import DetPredictor
 
 LIST_NAME = "crops.txt"
