@@ -2,13 +2,14 @@
 # make install   .venv with shitu and everything that the tests need
 # make test      the whole test suite
 # make check     lint and types
+# make research  torch (large), and the tests of research/
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: demo install test check bench clean
+.PHONY: demo install test check research bench clean
 
 demo: $(VENV)/.core
 	$(BIN)/shitu demo
@@ -20,6 +21,9 @@ check: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+research: $(VENV)/.research
+	$(BIN)/python -m pytest research
 
 install: $(VENV)/.dev
 
@@ -40,6 +44,10 @@ $(VENV)/.dev: $(BIN)/python pyproject.toml
 	$(PIP) install --quiet --editable '.[dev,train]'
 	$(PIP) install --quiet --no-deps paddleclas==2.6.0 paddledet==2.6.0
 	@touch $@ $(VENV)/.core
+
+$(VENV)/.research: $(VENV)/.dev
+	$(PIP) install --quiet --editable '.[dev,train,research]'
+	@touch $@
 
 clean:
 	rm -rf $(VENV) output build dist
