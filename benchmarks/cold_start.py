@@ -32,15 +32,15 @@ import shitu.cli; step("import shitu.cli")
 import numpy; step("import numpy")
 import cv2; step("import cv2")
 import faiss; step("import faiss")
-from shitu.runtime import _paddle_inference; _paddle_inference(); step("import paddle")
+from shitu.engines.paddle import _paddle_inference; _paddle_inference(); step("import paddle")
 from shitu.cli.options import read_config
 config = read_config(None, tuple(sys.argv[2:])); step("read the configuration")
-from shitu.predict_system import DetPredictor, RecPredictor, SystemPredictor, open_gallery; step("import the rest")
+from shitu.recognise.system import DetPredictor, RecPredictor, SystemPredictor, open_gallery; step("import the rest")
 gallery = open_gallery(config); step("open the gallery")
 DetPredictor(config); step("load the detector")
 RecPredictor(config); step("load the recogniser")
 system = SystemPredictor(config, gallery); step("(load both again)")
-from shitu.images import read_image
+from shitu.images.read import read_image
 image = read_image(sys.argv[1]); step("read the photo")
 found = system.predict([image]); step("recognise, first time")
 found = system.predict([image]); step("(recognise, second time)")

@@ -28,7 +28,7 @@ import paddle
 from PIL import Image
 
 from shitu.cores import available_cores
-from shitu.images import read_image
+from shitu.images.read import read_image
 from shitu.train.image_list import ImageList
 from shitu.train.loader import TrainLoader
 from shitu.train.toolkits import ppdet

@@ -17,13 +17,13 @@ from pathlib import Path
 
 import numpy as np
 
-from shitu.build_gallery import GalleryBuilder
+from shitu.build.builder import GalleryBuilder
 from shitu.config import load_config
 from shitu.draw import draw_recognition
 from shitu.draw.write_pictures import PictureWriter
-from shitu.images import Picture, read_image
-from shitu.predict_files import recognize_files
-from shitu.predict_system import SystemPredictor
+from shitu.images.read import Picture, read_image
+from shitu.recognise.files import recognize_files
+from shitu.recognise.system import SystemPredictor
 
 HERE = Path(__file__).resolve().parent.parent
 

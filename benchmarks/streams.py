@@ -16,8 +16,10 @@ from typing import Any
 
 import numpy as np
 
+from shitu.cores import available_cores
+from shitu.engines.base import EngineOptions, Session, Streams
+from shitu.engines.paddle import open_session
 from shitu.models import open_model
-from shitu.runtime import EngineOptions, Session, Streams, available_cores, open_session
 
 CROPS = (1, 2, 6, 7, 16, 32)
 LARGEST = (1, 2, 4, 8, 16)

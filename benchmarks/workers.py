@@ -42,11 +42,11 @@ class Clock:
 
 class Shitu:
     def __init__(self, job: dict[str, Any], clock: Clock) -> None:
-        from shitu.build_gallery import GalleryBuilder
+        from shitu.build.builder import GalleryBuilder
         from shitu.config import load_config
         from shitu.draw import AnnotatedWriter, draw_recognition
-        from shitu.images import read_image
-        from shitu.predict_system import SystemPredictor
+        from shitu.images.read import read_image
+        from shitu.recognise.system import SystemPredictor
 
         overrides = [f"{key}={value}" for key, value in job["overrides"].items()]
         config = load_config(job["yaml"], [*overrides, f"IndexProcess.index_dir={job['out']}/shitu"])

@@ -27,9 +27,9 @@ from pathlib import Path
 import yaml
 
 from shitu import GalleryBuilder, load_config
+from shitu.build.list_file import read_list
 from shitu.evaluation.evaluate import Evaluation, evaluate
 from shitu.evaluation.queries import read_queries
-from shitu.list_file import read_list
 from shitu.models.folder import ModelFolder, open_folder
 from shitu.models.known import DETECTION
 from shitu.models.model_yaml import MODEL_YAML, read_model_yaml

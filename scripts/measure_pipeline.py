@@ -14,10 +14,10 @@ import tempfile
 from pathlib import Path
 
 from shitu import GalleryBuilder, load_config
+from shitu.build.list_file import Entry, read_list
 from shitu.evaluation.evaluate import evaluate
 from shitu.evaluation.observe import DetectorUse
 from shitu.evaluation.queries import Query, read_queries
-from shitu.list_file import Entry, read_list
 
 SETTINGS: tuple[tuple[str, DetectorUse, dict[str, str]], ...] = (
     ("without detector", "off", {}),

@@ -20,11 +20,11 @@ import cv2
 import numpy as np
 from detector_cutouts import object_on_white
 
-from shitu.boxes import iou_matrix
 from shitu.config import load_config
 from shitu.evaluation.observe import Observation, observe
 from shitu.evaluation.queries import Query, read_queries
 from shitu.evaluation.settings import Settings
+from shitu.images.boxes import iou_matrix
 from shitu.results import Region
 
 ROOT = Path(__file__).resolve().parents[1]

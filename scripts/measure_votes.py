@@ -4,7 +4,7 @@
 
 juice test against train + packshots; Caltech-101's held-out classes and clothing, each photo against all others; the
 same Caltech classes with 5 photos enrolled. `vote`: every entry counts 1; `score`: its cosine; `exp`:
-exp(cosine / 0.1), which shitu/vote.py does.
+exp(cosine / 0.1), which shitu/recognise/vote.py does.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ from torch.nn import functional
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from shitu.images import read_image  # noqa: E402
+from shitu.images.read import read_image  # noqa: E402
 from shitu.train.checkpoints import save_weights  # noqa: E402
 from shitu.train.image_list import read_image_list  # noqa: E402
 from shitu.train.plan import make_plan  # noqa: E402

@@ -19,14 +19,14 @@ __version__ = "0.1.0"
 _PLACES = {
     "Config": "config",
     "load_config": "config",
-    "read_image": "images",
-    "decode_image": "images",
+    "read_image": "images.read",
+    "decode_image": "images.read",
     "Gallery": "gallery",
     "Item": "gallery",
-    "GalleryBuilder": "build_gallery",
-    "DetPredictor": "predict_det",
-    "RecPredictor": "predict_rec",
-    "SystemPredictor": "predict_system",
+    "GalleryBuilder": "build.builder",
+    "DetPredictor": "recognise.detect",
+    "RecPredictor": "recognise.embed",
+    "SystemPredictor": "recognise.system",
     "Detection": "results",
     "Match": "results",
     "Region": "results",
@@ -35,17 +35,17 @@ _PLACES = {
 }
 
 if TYPE_CHECKING:
-    from shitu.build_gallery import GalleryBuilder as GalleryBuilder
+    from shitu.build.builder import GalleryBuilder as GalleryBuilder
     from shitu.config import Config as Config
     from shitu.config import load_config as load_config
     from shitu.errors import ShituError as ShituError
     from shitu.gallery import Gallery as Gallery
     from shitu.gallery import Item as Item
-    from shitu.images import decode_image as decode_image
-    from shitu.images import read_image as read_image
-    from shitu.predict_det import DetPredictor as DetPredictor
-    from shitu.predict_rec import RecPredictor as RecPredictor
-    from shitu.predict_system import SystemPredictor as SystemPredictor
+    from shitu.images.read import decode_image as decode_image
+    from shitu.images.read import read_image as read_image
+    from shitu.recognise.detect import DetPredictor as DetPredictor
+    from shitu.recognise.embed import RecPredictor as RecPredictor
+    from shitu.recognise.system import SystemPredictor as SystemPredictor
     from shitu.results import Detection as Detection
     from shitu.results import Match as Match
     from shitu.results import Recognition as Recognition

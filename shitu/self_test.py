@@ -15,10 +15,10 @@ from shitu import __version__
 from shitu.config import load_config
 from shitu.cores import available_cores
 from shitu.errors import ShituError
-from shitu.images import read_image
+from shitu.images.read import read_image
 from shitu.models import open_model, verify_model
-from shitu.predict_det import DetPredictor
-from shitu.predict_rec import RecPredictor
+from shitu.recognise.detect import DetPredictor
+from shitu.recognise.embed import RecPredictor
 from shitu.resources import bundled
 
 PACKAGES = ("paddlepaddle", "faiss-cpu", "opencv-python-headless", "numpy", "pillow", "paddleclas", "paddledet")

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from shitu.config import load_config
+from shitu.engines.paddle import open_session
 from shitu.errors import ConfigError
-from shitu.runtime import open_session
 
 ROOT = Path(__file__).parent.parent
 DEMO = ROOT / "demo"
@@ -60,8 +60,8 @@ def shared_sessions() -> Iterator[None]:
     """Every model is loaded once: for tests that run many commands in one process, that is most of the time."""
     cached = functools.cache(open_session)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("shitu.predict_det.open_session", cached)
-        patch.setattr("shitu.predict_rec.open_session", cached)
+        patch.setattr("shitu.recognise.detect.open_session", cached)
+        patch.setattr("shitu.recognise.embed.open_session", cached)
         yield
 
 

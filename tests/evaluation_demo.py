@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from shitu.build_gallery import GalleryBuilder
+from shitu.build.builder import GalleryBuilder
 from shitu.config import Config, load_config
 from shitu.evaluation.queries import Query, read_queries
 from tests.conftest import DEMO, index_overrides

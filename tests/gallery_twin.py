@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shitu.gallery import Gallery, Item, vector_index
-from shitu.gallery import search as gallery_search
+from shitu.gallery import Gallery, Item
+from shitu.gallery.read import faiss_index
+from shitu.gallery.read import search as gallery_search
 
 DIMENSION = 64
 EVERYTHING = {"efSearch": 500, "nprobe": 500}
@@ -30,7 +31,7 @@ METHODS = [
 @pytest.fixture(autouse=True)
 def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     """OpenMP's threads wait for each other by spinning, which is slow where other work holds the cores."""
-    monkeypatch.setattr(vector_index, "available_cores", lambda: 1)
+    monkeypatch.setattr(faiss_index, "available_cores", lambda: 1)
 
 
 @pytest.fixture(autouse=True)

@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from shitu.build_gallery import GalleryBuilder
+from shitu.build.builder import GalleryBuilder
 from shitu.config import Config, load_config
 from shitu.gallery import Gallery
-from shitu.gallery.formats import export_paddleclas
-from shitu.images import read_image
-from shitu.predict_det import DetPredictor
-from shitu.predict_rec import RecPredictor
-from shitu.predict_system import SystemPredictor
+from shitu.gallery.export import export_paddleclas
+from shitu.images.read import read_image
+from shitu.recognise.detect import DetPredictor
+from shitu.recognise.embed import RecPredictor
+from shitu.recognise.system import SystemPredictor
 from shitu.results import Detection
 from tests.conftest import SHARED
 from tests.reference_models import HERE, mainbody, need_paddleclas, pplcnetv2, run_python

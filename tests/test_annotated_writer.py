@@ -11,7 +11,7 @@ from PIL import Image
 
 from shitu.draw.annotated_writer import AnnotatedWriter
 from shitu.errors import ShituError, UsageError
-from shitu.images import read_image
+from shitu.images.read import read_image
 
 PICTURE = np.full((20, 30, 3), [200, 30, 60], dtype=np.uint8)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from shitu.boxes import clip_boxes, iou_matrix, nms
+from shitu.images.boxes import clip_boxes, iou_matrix, nms
 
 EMPTY = np.zeros((0, 4))
 

@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from shitu.build_gallery import BuildReport, GalleryBuilder
+from shitu.build.builder import BuildReport, GalleryBuilder
 from shitu.config import load_config
 from shitu.errors import ConfigError, GalleryError
 from shitu.gallery import Gallery
-from shitu.images import read_image
-from shitu.predict_det import DetPredictor
-from shitu.predict_rec import RecPredictor
+from shitu.images.read import read_image
+from shitu.recognise.detect import DetPredictor
+from shitu.recognise.embed import RecPredictor
 from tests.conftest import DEMO, index_overrides
 
 

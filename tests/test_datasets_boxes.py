@@ -13,7 +13,7 @@ from PIL import Image
 
 from shitu.datasets.boxed_image import upright_boxes, upright_size
 from shitu.datasets.crops import new_folder
-from shitu.images import read_image
+from shitu.images.read import read_image
 from tests.dataset_commands import run
 from tests.own_data import COLOURS, coco, everything_but, labelme, lines, painted, picture, shape
 

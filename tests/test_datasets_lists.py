@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from shitu.build.list_file import read_list
 from shitu.datasets.rows import Row
 from shitu.datasets.split import parse_shares, split_rows
 from shitu.errors import UsageError
-from shitu.list_file import read_list
 from shitu.train.image_list import read_image_list
 from shitu.train.schema_data import Dataset, ImageNetDataset, VeriWild
 from tests.conftest import DEMO

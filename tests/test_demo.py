@@ -8,15 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shitu.boxes import iou_matrix, nms
-from shitu.build_gallery import GalleryBuilder
+from shitu.build.builder import GalleryBuilder
 from shitu.config import load_config
-from shitu.images import read_image
+from shitu.engines.base import EngineOptions
+from shitu.engines.paddle import open_session
+from shitu.images.boxes import iou_matrix, nms
+from shitu.images.read import read_image
 from shitu.models import open_model
-from shitu.predict_det import DetPredictor
-from shitu.predict_system import SystemPredictor
+from shitu.recognise.detect import DetPredictor
+from shitu.recognise.system import SystemPredictor
 from shitu.results import Region
-from shitu.runtime import EngineOptions, open_session
 from tests.conftest import DEMO, index_overrides
 
 TRUTH: dict[str, list[dict[str, object]]] = json.loads((DEMO / "photos.json").read_text(encoding="utf-8"))

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from shitu.boxes import iou_matrix
 from shitu.config import Config
 from shitu.errors import GalleryError
 from shitu.evaluation.evaluate import evaluate
@@ -19,9 +18,10 @@ from shitu.evaluation.observe import Observation, Observer, observe
 from shitu.evaluation.queries import Query, read_queries
 from shitu.evaluation.settings import Settings
 from shitu.gallery import Gallery
-from shitu.gallery.search import score
-from shitu.images import read_image
-from shitu.predict_system import SystemPredictor
+from shitu.gallery.read.search import score
+from shitu.images.boxes import iou_matrix
+from shitu.images.read import read_image
+from shitu.recognise.system import SystemPredictor
 from tests.conftest import DEMO
 from tests.evaluation_demo import LABELS, build_galleries, demo_queries
 

@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from shitu.boxes import iou_matrix
 from shitu.config import Config
 from shitu.evaluation.evaluate import Evaluation, evaluate
 from shitu.evaluation.observe import Observation, Observer
 from shitu.evaluation.queries import Query
 from shitu.evaluation.settings import Settings, answer
 from shitu.gallery import Gallery
-from shitu.images import read_image
-from shitu.predict_system import SystemPredictor
+from shitu.images.boxes import iou_matrix
+from shitu.images.read import read_image
+from shitu.recognise.system import SystemPredictor
 from shitu.results import Match, Region
 from tests.evaluation_demo import LABELS, build_galleries, demo_queries
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from shitu.build_gallery import GalleryBuilder
+from shitu.build.builder import GalleryBuilder
 from shitu.cli import main
 from shitu.config import load_config
 from shitu.errors import ConfigError

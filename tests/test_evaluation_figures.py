@@ -22,7 +22,7 @@ from shitu.evaluation.open_set import (
 from shitu.evaluation.precision import average_precision, nearness
 from shitu.evaluation.queries import Query
 from shitu.evaluation.settings import Answer, Settings
-from shitu.gallery.search import score
+from shitu.gallery.read.search import score
 from shitu.results import Match, Region
 
 metrics = pytest.importorskip("sklearn.metrics")

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-import shitu.find_images as finder
 from shitu.errors import UsageError
-from shitu.find_images import find_images, is_image_name
+from shitu.images import find as finder
+from shitu.images.find import find_images, is_image_name
 
 
 def touch(root: Path, *names: str) -> None:

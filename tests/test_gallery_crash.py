@@ -22,11 +22,10 @@ PREAMBLE = """
 import json, os, random, shutil, signal, sys, time
 from pathlib import Path
 import numpy as np
-from shitu.gallery import search as gallery_search
-from shitu.gallery import store as gallery_store
-from shitu.gallery import write as gallery_write
+from shitu.gallery.read import search as gallery_search
+from shitu.gallery.write import changes as gallery_write
 from shitu.gallery import Gallery, Item
-from shitu.gallery.items import ItemDb
+from shitu.gallery.read.items import ItemDb
 
 gallery_write.LEAST_LAG = 6
 gallery_search.SMALL = 0  # look through the index

@@ -164,7 +164,7 @@ def test_one_writer_at_a_time(tmp_path: Path) -> None:
     vectors = make(np.random.default_rng(9), 3, "IP", 0)
     gallery = new(tmp_path, vectors)
     code = (
-        "import sys; from shitu.gallery.lock import write_lock\n"
+        "import sys; from shitu.gallery.write.lock import write_lock\n"
         "with write_lock(sys.argv[1]):\n    print('held', flush=True); sys.stdin.read()"
     )
     other = subprocess.Popen(

@@ -15,15 +15,17 @@ import pytest
 import yaml
 
 from shitu.errors import GalleryError
-from shitu.gallery import Gallery, Item, vector_index
-from shitu.gallery.formats import export_paddleclas, read_pickle, split_entry
+from shitu.gallery import Gallery, Item
+from shitu.gallery.export import export_paddleclas
+from shitu.gallery.foreign import read_pickle, split_entry
+from shitu.gallery.read import faiss_index
 
 RNG = np.random.default_rng(11)
 
 
 @pytest.fixture(autouse=True)
 def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vector_index, "available_cores", lambda: 1)
+    monkeypatch.setattr(faiss_index, "available_cores", lambda: 1)
 
 
 def unit(count: int) -> np.ndarray:
@@ -282,7 +284,7 @@ def test_pickles_that_are_no_id_map(content: bytes, tmp_path: Path) -> None:
 
 
 def test_a_huge_pickle_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shitu.gallery.formats.MOST_BYTES", 10)
+    monkeypatch.setattr("shitu.gallery.foreign.MOST_BYTES", 10)
     (tmp_path / "p").write_bytes(pickle.dumps({0: "a\tb"}))
     with pytest.raises(GalleryError, match="larger than 10 bytes"):
         read_pickle(tmp_path / "p")

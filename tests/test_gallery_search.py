@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from shitu.gallery import Gallery, Item
-from shitu.gallery import search as gallery_search
-from shitu.gallery import write as gallery_write
+from shitu.gallery.read import search as gallery_search
+from shitu.gallery.write import changes as gallery_write
 from shitu.results import Match
 from tests.gallery_twin import (
     EVERYTHING,

@@ -15,19 +15,18 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 # A module or package may import from its own floor or from those above it in this list.
 FLOORS = (
     ("errors", "results", "resources", "cores"),
-    ("config", "images", "find_images", "boxes", "list_file", "vote"),
-    ("models", "preprocess"),
-    ("runtime", "transform_ops", "gallery", "draw"),
-    ("read_ahead", "predict_det", "predict_rec", "staging"),
-    ("predict_system", "embed_ahead", "write_crops"),
-    ("build_gallery", "predict_files", "self_test", "datasets"),
-    ("evaluation",),
+    ("config", "images"),
+    ("models",),
+    ("engines", "gallery", "draw"),
+    ("recognise",),
+    ("build", "self_test"),
+    ("datasets", "evaluation"),
     ("train",),
     ("train_det",),
     ("cli",),
 )
 FLOOR_OF = {name: number for number, names in enumerate(FLOORS) for name in names}
-DOORS = {"faiss": {"vector_index"}, "paddle": {"runtime"}, "sqlite3": {"items"}}
+DOORS = {"faiss": {"faiss_index"}, "paddle": {"paddle"}, "sqlite3": {"items"}}
 
 
 def unit(path: Path) -> str:

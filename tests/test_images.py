@@ -17,11 +17,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from shitu import images
 from shitu.errors import ImageError
-from shitu.images import decode_image, read_image
+from shitu.images import read as images
+from shitu.images.read import decode_image, read_image
 
-# Under pytest the filter that shitu.images sets is replaced; a test below checks that in a process of its own.
+# Under pytest the filter that shitu.images.read sets is replaced; a test below checks that in a process of its own.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
 RNG = np.random.default_rng(0)
@@ -128,7 +128,7 @@ def test_odd_metadata_is_ignored_and_pillow_keeps_silent(tmp_path: Path) -> None
     script = """
 import sys
 from shitu.errors import ImageError
-from shitu.images import read_image
+from shitu.images.read import read_image
 for path in sys.argv[1:]:
     try:
         print(read_image(path).shape)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from shitu.build.list_file import Entry, read_list
 from shitu.errors import ConfigError
-from shitu.list_file import Entry, read_list
 
 
 def lines(tmp_path: Path, data: bytes, delimiter: str = "\t") -> list[tuple[str, str]]:

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shitu.build_gallery import GalleryBuilder
+from shitu.build.builder import GalleryBuilder
 from shitu.config import load_config
 from shitu.errors import ConfigError, GalleryError
-from shitu.images import read_image
-from shitu.predict_rec import RecPredictor, middle
-from shitu.predict_system import SystemPredictor
+from shitu.images.read import read_image
+from shitu.recognise.embed import RecPredictor, middle
+from shitu.recognise.system import SystemPredictor
 from tests.conftest import DEMO, index_overrides
 
 PHOTOS = [DEMO / "gallery/fluent/banana.jpg", DEMO / "photos/desk.jpg"]

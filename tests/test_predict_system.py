@@ -10,14 +10,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from shitu.build_gallery import GalleryBuilder
+from shitu.build.builder import GalleryBuilder
 from shitu.config import Config, load_config
 from shitu.errors import ConfigError, EngineError, GalleryError
 from shitu.gallery import Gallery
-from shitu.images import read_image
-from shitu.predict_det import DetPredictor
-from shitu.predict_rec import RecPredictor, pack_bits
-from shitu.predict_system import Suppression, SystemPredictor
+from shitu.images.read import read_image
+from shitu.recognise.detect import DetPredictor
+from shitu.recognise.embed import RecPredictor, pack_bits
+from shitu.recognise.suppress import Suppression
+from shitu.recognise.system import SystemPredictor
 from shitu.results import Box, Detection, Match, Region
 from tests.conftest import DEMO, index_overrides
 from tests.reference_models import BUNDLED_RECOGNISER

@@ -12,7 +12,7 @@ import yaml
 from numpy.typing import NDArray
 
 from shitu.errors import ConfigError
-from shitu.transform_ops import PADDLECLAS_DETECTION, PADDLECLAS_RECOGNITION, compile_ops
+from shitu.recognise.transform_ops import PADDLECLAS_DETECTION, PADDLECLAS_RECOGNITION, compile_ops
 
 Ops = list[dict[str, Any]]
 SIZES = [(1, 1), (1, 500), (500, 1), (2, 3), (17, 31), (224, 224), (225, 223), (333, 500), (640, 640), (641, 127)]

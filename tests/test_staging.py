@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shitu.staging import Staging
+from shitu.build.staging import Staging
 
 RNG = np.random.default_rng(0)
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from shitu.errors import ConfigError
-from shitu.preprocess import Resize
+from shitu.recognise.preprocess import Resize
 from shitu.train import auto_augment
 from shitu.train.augment import (
     ColorJitter,

@@ -20,12 +20,7 @@ from shitu.train.metrics_log import read_records
 from shitu.train_det import run
 from shitu.train_det.batches import DetLoader
 from shitu.train_det.build import build_detector
-from shitu.train_det.evaluate import (
-    detected,
-    eval_data,
-    evaluate,
-    evaluate_config,
-)
+from shitu.train_det.evaluate import detected, eval_data, evaluate, evaluate_config
 from shitu.train_det.schema import DetConfig, load_det_config
 from shitu.train_det.weights import load_trained
 from tests.conftest import Run

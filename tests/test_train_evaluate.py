@@ -21,7 +21,7 @@ from PIL import Image
 from shitu.cli.eval import evaluate as command
 from shitu.config.values import Reader
 from shitu.errors import ConfigError, ShituError
-from shitu.predict_rec import pack_bits
+from shitu.recognise.embed import pack_bits
 from shitu.train.eval_lists import open_eval
 from shitu.train.evaluate import evaluate, evaluation_mode, finish, open_network
 from shitu.train.schema import Global, TrainConfig

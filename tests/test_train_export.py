@@ -18,13 +18,14 @@ import yaml
 from click.testing import CliRunner
 from paddle import nn
 
-from shitu import preprocess as preprocessing
 from shitu.cli.export import export as export_command
 from shitu.config.values import Operators
+from shitu.engines.base import EngineOptions
+from shitu.engines.paddle import open_session
 from shitu.errors import ConfigError, EngineError, ModelError, ShituError, UsageError
-from shitu.images import read_image
+from shitu.images.read import read_image
 from shitu.models.folder import open_model, verify_model
-from shitu.runtime import EngineOptions, open_session
+from shitu.recognise import preprocess as preprocessing
 from shitu.train import export as exporting
 from shitu.train import schema_arch as schema
 from shitu.train.export import export_config, export_model, measured_rows

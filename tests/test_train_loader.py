@@ -18,7 +18,7 @@ import paddle
 import pytest
 
 from shitu.errors import ConfigError, EngineError, ImageError
-from shitu.images import Picture, read_image
+from shitu.images.read import Picture, read_image
 from shitu.train.image_list import ImageList
 from shitu.train.loader import Batch, EvalLoader, TrainLoader
 from shitu.train.transforms import Transform, compile_transform

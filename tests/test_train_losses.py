@@ -11,12 +11,7 @@ import pytest
 from shitu.errors import ConfigError
 from shitu.train.cross_entropy import cross_entropy
 from shitu.train.losses import build_losses
-from shitu.train.schema_loss import (
-    CELoss,
-    DistillationDMLLoss,
-    TripletAngularMarginLoss,
-    TripletAngularMarginLoss_XBM,
-)
+from shitu.train.schema_loss import CELoss, DistillationDMLLoss, TripletAngularMarginLoss, TripletAngularMarginLoss_XBM
 from tests.loss_twins import V2, batch, cross_entropy_twin, triplet_twin
 from tests.numeric_gradient import check_gradient
 

@@ -12,7 +12,7 @@ from shitu.config.schema import DetPreProcess, RecPreProcess
 from shitu.errors import ConfigError
 from shitu.models import ModelFolder
 from shitu.models.model_yaml import Preprocess
-from shitu.transform_ops import PADDLECLAS_DETECTION, PADDLECLAS_RECOGNITION, compile_ops, preprocessor_for
+from shitu.recognise.transform_ops import PADDLECLAS_DETECTION, PADDLECLAS_RECOGNITION, compile_ops, preprocessor_for
 
 Ops = list[dict[str, Any]]
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]

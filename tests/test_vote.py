@@ -10,11 +10,11 @@ import pytest
 
 from shitu.config import load_config
 from shitu.gallery import Gallery, Item
-from shitu.images import read_image
-from shitu.predict_rec import RecPredictor
-from shitu.predict_system import SystemPredictor
+from shitu.images.read import read_image
+from shitu.recognise.embed import RecPredictor
+from shitu.recognise.system import SystemPredictor
+from shitu.recognise.vote import TEMPERATURE, elect
 from shitu.results import Match
-from shitu.vote import TEMPERATURE, elect
 from tests.conftest import DEMO
 
 

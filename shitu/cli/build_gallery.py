@@ -10,8 +10,8 @@ import click
 from shitu.cli.options import config_options, plural, progress_bar, read_config
 
 if TYPE_CHECKING:
-    from shitu.build_gallery import BuildReport, GalleryBuilder
-    from shitu.list_file import Entry
+    from shitu.build.builder import BuildReport, GalleryBuilder
+    from shitu.build.list_file import Entry
 
 EPILOG = """\b
 Example:
@@ -31,8 +31,8 @@ def build_gallery(config_path: str | None, overrides: tuple[str, ...], skip_miss
     IndexProcess.index_operation says how: new (default), append, or remove. Kill it at any time: the old gallery
     stays whole, and the same command goes on where it was.
     """
-    from shitu.build_gallery import GalleryBuilder
-    from shitu.write_crops import write_crops
+    from shitu.build.builder import GalleryBuilder
+    from shitu.build.crops import write_crops
 
     config = read_config(config_path, overrides)
     if not crops:

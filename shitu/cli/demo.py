@@ -15,7 +15,7 @@ from shitu.cli.predict import run_predict
 @click.option("--output", default="output/demo", metavar="FOLDER", help="Where the annotated pictures go.")
 def demo(output: str) -> None:
     """Build the demo gallery, recognise the demo photos, draw the results."""
-    from shitu.build_gallery import GalleryBuilder
+    from shitu.build.builder import GalleryBuilder
     from shitu.errors import UsageError
     from shitu.resources import bundled
 

@@ -12,15 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from shitu.cli.options import (
-    config_options,
-    plural,
-    print_json,
-    print_result,
-    progress_bar,
-    read_config,
-    record_format,
-)
+from shitu.cli.options import config_options, plural, print_json, print_result, progress_bar, read_config, record_format
 from shitu.errors import UsageError
 
 if TYPE_CHECKING:

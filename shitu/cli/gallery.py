@@ -148,7 +148,7 @@ def remove(
 
 def _listed(opened: Gallery, path: Path) -> dict[str, list[int]]:
     """The ids that each line of a list file asks for, keyed by where the line stands. Raises UsageError."""
-    from shitu.gallery.formats import split_entry
+    from shitu.gallery.foreign import split_entry
 
     requests: dict[str, tuple[str, str]] = {}
     wanted: dict[str, list[int]] = {}
@@ -193,7 +193,7 @@ def compact(folder: str | None, config_path: str | None, overrides: tuple[str, .
 )
 def export(folder: str | None, config_path: str | None, overrides: tuple[str, ...], out_dir: Path, form: str) -> None:
     """Write vector.index and id_map.pkl for PaddleClas."""
-    from shitu.gallery.formats import export_paddleclas
+    from shitu.gallery.export import export_paddleclas
 
     count = export_paddleclas(_open(gallery_dir(folder, config_path, overrides)), out_dir)
     click.echo(json.dumps({"entries": count, "to": str(out_dir), "format": form}, ensure_ascii=False))

@@ -32,10 +32,10 @@ def append(
 
     Images whose content is already there are passed over.
     """
-    from shitu.build_gallery import GalleryBuilder
+    from shitu.build.builder import GalleryBuilder
+    from shitu.build.list_file import Entry
     from shitu.errors import UsageError
-    from shitu.find_images import find_images
-    from shitu.list_file import Entry
+    from shitu.images.find import find_images
 
     if bool(images) != (label is not None) or (images and list_file):
         raise UsageError("name images and their --label, or a --list (or neither, for IndexProcess.data_file)")

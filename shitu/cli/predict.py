@@ -22,8 +22,8 @@ from shitu.cli.options import (
 
 if TYPE_CHECKING:
     from shitu.config import Config
-    from shitu.images import Picture
-    from shitu.predict_files import Read
+    from shitu.images.read import Picture
+    from shitu.recognise.files import Read
     from shitu.results import DetectedObjects, Recognition
 
 log = logging.getLogger("shitu")
@@ -52,8 +52,8 @@ def predict(
 def run_predict(config: Config, inputs: tuple[str, ...], style: str, *, pictures: bool) -> None:
     """`shitu predict` with a config at hand."""
     from shitu.draw import draw_recognition
-    from shitu.predict_files import recognize_files
-    from shitu.predict_system import SystemPredictor
+    from shitu.recognise.files import recognize_files
+    from shitu.recognise.system import SystemPredictor
 
     names = _names(config, inputs)
     records = recognize_files(SystemPredictor(config), _read(names), config.Global.batch_size)
@@ -70,8 +70,8 @@ def predict_det(
 ) -> None:
     """Only find the objects: boxes and scores."""
     from shitu.draw import draw_detections
-    from shitu.predict_det import DetPredictor
-    from shitu.predict_files import detect_files
+    from shitu.recognise.detect import DetPredictor
+    from shitu.recognise.files import detect_files
 
     config = read_config(config_path, overrides)
     names = _names(config, inputs)
@@ -93,8 +93,8 @@ def predict_rec(config_path: str | None, overrides: tuple[str, ...], npy: str | 
     Records are {"image", "dimension", "vector"}. With --npy the paths go to stdout, in the order of the rows, and
     images that could not be read are left out of both.
     """
-    from shitu.predict_files import embed_files
-    from shitu.predict_rec import RecPredictor
+    from shitu.recognise.embed import RecPredictor
+    from shitu.recognise.files import embed_files
 
     config = read_config(config_path, overrides)
     names = _names(config, inputs)
@@ -129,7 +129,7 @@ def _vector_record(name: str, vector: Any, error: Exception | None) -> dict[str,
 def _names(config: Config, inputs: tuple[str, ...]) -> Iterable[str]:
     """Checked now, walked later: a wrong path is told before the models are loaded."""
     from shitu.errors import UsageError
-    from shitu.images import find_images
+    from shitu.images.find import find_images
 
     if not inputs and config.Global.infer_imgs:
         inputs = (config.Global.infer_imgs,)
@@ -148,7 +148,7 @@ def _count(names: Iterable[str]) -> int | None:
 
 
 def _read(names: Iterable[str]) -> Iterator[Read]:
-    from shitu.read_ahead import read_ahead, read_stdin
+    from shitu.images.read_ahead import read_ahead, read_stdin
 
     return read_stdin(sys.stdin.buffer) if names == ("-",) else read_ahead(names)
 

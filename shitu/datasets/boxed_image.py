@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 from shitu.datasets.rows import path_problem
 from shitu.errors import ImageError
-from shitu.images import read_image
+from shitu.images.read import read_image
 
 Floats = NDArray[np.float64]
 
 _UNFIT = re.compile(r"[\0-\x1f\x7f-\x9f\ud800-\udfff]")  # control characters, and what UTF-8 cannot write
-_HEADER_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "DIB", "TIFF", "GIF", "PPM")  # those of shitu.images
+_HEADER_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "DIB", "TIFF", "GIF", "PPM")  # those of shitu.images.read
 _ORIENTATION_TAG = 0x0112
 
 

@@ -10,12 +10,12 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from shitu.boxes import clip_boxes
 from shitu.datasets.boxed_image import BoxedImage, clean_label, upright_boxes, upright_size
 from shitu.datasets.rows import Row
 from shitu.errors import ImageError, UsageError
-from shitu.images import read_image
-from shitu.read_ahead import PICTURES_AHEAD, map_ahead
+from shitu.images.boxes import clip_boxes
+from shitu.images.read import read_image
+from shitu.images.read_ahead import PICTURES_AHEAD, map_ahead
 
 FOLDER_SIZE = 1000  # images whose crops share a folder
 JPEG_QUALITY = 95

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shitu.images import Picture
+from shitu.images.read import Picture
 
 Digests = NDArray[np.uint64]
 WORDS = 2  # 128 of SHA-256's bits: among a billion pictures two meet by chance with a probability of 1e-21

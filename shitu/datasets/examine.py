@@ -11,20 +11,20 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from shitu.build.embed import file_sha256
 from shitu.datasets.duplicates import WORDS, first_words, pixel_digest
 from shitu.datasets.findings import Finding
 from shitu.datasets.list_lines import Line, read_lines
-from shitu.embed_ahead import file_sha256
 from shitu.errors import ConfigError, EngineError, ImageError
-from shitu.images import Picture, read_image
-from shitu.read_ahead import PICTURES_AHEAD, map_ahead
+from shitu.images.read import Picture, read_image
+from shitu.images.read_ahead import PICTURES_AHEAD, map_ahead
 
 BATCH = 32  # pictures embedded at once
 Progress = Callable[[int], object]
 
 
 class Embedder(Protocol):
-    """shitu.predict_rec.RecPredictor is one."""
+    """shitu.recognise.embed.RecPredictor is one."""
 
     dimension: int
 

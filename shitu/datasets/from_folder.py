@@ -9,8 +9,8 @@ from pathlib import Path
 from shitu.datasets.boxed_image import clean_label, inner_path, upright_size
 from shitu.datasets.rows import Row
 from shitu.errors import ImageError, UsageError
-from shitu.find_images import find_images
-from shitu.read_ahead import map_ahead
+from shitu.images.find import find_images
+from shitu.images.read_ahead import map_ahead
 
 FILES_AHEAD = 64
 

@@ -13,7 +13,7 @@ import numpy as np
 from shitu.datasets.boxed_image import BoxedImage, boxed_image, inner_path
 from shitu.datasets.read_json import read_json
 from shitu.errors import ImageError, ShituError, UsageError
-from shitu.find_images import IMAGE_SUFFIXES
+from shitu.images.find import IMAGE_SUFFIXES
 
 WANTED = "a LabelMe file with `imagePath` and `shapes`"
 WITHOUT_AREA = ("point", "points", "line", "linestrip")

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from shitu.datasets.boxed_image import BoxedImage, Floats, upright_size
 from shitu.datasets.write_list import workspace
 from shitu.errors import ImageError, UsageError
-from shitu.read_ahead import map_ahead
+from shitu.images.read_ahead import map_ahead
 
 CATEGORY = {"id": 1, "name": "foreground"}
 FILES_AHEAD = 64

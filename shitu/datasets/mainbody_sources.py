@@ -15,7 +15,7 @@ from shitu.datasets.boxed_image import BoxedImage, boxed_image, inner_path
 from shitu.datasets.from_coco import CocoFile
 from shitu.datasets.rows import path_problem
 from shitu.errors import ImageError, UsageError
-from shitu.find_images import IMAGE_SUFFIXES
+from shitu.images.find import IMAGE_SUFFIXES
 
 Images = Iterable[BoxedImage | ImageError]
 MAX_XML = 16 << 20  # bytes; LogoDet-3K's are a few thousand

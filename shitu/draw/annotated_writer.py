@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image, PngImagePlugin
 
 from shitu.errors import ShituError, UsageError
-from shitu.images import Picture
+from shitu.images.read import Picture
 
 _MARK = b"annotated by shitu"
 _SUFFIXES = (".jpg", ".jpeg", ".png")

@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from shitu.draw.place_tags import place_tags
 from shitu.errors import ShituError
-from shitu.images import Picture
+from shitu.images.read import Picture
 from shitu.results import Box, Detection, Recognition
 
 Colour = tuple[int, int, int]

@@ -11,7 +11,7 @@ from typing import Any
 
 from shitu.draw.annotated_writer import AnnotatedWriter
 from shitu.errors import ShituError
-from shitu.images import Picture
+from shitu.images.read import Picture
 
 WAITING = 4  # pictures kept in memory until they are drawn
 log = logging.getLogger("shitu")

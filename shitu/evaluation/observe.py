@@ -14,14 +14,14 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from shitu.boxes import clip_boxes
+from shitu.build.embed import file_sha256
 from shitu.config import Config
-from shitu.embed_ahead import file_sha256
 from shitu.errors import ConfigError, EngineError, GalleryError, ImageError
 from shitu.evaluation.queries import Query
-from shitu.images import Picture, read_image
-from shitu.predict_system import Matched, SystemPredictor
-from shitu.read_ahead import PICTURES_AHEAD, map_ahead
+from shitu.images.boxes import clip_boxes
+from shitu.images.read import Picture, read_image
+from shitu.images.read_ahead import PICTURES_AHEAD, map_ahead
+from shitu.recognise.system import Matched, SystemPredictor
 from shitu.results import Box, Match, Region
 
 DetectorUse = Literal["on", "off", "given"]

@@ -86,7 +86,7 @@ def average_precision(scores: NDArray[Any], positive: NDArray[np.bool_]) -> floa
 def nearness(queries: Vectors, gallery: Vectors, dist_type: str) -> Nearness:
     """(q, n) float32: cosines, negated squared distances or negated differing bits; sums in float64.
 
-    Products summed in float32 would round by position and order equal vectors at random (shitu/gallery/search.py).
+    Products summed in float32 would round by position and order equal vectors at random (shitu/gallery/read/search.py).
     """
     found = np.empty((len(queries), len(gallery)), np.float32)
     wide = _wide(queries, dist_type)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from shitu.build.list_file import Entry, read_list
 from shitu.errors import ConfigError
-from shitu.list_file import Entry, read_list
 from shitu.results import Box
 
 PURPOSE = "it lists photos with what they show"

@@ -9,10 +9,10 @@ from io import BytesIO
 import numpy as np
 from PIL import Image, ImageDraw
 
-from shitu.boxes import clip_boxes
 from shitu.errors import ImageError
 from shitu.evaluation.report_markup import Markup, element
-from shitu.images import Picture, read_image
+from shitu.images.boxes import clip_boxes
+from shitu.images.read import Picture, read_image
 from shitu.results import Box
 
 LONGEST = 220  # pixels

@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from shitu.boxes import iou_matrix
 from shitu.config import Config
 from shitu.evaluation.observe import Observation
 from shitu.evaluation.queries import Query
-from shitu.predict_system import Suppression
+from shitu.images.boxes import iou_matrix
+from shitu.recognise.suppress import Suppression
+from shitu.recognise.vote import elect
 from shitu.results import Box, Match, Region
-from shitu.vote import elect
 
 LEAST_OVERLAP = 0.5  # IoU with the query's box, as a detection counts as found in Pascal VOC and COCO's AP50
 

@@ -13,12 +13,12 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from shitu.boxes import iou_matrix
 from shitu.evaluation.observe import Observation
 from shitu.evaluation.queries import Query
 from shitu.evaluation.settings import LEAST_OVERLAP, Settings
+from shitu.images.boxes import iou_matrix
+from shitu.recognise.vote import elect
 from shitu.results import Match
-from shitu.vote import elect
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]

@@ -1,5 +1,5 @@
 """The gallery: vectors, items and index as one object, kept in one folder."""
 
 from shitu.gallery.gallery import Gallery as Gallery
-from shitu.gallery.items import Item as Item
-from shitu.gallery.lock import write_lock as write_lock
+from shitu.gallery.read.items import Item as Item
+from shitu.gallery.write.lock import write_lock as write_lock

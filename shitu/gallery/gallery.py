@@ -17,14 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shitu.errors import GalleryError
-from shitu.gallery import write as gallery_write
-from shitu.gallery.formats import ForeignStore, open_foreign
+from shitu.gallery.foreign import ForeignStore, open_foreign
 from shitu.gallery.inspect import describe, verify
-from shitu.gallery.items import Item, Meta
-from shitu.gallery.lock import write_lock, writing
-from shitu.gallery.search import SearchSpace
-from shitu.gallery.store import COMPACT, Store, current_generation, open_store, sweep
-from shitu.gallery.vector_index import VectorIndex
+from shitu.gallery.read.faiss_index import VectorIndex
+from shitu.gallery.read.items import Item, Meta
+from shitu.gallery.read.search import SearchSpace
+from shitu.gallery.read.store import COMPACT, Store, current_generation, open_store
+from shitu.gallery.write import changes as gallery_write
+from shitu.gallery.write.generation import sweep
+from shitu.gallery.write.lock import write_lock, writing
 from shitu.results import Match
 
 log = logging.getLogger(__name__)

@@ -11,8 +11,8 @@ import numpy as np
 from tqdm import tqdm
 
 from shitu.errors import GalleryError
-from shitu.gallery.formats import ForeignStore
-from shitu.gallery.store import COMPACT, Store, crc32_rows, current_generation, orphans
+from shitu.gallery.foreign import ForeignStore
+from shitu.gallery.read.store import COMPACT, Store, crc32_rows, current_generation, orphans
 
 BLOCK_ROWS = 8192
 UNIT_TOLERANCE = 1e-3

@@ -17,7 +17,7 @@ from PIL import Image as PillowImage
 from PIL import ImageEnhance
 
 from shitu.errors import ConfigError
-from shitu.preprocess import Crop, Image, Resize, Tensor
+from shitu.recognise.preprocess import Crop, Image, Resize, Tensor
 
 Size = tuple[int, int]
 Rng = np.random.Generator

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image as PillowImage
 from PIL import ImageEnhance, ImageOps
 
-from shitu.preprocess import Image
+from shitu.recognise.preprocess import Image
 from shitu.train.augment import ImageOp, Rng
 
 Picture = PillowImage.Image

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shitu.errors import ConfigError, ImageError, ShituError
-from shitu.images import Picture, read_image
+from shitu.images.read import Picture, read_image
 from shitu.train.worker_pool import Slot, array_in
 
 if TYPE_CHECKING:

@@ -18,11 +18,12 @@ from paddle import nn
 
 from shitu import __version__
 from shitu.config.values import BadValueError
+from shitu.engines.base import EngineOptions
+from shitu.engines.paddle import open_session
 from shitu.errors import ConfigError, ModelError, ShituError
 from shitu.models.folder import sha256_of
 from shitu.models.model_yaml import Preprocess
-from shitu.preprocess import from_model_yaml
-from shitu.runtime import EngineOptions, open_session
+from shitu.recognise.preprocess import from_model_yaml
 from shitu.train import schema_arch as schema
 from shitu.train.describe_network import describe
 from shitu.train.fuse import fuse_batch_norms, re_parameterise

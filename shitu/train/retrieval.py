@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from shitu.gallery.vector_index import exact_search
+from shitu.gallery.read.faiss_index import exact_search
 
 Vectors = NDArray[np.float32]
 Integers = NDArray[np.int64]

@@ -11,12 +11,12 @@ from typing import Any
 from shitu.config.values import Operators
 from shitu.errors import ConfigError
 from shitu.models.model_yaml import INTERPOLATIONS, Preprocess
-from shitu.preprocess import CV2_INTERPOLATION, Image, Preprocessor, Resize, Tensor
+from shitu.recognise.preprocess import CV2_INTERPOLATION, Image, Preprocessor, Resize, Tensor
+from shitu.recognise.transform_ops import IMAGENET_MEAN, IMAGENET_STD, compile_ops
 from shitu.train import augment
 from shitu.train.augment import ImageOp, RandomErasing, Rng, Size
 from shitu.train.auto_augment import AutoAugment, RandAugment, timm_rand_augment
 from shitu.train.op_options import OpOptions, as_number
-from shitu.transform_ops import IMAGENET_MEAN, IMAGENET_STD, compile_ops
 
 _LAST = ("NormalizeImage", "ToCHWImage")
 

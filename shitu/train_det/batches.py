@@ -15,7 +15,7 @@ import paddle
 from numpy.typing import NDArray
 
 from shitu.errors import ConfigError, ImageError, ShituError
-from shitu.images import read_image
+from shitu.images.read import read_image
 from shitu.train.batch_maker import Task
 from shitu.train.worker_pool import Slot, array_in, made_ahead
 from shitu.train_det.coco_data import DetData

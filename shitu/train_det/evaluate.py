@@ -11,17 +11,17 @@ import paddle
 
 from shitu.config.schema import DetPreProcess
 from shitu.config.schema import Global as InferenceGlobal
+from shitu.engines.paddle import open_session, options_from
 from shitu.errors import ConfigError, ImageError
-from shitu.images import read_image
+from shitu.images.read import read_image
 from shitu.models import open_model
-from shitu.runtime import EngineOptions, open_session
+from shitu.recognise.transform_ops import PADDLECLAS_DETECTION, preprocessor_for
 from shitu.train_det.batches import DetLoader
 from shitu.train_det.build import PicoDet, build_detector
 from shitu.train_det.coco_ap import Found, coco_metrics
 from shitu.train_det.coco_data import DetData, read_coco
 from shitu.train_det.schema import COCODataSet, DetConfig
 from shitu.train_det.weights import load_trained
-from shitu.transform_ops import PADDLECLAS_DETECTION, preprocessor_for
 
 Progress = Callable[[int], AbstractContextManager[Any]]  # the number of images -> a bar with update(n)
 Metrics = dict[str, float | None]
@@ -86,7 +86,7 @@ def detected_by_model(folder: str, paths: Sequence[str]) -> Iterator[Found | Non
     """What an exported program finds, run as `shitu predict-det` runs it, but with every box; None for a bad image."""
     model = open_model(folder, task="detection")
     preprocess = preprocessor_for(model, DetPreProcess(), PADDLECLAS_DETECTION)
-    session = open_session(model.program, model.params, EngineOptions.from_config(InferenceGlobal(use_gpu=False)))
+    session = open_session(model.program, model.params, options_from(InferenceGlobal(use_gpu=False)))
     for index, path in enumerate(paths):
         try:
             image = read_image(path)

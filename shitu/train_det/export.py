@@ -24,13 +24,13 @@ from numpy.typing import NDArray
 from paddle import Tensor, nn
 from paddle.static import InputSpec
 
-from shitu.boxes import nms
 from shitu.config.schema import Global as InferenceGlobal
+from shitu.engines.paddle import open_session, options_from
 from shitu.errors import EngineError, UsageError
-from shitu.images import read_image
+from shitu.images.boxes import nms
+from shitu.images.read import read_image
 from shitu.models.folder import sha256_of
 from shitu.resources import bundled
-from shitu.runtime import EngineOptions, open_session
 from shitu.train.fuse import fuse_batch_norms
 from shitu.train_det.build import PicoDet, build_detector
 from shitu.train_det.schema import DetConfig
@@ -115,7 +115,7 @@ def _save_program(layer: nn.Layer, size: tuple[int, int], prefix: Path) -> None:
 
 def _check(new: Path, expected: tuple[Array, Array], feeds: tuple[Array, Array], limits: MultiClassNMS) -> None:
     """Both programs, in the engine that predicts, against the network's own output. Raises EngineError."""
-    options = EngineOptions.from_config(InferenceGlobal(use_gpu=False))
+    options = options_from(InferenceGlobal(use_gpu=False))
     params = "inference_raw" if (new / "inference_raw.pdiparams").exists() else "inference"
     raw = open_session(new / "inference_raw.json", new / f"{params}.pdiparams", options)
     full = open_session(new / "inference.json", new / "inference.pdiparams", options)

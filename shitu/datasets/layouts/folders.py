@@ -9,7 +9,7 @@ from pathlib import Path
 from shitu.datasets.layouts.find import LayoutError, find, folders_in, listing, relative
 from shitu.datasets.rows import Row
 from shitu.errors import UsageError
-from shitu.find_images import find_images, is_image_name
+from shitu.images.find import find_images, is_image_name
 
 
 def read_class_folders(root: Path, *candidates: str, depth: int = 1) -> Iterator[Row]:

@@ -20,21 +20,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shitu.errors import GalleryError
-from shitu.gallery.index_method import is_flat, width_of
-from shitu.gallery.items import Item, ItemDb, Meta
-from shitu.gallery.store import (
-    ITEMS,
-    VECTORS,
-    Store,
+from shitu.gallery.read.faiss_index import BLOCK_ROWS, VectorIndex
+from shitu.gallery.read.index_method import is_flat, width_of
+from shitu.gallery.read.items import Item, ItemDb, Meta
+from shitu.gallery.read.store import ITEMS, VECTORS, Store, map_vectors
+from shitu.gallery.write.generation import (
     commit_generation,
     fill_generation,
-    map_vectors,
     new_generation,
     save_index,
     sweep,
     write_vectors,
 )
-from shitu.gallery.vector_index import BLOCK_ROWS, VectorIndex
 
 log = logging.getLogger(__name__)
 

@@ -10,12 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shitu.config import Config
+from shitu.engines.base import EngineOptions, Session, Streams
+from shitu.engines.paddle import open_session, options_from
 from shitu.errors import ConfigError, EngineError
-from shitu.images import Picture
+from shitu.images.read import Picture
 from shitu.models import ModelFolder, open_model
-from shitu.preprocess import Preprocessor, Tensor
-from shitu.runtime import EngineOptions, Session, Streams, open_session
-from shitu.transform_ops import PADDLECLAS_RECOGNITION, preprocessor_for
+from shitu.recognise.preprocess import Preprocessor, Tensor
+from shitu.recognise.transform_ops import PADDLECLAS_RECOGNITION, preprocessor_for
 
 CROPS_AT_ONCE = 4  # more gain little on a CPU (benchmarks/streams.py), and oneDNN keeps memory for every batch size
 
@@ -49,7 +50,7 @@ class RecPredictor:
                 "network takes one; add CropImage, or give ResizeImage a size in place of resize_short"
             )
         self._binarize = config.RecPostProcess.Binarize.method if config.RecPostProcess.Binarize else "sign"
-        options = EngineOptions.from_config(config.Global)
+        options = options_from(config.Global)
         count = 1 if options.use_gpu else options.threads
         single = EngineOptions(**{**vars(options), "threads": max(1, options.threads // count)})
         session = open_session(self.model.program, self.model.params, single)

@@ -7,15 +7,15 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from shitu.boxes import clip_boxes
 from shitu.config import Config
+from shitu.engines.paddle import open_session, options_from
 from shitu.errors import ConfigError, EngineError
-from shitu.images import Picture
+from shitu.images.boxes import clip_boxes
+from shitu.images.read import Picture
 from shitu.models import ModelFolder, open_model
-from shitu.preprocess import Preprocessor, Tensor
+from shitu.recognise.preprocess import Preprocessor, Tensor
+from shitu.recognise.transform_ops import PADDLECLAS_DETECTION, preprocessor_for
 from shitu.results import Box, Detection
-from shitu.runtime import EngineOptions, open_session
-from shitu.transform_ops import PADDLECLAS_DETECTION, preprocessor_for
 
 KNOWN_INPUTS = ("image", "im_shape", "scale_factor")
 
@@ -35,7 +35,7 @@ class DetPredictor:
         self.max_results: int = config.Global.max_det_results
         self.labels: tuple[str, ...] = tuple(config.Global.label_list)
         self.preprocess: Preprocessor = preprocessor_for(self.model, config.DetPreProcess, PADDLECLAS_DETECTION)
-        self._session = open_session(self.model.program, self.model.params, EngineOptions.from_config(config.Global))
+        self._session = open_session(self.model.program, self.model.params, options_from(config.Global))
         unknown = set(self._session.input_names) - set(KNOWN_INPUTS)
         if unknown or "image" not in self._session.input_names:
             raise ConfigError(

@@ -13,14 +13,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from shitu.build.list_file import Entry
+from shitu.build.staging import Staging
 from shitu.errors import EngineError, ImageError
-from shitu.images import Picture, read_image
-from shitu.list_file import Entry
-from shitu.predict_det import DetPredictor
-from shitu.predict_rec import RecPredictor
-from shitu.read_ahead import PICTURES_AHEAD, map_ahead
+from shitu.images.read import Picture, read_image
+from shitu.images.read_ahead import PICTURES_AHEAD, map_ahead
+from shitu.recognise.detect import DetPredictor
+from shitu.recognise.embed import RecPredictor
 from shitu.results import Box
-from shitu.staging import Staging
 
 BATCHES_AHEAD = 2
 Progress = Callable[[int], None]

@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shitu.boxes import nms
 from shitu.config import Config
 from shitu.errors import ConfigError, GalleryError
 from shitu.gallery import Gallery
-from shitu.images import Picture
-from shitu.predict_det import DetPredictor
-from shitu.predict_rec import RecPredictor
+from shitu.images.read import Picture
+from shitu.recognise.detect import DetPredictor
+from shitu.recognise.embed import RecPredictor
+from shitu.recognise.suppress import Suppression
+from shitu.recognise.vote import elect
 from shitu.results import Detection, Match, Recognition, Region
-from shitu.vote import elect
 
 
 @dataclass(frozen=True)
@@ -30,41 +30,6 @@ class Matched:
 
     regions: tuple[Region, ...]
     vectors: NDArray[Any]
-
-
-@dataclass(frozen=True)
-class Suppression:
-    """Which regions survive: `IndexProcess.score_thres`, `hamming_radius`, `Global.rec_nms_*`.
-
-    Suppression within labels keeps things that overlap and have different names: docs/models.md, "Overlapping things".
-    """
-
-    dist_type: str
-    score_thres: float
-    hamming_radius: float
-    nms_threshold: float
-    within_labels: bool = False
-
-    def accepts(self, match: Match) -> bool:
-        """Near enough: similarity at least (IP), distance at most (L2: squared; hamming: bits) the threshold."""
-        if self.dist_type == "IP":
-            return match.score >= self.score_thres
-        return match.score <= (self.hamming_radius if self.dist_type == "hamming" else self.score_thres)
-
-    def choose(self, candidates: Sequence[Region]) -> tuple[Region, ...]:
-        """The recognised regions, nearest first: those that are near enough and not beside a nearer one."""
-        near = (region for region in candidates if region.matches and self.accepts(region.matches[region.chosen]))
-        return self.keep(list(near))
-
-    def keep(self, regions: Sequence[Region]) -> tuple[Region, ...]:
-        """Greedy NMS by retrieval score, nearest first; almost any overlap removes the worse of two regions."""
-        if not regions:
-            return ()
-        sign = 1.0 if self.dist_type == "IP" else -1.0
-        boxes = np.array([region.bbox for region in regions], np.float32)
-        scores = np.array([sign * region.score for region in regions])
-        groups = np.unique([region.label for region in regions], return_inverse=True)[1] if self.within_labels else None
-        return tuple(regions[i] for i in nms(boxes, scores, self.nms_threshold, plus_one=True, groups=groups))
 
 
 class SystemPredictor:

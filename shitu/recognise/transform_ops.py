@@ -12,7 +12,7 @@ import cv2
 from shitu.config.schema import DetPreProcess, RecPreProcess
 from shitu.errors import ConfigError
 from shitu.models import ModelFolder
-from shitu.preprocess import (
+from shitu.recognise.preprocess import (
     CV2_INTERPOLATION,
     Crop,
     Preprocessor,

@@ -1,4 +1,4 @@
-"""Galleries of PaddleClas and PaddleX: read without trusting them, and written for PaddleClas.
+"""Galleries of PaddleClas and PaddleX, read without trusting them.
 
 PaddleClas keeps `vector.index` (faiss) and `id_map.pkl`, a pickled {id: "path<delimiter>label"}; PaddleX keeps
 `vector.index` and `id_map.yaml` with `index_type`, `metric_type` and `id_map: {id: label}`. A pickle can run code, so
@@ -8,26 +8,20 @@ ours knows integers and strings and refuses everything else.
 from __future__ import annotations
 
 import io
-import os
 import pickle
 import re
 import uuid
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import yaml
 from numpy.typing import NDArray
 
 from shitu.errors import GalleryError
-from shitu.gallery.items import Item, ItemDb, Meta
-from shitu.gallery.lock import writing
-from shitu.gallery.vector_index import VectorIndex
-
-if TYPE_CHECKING:
-    from shitu.gallery import Gallery
+from shitu.gallery.read.faiss_index import VectorIndex
+from shitu.gallery.read.items import Item, ItemDb, Meta
 
 INDEX, PICKLE, YAML = "vector.index", "id_map.pkl", "id_map.yaml"
 MOST_BYTES = 2**31
@@ -212,34 +206,3 @@ def _integer_scalar(*arguments: Any) -> int:
     if len(content) != kind.itemsize:
         raise GalleryError(f"it holds a number of {len(content)} bytes as {kind}; {ADVICE}")
     return int(np.frombuffer(content, kind)[0])
-
-
-def export_paddleclas(gallery: Gallery, out_dir: str | os.PathLike[str]) -> int:
-    """Write `vector.index` and `id_map.pkl` as PaddleClas's build_gallery does; returns the number of entries.
-
-    Ids stay, except for hamming, whose ids PaddleClas counts from 0. Raises GalleryError.
-    """
-    folder = Path(out_dir)
-    if folder.resolve() == gallery.path.resolve():
-        raise GalleryError(f"{folder} is the gallery itself: export to another folder")
-    with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        items = list(gallery.items())
-        numbers = range(len(items)) if gallery.dist_type == "hamming" else [item.id for item in items]
-        lines = {number: f"{item.image or '-'}\t{item.label}" for number, item in zip(numbers, items, strict=True)}
-        ids = np.array(list(numbers), np.int64)
-        # Binary indexes stand without ids in PaddleClas; for floats it wraps them in IDMap2.
-        index = VectorIndex.build(gallery.vectors(), np.arange(len(ids)), ids, gallery.index_method, gallery.dist_type)
-        _replace(folder / INDEX, lambda file: index.write(file, with_ids=gallery.dist_type != "hamming"))
-        _replace(folder / PICKLE, lambda file: pickle.dump(lines, file, protocol=4))
-    return len(items)
-
-
-def _replace(path: Path, write: Callable[[Any], object]) -> None:
-    """Write a file beside its place and move it there when it is whole."""
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("wb") as file:
-        write(file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from shitu.errors import GalleryError
-from shitu.gallery import vector_index
-from shitu.gallery.index_method import factory_string, is_flat, width_of
-from shitu.gallery.vector_index import VectorIndex, exact_search
+from shitu.gallery.read import faiss_index
+from shitu.gallery.read.faiss_index import VectorIndex, exact_search
+from shitu.gallery.read.index_method import factory_string, is_flat, width_of
 
 RNG = np.random.default_rng(5)
 
@@ -20,7 +20,7 @@ RNG = np.random.default_rng(5)
 @pytest.fixture(autouse=True)
 def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     """OpenMP's threads wait for each other by spinning, which is slow where other work holds the cores."""
-    monkeypatch.setattr(vector_index, "available_cores", lambda: 1)
+    monkeypatch.setattr(faiss_index, "available_cores", lambda: 1)
 
 
 def unit(count: int, dimension: int = 32) -> np.ndarray:
@@ -131,7 +131,7 @@ def test_learning_is_silent(method: str, count: int, capfd: pytest.CaptureFixtur
 
 @pytest.mark.parametrize(("method", "dist_type"), [("HNSW32", "IP"), ("PCA16,HNSW32", "L2"), ("HNSW32", "hamming")])
 def test_ef_search_reaches_the_graph(method: str, dist_type: str) -> None:
-    from shitu.gallery.vector_index import _core
+    from shitu.gallery.read.faiss_index import _core
 
     index = build(codes(100) if dist_type == "hamming" else unit(100), method, dist_type)
     index.tune(None, None)
@@ -144,7 +144,7 @@ def test_ef_search_reaches_the_graph(method: str, dist_type: str) -> None:
     ("method", "dist_type"), [("IVF32,Flat", "IP"), ("PCA16,IVF32,Flat", "L2"), ("IVF32", "hamming")]
 )
 def test_nprobe_reaches_the_lists(method: str, dist_type: str) -> None:
-    from shitu.gallery.vector_index import _core
+    from shitu.gallery.read.faiss_index import _core
 
     index = build(codes(100) if dist_type == "hamming" else unit(100), method, dist_type)
     index.tune(None, None)

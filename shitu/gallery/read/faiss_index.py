@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from shitu.cores import available_cores
 from shitu.errors import GalleryError
-from shitu.gallery.index_method import EXAMPLES, factory_string, is_flat
+from shitu.gallery.read.index_method import EXAMPLES, factory_string, is_flat
 
 logging.getLogger("faiss.loader").setLevel(logging.WARNING)  # it tells at each start which build it has found
 import faiss as _faiss  # noqa: E402

@@ -1,19 +1,11 @@
-"""The gallery's folder: which generation is current, and how a change becomes durable.
-
-A change exists from one moment on: the SQLite commit within a generation, the replacing of gallery.json between two.
-Whatever a writer leaves behind when it dies before that moment is garbage, which the next writer deletes.
-"""
+"""The gallery's folder as a reader finds it: which generation is current, and what is in it."""
 
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
 import zlib
-from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shitu.errors import GalleryError
-from shitu.gallery.index_method import width_of
-from shitu.gallery.items import REBUILD, Item, ItemDb, Meta
+from shitu.gallery.read.index_method import width_of
+from shitu.gallery.read.items import REBUILD, ItemDb, Meta
 
 if TYPE_CHECKING:
-    from shitu.gallery.vector_index import VectorIndex
+    from shitu.gallery.read.faiss_index import VectorIndex
 
 FORMAT, VERSION = "shitu-gallery", 1
 POINTER = "gallery.json"
@@ -70,7 +62,7 @@ class Store:
 
     def read_index(self) -> VectorIndex | None:
         """The index, None where there is none; FileNotFoundError, or GalleryError where it is not what was written."""
-        from shitu.gallery.vector_index import VectorIndex
+        from shitu.gallery.read.faiss_index import VectorIndex
 
         meta, path = self.meta, self.index_path
         if not meta.index_file:
@@ -146,20 +138,6 @@ def open_store(index_dir: Path) -> Store | None:
     raise GalleryError(f"{folder} is incomplete ({missing}); {REBUILD}") from missing
 
 
-def sweep(index_dir: Path) -> None:
-    """Delete what dead writers left: generations that nothing names, unnamed index files. Under the write lock."""
-    try:
-        folder = current_generation(index_dir)
-    except GalleryError:  # a damaged gallery.json may be mended by hand: delete nothing until a new one stands there
-        return
-    for path in orphans(index_dir, folder):
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            with suppress(OSError):
-                path.unlink()
-
-
 def orphans(index_dir: Path, folder: Path | None) -> list[Path]:
     """Files and folders of ours that the current generation does not use."""
     found = [path for path in index_dir.glob("gen-*") if GENERATION.fullmatch(path.name) and path != folder]
@@ -173,90 +151,6 @@ def orphans(index_dir: Path, folder: Path | None) -> list[Path]:
     return sorted(found)
 
 
-def new_generation(index_dir: Path) -> Path:
-    """Make the folder of the next generation; nothing reads it before `commit_generation`."""
-    numbers = [int(found[1]) for path in index_dir.glob("gen-*") if (found := GENERATION.fullmatch(path.name))]
-    folder = index_dir / f"gen-{max(numbers, default=0) + 1:06d}"
-    folder.mkdir()
-    return folder
-
-
-def fill_generation(
-    folder: Path, meta: Meta, items: Iterable[Item], crcs: NDArray[np.uint32], index: VectorIndex | None
-) -> None:
-    """Write items.db and the index file of a generation whose vectors.bin is there, and make all of it durable."""
-    meta = replace(meta, rows=len(crcs))
-    if index is not None:
-        meta = save_index(folder, meta, index)
-    db = ItemDb.create(folder / ITEMS)
-    try:
-        with db.transaction():
-            db.insert((item, row, int(crc)) for row, (item, crc) in enumerate(zip(items, crcs, strict=True)))
-            db.set_meta(meta)
-    finally:
-        db.close()
-    sync_folder(folder)
-
-
-def commit_generation(index_dir: Path, folder: Path) -> None:
-    """Make `folder` the gallery: this is the moment of the change. Then delete its predecessors."""
-    content = {"format": FORMAT, "version": VERSION, "generation": folder.name}
-    temporary = index_dir / (POINTER + ".tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        json.dump(content, file)
-        file.flush()
-        os.fsync(file.fileno())
-    sync_folder(index_dir)
-    os.replace(temporary, index_dir / POINTER)
-    sync_folder(index_dir)
-    sweep(index_dir)
-
-
-def write_vectors(path: Path, start: int, blocks: Iterable[NDArray[Any]], row_bytes: int) -> NDArray[np.uint32]:
-    """Write vectors from row `start` on, cutting off what an unfinished append left there; returns their crc32s."""
-    crcs: list[NDArray[np.uint32]] = [np.empty(0, np.uint32)]
-    with path.open("r+b" if start else "wb") as file:
-        file.truncate(start * row_bytes)
-        file.seek(start * row_bytes)
-        for block in blocks:
-            file.write(np.ascontiguousarray(block).data)
-            crcs.append(crc32_rows(block))
-        file.flush()
-        os.fsync(file.fileno())
-    return np.concatenate(crcs)
-
-
 def crc32_rows(vectors: NDArray[Any]) -> NDArray[np.uint32]:
     """The crc32 of each row's bytes, (n,) uint32."""
     return np.fromiter((zlib.crc32(np.ascontiguousarray(row).data) for row in vectors), np.uint32, len(vectors))
-
-
-def save_index(folder: Path, meta: Meta, index: VectorIndex) -> Meta:
-    """Write the next index file, durably; returns the facts that name it. Nothing uses it until they are committed."""
-    numbers = [int(f[1]) for path in folder.glob("index-*.faiss") if (f := INDEX_FILE.fullmatch(path.name))]
-    name = f"index-{max(numbers, default=0) + 1:06d}.faiss"
-    with (folder / name).open("wb") as file:
-        digest = index.write(file)
-        size = file.tell()
-        file.flush()
-        os.fsync(file.fileno())
-    sync_folder(folder)
-    return replace(
-        meta,
-        index_file=name,
-        index_sha256=digest,
-        index_bytes=size,
-        index_count=index.count,
-        index_rows=meta.rows,
-    )
-
-
-def sync_folder(folder: Path) -> None:
-    """Make new names in a folder durable; Windows does that by itself."""
-    if os.name == "nt":
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -14,15 +14,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from shitu.build.embed import EmbedAhead, Outcome, Progress
+from shitu.build.list_file import Entry, read_list
+from shitu.build.staging import Staging
 from shitu.config import Config
-from shitu.embed_ahead import EmbedAhead, Outcome, Progress
 from shitu.errors import ConfigError, GalleryError
 from shitu.gallery import Gallery, Item, write_lock
-from shitu.gallery.vector_index import check_method
-from shitu.list_file import Entry, read_list
-from shitu.predict_det import DetPredictor
-from shitu.predict_rec import RecPredictor
-from shitu.staging import Staging
+from shitu.gallery.read.faiss_index import check_method
+from shitu.recognise.detect import DetPredictor
+from shitu.recognise.embed import RecPredictor
 
 
 @dataclass

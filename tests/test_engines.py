@@ -16,15 +16,16 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from shitu import runtime
 from shitu.config import Config, load_config
 from shitu.config.schema import Global
 from shitu.cores import available_cores
+from shitu.engines import paddle as paddle_engine
+from shitu.engines.base import EngineOptions, Session, Streams
+from shitu.engines.paddle import open_session, options_from
 from shitu.errors import ConfigError, EngineError, ModelError
 from shitu.models.files import check_files
-from shitu.predict_det import DetPredictor
-from shitu.predict_rec import RecPredictor
-from shitu.runtime import EngineOptions, Session, Streams, open_session
+from shitu.recognise.detect import DetPredictor
+from shitu.recognise.embed import RecPredictor
 from tests.conftest import ROOT, SHARED
 from tests.reference_models import BUNDLED_RECOGNISER, mainbody, pplcnetv2
 
@@ -137,21 +138,21 @@ def test_streams_keep_order_and_one_session_per_thread() -> None:
 
 
 def test_threads_are_capped_at_the_cores() -> None:
-    assert EngineOptions.from_config(Global(cpu_num_threads=10_000, use_gpu=False)).threads == available_cores()
-    assert EngineOptions.from_config(Global(cpu_num_threads=1, use_gpu=False)).threads == 1
+    assert options_from(Global(cpu_num_threads=10_000, use_gpu=False)).threads == available_cores()
+    assert options_from(Global(cpu_num_threads=1, use_gpu=False)).threads == 1
 
 
 @pytest.mark.parametrize("key", ["use_gpu", "use_tensorrt", "use_fp16", "use_int8", "use_npu", "use_onnx"])
 def test_what_is_not_there_is_told_once(key: str, caplog: pytest.LogCaptureFixture) -> None:
-    runtime._warn_once.cache_clear()
+    paddle_engine._warn_once.cache_clear()
     section = Global(**{"use_gpu": False, key: True})  # type: ignore[arg-type]
     with caplog.at_level(logging.WARNING, "shitu"):
-        options = [EngineOptions.from_config(section) for _ in range(3)]
+        options = [options_from(section) for _ in range(3)]
     if key == "use_gpu" and options[0].use_gpu:
         pytest.skip("there is a GPU here")
     assert [record.message.split(":")[0] for record in caplog.records] == [f"Global.{key}"]
     assert "going on" in caplog.records[0].message
-    assert options[0] == EngineOptions.from_config(Global(use_gpu=False))
+    assert options[0] == options_from(Global(use_gpu=False))
 
 
 def halved(path: Path) -> None:
@@ -185,7 +186,7 @@ OPEN_ALL = """
 import json, sys
 from pathlib import Path
 from shitu.cores import available_cores
-from shitu.runtime import EngineOptions, open_session
+from shitu.engines.paddle import EngineOptions, open_session
 for line in json.load(open(sys.argv[1])):
     folder, program = line
     try:

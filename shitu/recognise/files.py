@@ -9,10 +9,10 @@ from typing import Any, TypeVar
 from numpy.typing import NDArray
 
 from shitu.errors import EngineError, ImageError
-from shitu.images import Picture
-from shitu.predict_det import DetPredictor
-from shitu.predict_rec import RecPredictor
-from shitu.predict_system import SystemPredictor
+from shitu.images.read import Picture
+from shitu.recognise.detect import DetPredictor
+from shitu.recognise.embed import RecPredictor
+from shitu.recognise.system import SystemPredictor
 from shitu.results import DetectedObjects, Recognition
 
 Record = TypeVar("Record")

@@ -12,7 +12,7 @@ from typing import BinaryIO, TypeVar
 
 from shitu.cores import available_cores
 from shitu.errors import ImageError, UsageError
-from shitu.images import Picture, decode_image, read_image
+from shitu.images.read import Picture, decode_image, read_image
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shitu.gallery.vector_index import VectorIndex, exact_search
+from shitu.gallery.read.faiss_index import VectorIndex, exact_search
 
 SPARE = 16
 SMALL = 10_000  # so few rows are compared in half a millisecond, and a graph may have lost some of them

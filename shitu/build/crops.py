@@ -9,11 +9,11 @@ from pathlib import Path
 
 from PIL import Image
 
+from shitu.build.list_file import read_list
 from shitu.config import Config
 from shitu.errors import ConfigError, ImageError, UsageError
-from shitu.images import read_image
-from shitu.list_file import read_list
-from shitu.predict_det import DetPredictor
+from shitu.images.read import read_image
+from shitu.recognise.detect import DetPredictor
 
 LIST_NAME = "crops.txt"
 

@@ -15,9 +15,6 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile
 
 from shitu.errors import ImageError
-from shitu.find_images import IMAGE_SUFFIXES, find_images, is_image_name
-
-__all__ = ["IMAGE_SUFFIXES", "MAX_PIXELS", "Picture", "decode_image", "find_images", "is_image_name", "read_image"]
 
 Picture = NDArray[np.uint8]
 

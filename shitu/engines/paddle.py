@@ -1,8 +1,4 @@
-"""The one door to the inference engine.
-
-A `Session` runs one exported program. Only Paddle Inference stands behind it now; another engine (ONNX Runtime,
-OpenVINO) or precision (bf16, int8) is one more class with `run` and `clone`, chosen in `open_session`.
-"""
+"""The one door to Paddle Inference: its sessions, and what of the configuration it can do on this machine."""
 
 from __future__ import annotations
 
@@ -10,68 +6,38 @@ import logging
 import os
 import re
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from threading import Lock
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from shitu.config.schema import Global
 from shitu.cores import available_cores
+from shitu.engines.base import Array, EngineOptions, Session
 from shitu.errors import EngineError
 from shitu.models.files import check_files
 
-Array = NDArray[Any]
-T = TypeVar("T")
 log = logging.getLogger("shitu")
 
 
-@dataclass(frozen=True)
-class EngineOptions:
-    """How to run a model. `threads` never exceeds the cores that this process may use."""
-
-    threads: int = 1
-    use_mkldnn: bool = True
-    ir_optim: bool = True
-    use_gpu: bool = False
-    gpu_mem: int = 8000
-    profile: bool = False
-
-    @classmethod
-    def from_config(cls, section: Global) -> EngineOptions:
-        """The `Global` section, with what this machine lacks left out, each with one warning."""
-        for key in ("use_npu", "use_xpu", "use_mlu", "use_tensorrt", "use_fp16", "use_int8", "use_onnx"):
-            if getattr(section, key):
-                _warn_once(f"Global.{key}: not available here; going on with Paddle Inference in fp32")
-        use_gpu = section.use_gpu and _has_gpu()
-        if section.use_gpu and not use_gpu:
-            _warn_once("Global.use_gpu: no GPU build of paddlepaddle or no GPU here; going on with the CPU")
-        return cls(
-            threads=min(section.cpu_num_threads, available_cores()),
-            use_mkldnn=section.enable_mkldnn,
-            ir_optim=section.ir_optim,
-            use_gpu=use_gpu,
-            gpu_mem=section.gpu_mem,
-            profile=section.enable_profile,
-        )
-
-
-class Session(Protocol):
-    """One program with its weights, for one thread at a time."""
-
-    @property
-    def input_names(self) -> list[str]: ...
-
-    def run(self, feeds: Mapping[str, Array]) -> list[Array]:
-        """Input arrays by name -> output arrays in the program's order. Raises EngineError."""
-
-    def clone(self) -> Session:
-        """Another session on the same weights, for another thread."""
+def options_from(section: Global) -> EngineOptions:
+    """The `Global` section, with what this machine lacks left out, each with one warning."""
+    for key in ("use_npu", "use_xpu", "use_mlu", "use_tensorrt", "use_fp16", "use_int8", "use_onnx"):
+        if getattr(section, key):
+            _warn_once(f"Global.{key}: not available here; going on with Paddle Inference in fp32")
+    use_gpu = section.use_gpu and _has_gpu()
+    if section.use_gpu and not use_gpu:
+        _warn_once("Global.use_gpu: no GPU build of paddlepaddle or no GPU here; going on with the CPU")
+    return EngineOptions(
+        threads=min(section.cpu_num_threads, available_cores()),
+        use_mkldnn=section.enable_mkldnn,
+        ir_optim=section.ir_optim,
+        use_gpu=use_gpu,
+        gpu_mem=section.gpu_mem,
+        profile=section.enable_profile,
+    )
 
 
 class PaddleSession:
@@ -128,47 +94,6 @@ def open_session(program: Path, params: Path, options: EngineOptions) -> Session
             f"{program}: Paddle could not load it: {_reason(error)}. Is the file whole and made for this version? "
             f"`shitu models verify {program.parent}` checks it, `shitu check` shows the versions"
         ) from error
-
-
-class Streams:
-    """Runs pieces of work side by side, each worker thread with a session of its own.
-
-    On a CPU, n streams of one thread are a little quicker than one session of n threads with the same crops
-    (benchmarks/streams.py): small layers do not divide well. oneDNN keeps its caches per thread, hence one lasting
-    thread per session. Cloning a `.json` program takes as long as loading it (0.3 s), so the others come with the
-    second call that has work for them: a process that recognises one photo does without.
-    """
-
-    def __init__(self, session: Session, count: int) -> None:
-        self._sessions = [session]
-        self._workers = [ThreadPoolExecutor(1, thread_name_prefix="shitu-stream") for _ in range(count)]
-        self._lock = Lock()
-        self._wanted_before = False
-
-    def __len__(self) -> int:
-        return len(self._workers)
-
-    def map(self, work: Callable[[Session, Any], T], pieces: Sequence[Any]) -> list[T]:
-        """`work(session, piece)` for every piece, results in order."""
-        sessions = self._ready(len(pieces))
-        futures: list[Future[T]] = []
-        for number, piece in enumerate(pieces):
-            stream = number % len(sessions)
-            futures.append(self._workers[stream].submit(work, sessions[stream], piece))
-        return [future.result() for future in futures]
-
-    def _ready(self, pieces: int) -> list[Session]:
-        """The sessions there are, after cloning the missing ones where it is time."""
-        with self._lock:
-            missing = len(self) - len(self._sessions)
-            if pieces > 1 and missing:
-                if self._wanted_before:
-                    first = self._sessions[0]
-                    # in its own thread: it must not be running meanwhile
-                    clones = self._workers[0].submit(lambda: [first.clone() for _ in range(missing)])
-                    self._sessions = [first, *clones.result()]
-                self._wanted_before = True
-            return self._sessions
 
 
 @cache

@@ -1,0 +1,1 @@
+"""From a list of images to a gallery; resumable."""

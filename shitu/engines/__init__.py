@@ -1,0 +1,1 @@
+"""What runs an exported program: what the rest knows of an engine (base), and the engines."""

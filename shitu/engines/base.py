@@ -1,0 +1,84 @@
+"""What the rest knows of an engine.
+
+A `Session` runs one exported program. Only Paddle Inference stands behind it now; another engine (ONNX Runtime,
+OpenVINO) or precision (bf16, int8) is one more class with `run` and `clone`, in a file beside `paddle.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from threading import Lock
+from typing import Any, Protocol, TypeVar
+
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """How to run a model. `threads` never exceeds the cores that this process may use."""
+
+    threads: int = 1
+    use_mkldnn: bool = True
+    ir_optim: bool = True
+    use_gpu: bool = False
+    gpu_mem: int = 8000
+    profile: bool = False
+
+
+class Session(Protocol):
+    """One program with its weights, for one thread at a time."""
+
+    @property
+    def input_names(self) -> list[str]: ...
+
+    def run(self, feeds: Mapping[str, Array]) -> list[Array]:
+        """Input arrays by name -> output arrays in the program's order. Raises EngineError."""
+
+    def clone(self) -> Session:
+        """Another session on the same weights, for another thread."""
+
+
+class Streams:
+    """Runs pieces of work side by side, each worker thread with a session of its own.
+
+    On a CPU, n streams of one thread are a little quicker than one session of n threads with the same crops
+    (benchmarks/streams.py): small layers do not divide well. oneDNN keeps its caches per thread, hence one lasting
+    thread per session. Cloning a `.json` program takes as long as loading it (0.3 s), so the others come with the
+    second call that has work for them: a process that recognises one photo does without.
+    """
+
+    def __init__(self, session: Session, count: int) -> None:
+        self._sessions = [session]
+        self._workers = [ThreadPoolExecutor(1, thread_name_prefix="shitu-stream") for _ in range(count)]
+        self._lock = Lock()
+        self._wanted_before = False
+
+    def __len__(self) -> int:
+        return len(self._workers)
+
+    def map(self, work: Callable[[Session, Any], T], pieces: Sequence[Any]) -> list[T]:
+        """`work(session, piece)` for every piece, results in order."""
+        sessions = self._ready(len(pieces))
+        futures: list[Future[T]] = []
+        for number, piece in enumerate(pieces):
+            stream = number % len(sessions)
+            futures.append(self._workers[stream].submit(work, sessions[stream], piece))
+        return [future.result() for future in futures]
+
+    def _ready(self, pieces: int) -> list[Session]:
+        """The sessions there are, after cloning the missing ones where it is time."""
+        with self._lock:
+            missing = len(self) - len(self._sessions)
+            if pieces > 1 and missing:
+                if self._wanted_before:
+                    first = self._sessions[0]
+                    # in its own thread: it must not be running meanwhile
+                    clones = self._workers[0].submit(lambda: [first.clone() for _ in range(missing)])
+                    self._sessions = [first, *clones.result()]
+                self._wanted_before = True
+            return self._sessions

@@ -1,0 +1,1 @@
+"""A photo's way: preprocess, detect, embed, search, vote, suppress."""
