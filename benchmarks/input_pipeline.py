@@ -29,10 +29,10 @@ from PIL import Image
 
 from shitu.cores import available_cores
 from shitu.images.read import read_image
-from shitu.train.image_list import ImageList
-from shitu.train.loader import TrainLoader
-from shitu.train.toolkits import ppdet
-from shitu.train.transforms import compile_transform
+from shitu.training.base.toolkits import ppdet
+from shitu.training.rec.image_list import ImageList
+from shitu.training.rec.loader import TrainLoader
+from shitu.training.rec.transforms import compile_transform
 
 HERE = Path(__file__).resolve().parent.parent
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]

@@ -1,4 +1,4 @@
-"""Recall@k, mAP and mINP of many queries: blocks as in shitu/train/retrieval.py against one full similarity matrix.
+"""Recall@k, mAP and mINP of many queries: blocks (shitu/training/rec/retrieval.py) against one full similarity matrix.
 
 python benchmarks/retrieval.py [--queries 10000] [--gallery 200000] [--dimension 512] [--small 20000]
 Synthetic unit vectors, 10 gallery images a class. The full matrix is compared with blocks on a gallery of --small
@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from shitu.train.retrieval import Embedded, metrics_of, score
+from shitu.training.rec.retrieval import Embedded, metrics_of, score
 
 Metrics = dict[str, float]
 

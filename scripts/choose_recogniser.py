@@ -162,7 +162,7 @@ def drawn_sample(drawn: Path) -> list[Photo]:
 
 def read(path: Path) -> State:
     """Arrays of a .pdparams."""
-    from shitu.train.read_weights import read_state
+    from shitu.training.base.read_weights import read_state
 
     return read_state(path)
 

@@ -13,8 +13,8 @@ import numpy as np
 import paddle
 from make_recogniser import TOLERANCE, converted, difference_from_original, original_network
 
-from shitu.train.checkpoints import save_weights
-from shitu.train.run_state import arrays
+from shitu.training.base.checkpoints import save_weights
+from shitu.training.base.state_arrays import arrays
 
 
 def main() -> None:

@@ -42,7 +42,7 @@ from ppdet.modeling.necks.csp_pan import CSPPAN
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 from shitu.images.boxes import nms  # noqa: E402
-from shitu.train.fuse import fuse_batch_norms  # noqa: E402
+from shitu.training.base.fuse import fuse_batch_norms  # noqa: E402
 
 NAME = "picodet_lcnet_x1_0_mainbody"
 NMS = {"score_threshold": 0.025, "nms_top_k": 1000, "keep_top_k": 100, "nms_threshold": 0.5}

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from photo_features import ExportedNetwork, Floats
 
-from shitu.train import toolkits
+from shitu.training.base import toolkits
 
 TOLERANCE = 1e-4  # of the largest output
 # The training form leaves out what only exists after re-parameterisation, and the classifier.

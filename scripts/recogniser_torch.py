@@ -32,12 +32,12 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from shitu.images.read import read_image  # noqa: E402
-from shitu.train.checkpoints import save_weights  # noqa: E402
-from shitu.train.image_list import read_image_list  # noqa: E402
-from shitu.train.plan import make_plan  # noqa: E402
-from shitu.train.read_weights import read_state  # noqa: E402
-from shitu.train.schema import load_train_config  # noqa: E402
-from shitu.train.transforms import compile_transform  # noqa: E402
+from shitu.training.base.checkpoints import save_weights  # noqa: E402
+from shitu.training.base.read_weights import read_state  # noqa: E402
+from shitu.training.rec.image_list import read_image_list  # noqa: E402
+from shitu.training.rec.plan import make_plan  # noqa: E402
+from shitu.training.rec.schema import load_train_config  # noqa: E402
+from shitu.training.rec.transforms import compile_transform  # noqa: E402
 
 SAVE_EVERY = 50  # steps
 
@@ -99,7 +99,7 @@ class Recogniser(nn.Module):
 
 
 def losses(features: torch.Tensor, cosines: torch.Tensor, labels: torch.Tensor, config: Any) -> dict[str, torch.Tensor]:
-    """CosMargin with cross-entropy, and TripletAngularMarginLoss, as in shitu.train.heads and .triplet."""
+    """CosMargin with cross-entropy, and TripletAngularMarginLoss, as in shitu.training.rec.heads and .triplet."""
     head, triplet = config.Arch.Head, config.Loss.Train[1]
     true = functional.one_hot(labels, cosines.shape[1])
     entropy = functional.cross_entropy(head.scale * (cosines - head.margin * true), labels)

@@ -7,12 +7,12 @@ from pathlib import Path
 
 from PIL import Image
 
-from shitu.train.checkpoints import save_weights
-from shitu.train.networks import build_network
-from shitu.train.run_state import arrays
-from shitu.train.schema import load_train_config
-from shitu.train_det.build import build_detector
-from shitu.train_det.schema import load_det_config
+from shitu.training.base.checkpoints import save_weights
+from shitu.training.base.state_arrays import arrays
+from shitu.training.det.build import build_detector
+from shitu.training.det.schema import load_det_config
+from shitu.training.rec.networks import build_network
+from shitu.training.rec.schema import load_train_config
 from tests.conftest import ROOT
 from tests.mainbody_sets import CATEGORIES, image
 from tests.miniatures import write_all, write_lists

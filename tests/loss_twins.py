@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import paddle
 
-from shitu.train.losses import TotalLoss
+from shitu.training.rec.losses import TotalLoss
 
 V2: dict[str, Any] = {"add_absolute": True, "absolute_loss_weight": 0.1, "ap_value": 0.8, "an_value": 0.4}
 

@@ -15,8 +15,8 @@ from shitu.build.list_file import read_list
 from shitu.datasets.rows import Row
 from shitu.datasets.split import parse_shares, split_rows
 from shitu.errors import UsageError
-from shitu.train.image_list import read_image_list
-from shitu.train.schema_data import Dataset, ImageNetDataset, VeriWild
+from shitu.training.rec.image_list import read_image_list
+from shitu.training.rec.schema_data import Dataset, ImageNetDataset, VeriWild
 from tests.conftest import DEMO
 from tests.dataset_commands import run
 from tests.own_data import coco, everything_but, examples, labelme, lines, painted, picture, shape

@@ -142,7 +142,7 @@ def test_random_boxes_against_a_plain_twin() -> None:
 
 def test_ppdet_reads_the_file() -> None:
     pytest.importorskip("ppdet", reason="needs paddledet")
-    from shitu.train.toolkits import ppdet
+    from shitu.training.base.toolkits import ppdet
 
     picture("data/train2017/1.jpg")
     write_json("data/annotations/instances_train2017.json", coco([image(1, "1.jpg")], [(1, [1, 2, 30, 20])]))

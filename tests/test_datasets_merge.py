@@ -10,8 +10,8 @@ import pytest
 from shitu.datasets.merge import merge
 from shitu.datasets.public_sets import PUBLIC_SETS
 from shitu.errors import ConfigError, ShituError, UsageError
-from shitu.train.image_list import read_image_list
-from shitu.train.schema_data import ImageNetDataset
+from shitu.training.rec.image_list import read_image_list
+from shitu.training.rec.schema_data import ImageNetDataset
 from tests.dataset_commands import converted, run
 from tests.miniatures import MINIATURES
 

@@ -21,8 +21,7 @@ FLOORS = (
     ("recognise",),
     ("build", "self_test"),
     ("datasets", "evaluation"),
-    ("train",),
-    ("train_det",),
+    ("training",),
     ("cli",),
 )
 FLOOR_OF = {name: number for number, names in enumerate(FLOORS) for name in names}
@@ -63,7 +62,7 @@ def test_imports_point_one_way(path: Path) -> None:
 @pytest.mark.parametrize("library", DOORS)
 def test_heavy_libraries_have_one_door(library: str) -> None:
     users = {path.stem for path in MODULES if any(name.split(".")[0] == library for name in imported(path))}
-    users -= {path.stem for folder in ("train", "train_det") for path in (PACKAGE / folder).glob("*.py")}
+    users -= {path.stem for path in (PACKAGE / "training").rglob("*.py")}
     assert users == DOORS[library]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from shitu.errors import EngineError
-from shitu.train import toolkits
+from shitu.training.base import toolkits
 
 
 def test_both_import_side_by_side() -> None:

@@ -12,8 +12,8 @@ import pytest
 
 from shitu.errors import ConfigError
 from shitu.recognise.preprocess import Resize
-from shitu.train import auto_augment
-from shitu.train.augment import (
+from shitu.training.rec import auto_augment
+from shitu.training.rec.augment import (
     ColorJitter,
     ImageOp,
     Pad,
@@ -25,7 +25,7 @@ from shitu.train.augment import (
     ReverseChannels,
     Still,
 )
-from shitu.train.auto_augment import IMAGENET_POLICY, OPERATIONS, AutoAugment, RandAugment, timm_rand_augment
+from shitu.training.rec.auto_augment import IMAGENET_POLICY, OPERATIONS, AutoAugment, RandAugment, timm_rand_augment
 
 
 @pytest.fixture

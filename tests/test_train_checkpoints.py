@@ -14,7 +14,7 @@ import paddle
 import pytest
 
 from shitu.errors import ModelError, ShituError, UsageError
-from shitu.train.checkpoints import load_states, replace_file, save_states, save_weights, sweep
+from shitu.training.base.checkpoints import load_states, replace_file, save_states, save_weights, sweep
 
 STATE = {
     "network": {"conv.weight": np.arange(6, dtype="float32").reshape(2, 3), "层.bias": np.zeros(0, "float32")},
@@ -62,7 +62,7 @@ def test_a_full_disk_leaves_the_old(tmp_path: Path) -> None:
     """With a limit on the size of files, writing fails as it does on a full disk: in the middle."""
     save_states(tmp_path / "latest", STATE, POSITION)
     code = (
-        "import numpy as np; from pathlib import Path; from shitu.train.checkpoints import save_states\n"
+        "import numpy as np; from pathlib import Path; from shitu.training.base.checkpoints import save_states\n"
         "save_states(Path('latest'), {'network': {'w': np.zeros(10**6)}}, {})"
     )
     done = subprocess.run(

@@ -11,12 +11,12 @@ import pytest
 import yaml
 
 from shitu.errors import ConfigError
-from shitu.train.losses import build_losses
-from shitu.train.networks import build_network, freeze, set_train_mode
-from shitu.train.optimise import build_optimizer
-from shitu.train.plan import make_plan
-from shitu.train.schema import TrainConfig, load_train_config
-from shitu.train.transforms import compile_transform
+from shitu.training.rec.losses import build_losses
+from shitu.training.rec.networks import build_network, freeze, set_train_mode
+from shitu.training.rec.optimise import build_optimizer
+from shitu.training.rec.plan import make_plan
+from shitu.training.rec.schema import TrainConfig, load_train_config
+from shitu.training.rec.transforms import compile_transform
 from tests.conftest import ROOT, Write
 
 CONFIGS = sorted((ROOT / "configs" / "train").glob("*.yaml"))

@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from shitu.errors import ShituError
-from shitu.train import curves
-from shitu.train.metrics_log import MetricsLog
+from shitu.training.base import curves
+from shitu.training.base.metrics_log import MetricsLog
 
 
 def run_file(folder: Path, epochs: int = 3, **more: float) -> Path:

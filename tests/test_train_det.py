@@ -16,13 +16,13 @@ import paddle
 import pytest
 
 from shitu.errors import ModelError, ShituError, UsageError
-from shitu.train.metrics_log import read_records
-from shitu.train_det import run
-from shitu.train_det.batches import DetLoader
-from shitu.train_det.build import build_detector
-from shitu.train_det.evaluate import detected, eval_data, evaluate, evaluate_config
-from shitu.train_det.schema import DetConfig, load_det_config
-from shitu.train_det.weights import load_trained
+from shitu.training.base.metrics_log import read_records
+from shitu.training.det import run
+from shitu.training.det.batches import DetLoader
+from shitu.training.det.build import build_detector
+from shitu.training.det.evaluate import detected, eval_data, evaluate, evaluate_config
+from shitu.training.det.schema import DetConfig, load_det_config
+from shitu.training.det.weights import load_trained
 from tests.conftest import Run
 from tests.train_det_set import CONFIG, config_of, no_bar, small, write_coco_set
 
@@ -89,7 +89,9 @@ def test_the_best_checkpoint_is_that_with_the_greatest_ap(
 ) -> None:
     aps = iter([0.1, 0.3, 0.3, 0.2])
     metrics = ("AP50", "AP75", "AR100", "bad_images")
-    monkeypatch.setattr("shitu.train_det.trainer.evaluate", lambda *_: {"AP": next(aps), **dict.fromkeys(metrics, 0.0)})
+    monkeypatch.setattr(
+        "shitu.training.det.trainer.evaluate", lambda *_: {"AP": next(aps), **dict.fromkeys(metrics, 0.0)}
+    )
     config = config_of(coco, tmp_path, epoch=4, **{"TrainReader.batch_size": 16})
     best = train(config)
     assert (best["epoch"], best["AP"]) == (2, 0.3)
@@ -153,7 +155,7 @@ def test_a_full_disk_is_told_of(coco: Path, tmp_path: Path, monkeypatch: pytest.
         raise OSError(28, "No space left on device")
 
     config = config_of(coco, tmp_path, max_iters=1)
-    monkeypatch.setattr("shitu.train.checkpoints.os.fsync", full)
+    monkeypatch.setattr("shitu.training.base.checkpoints.os.fsync", full)
     with pytest.raises(ShituError, match="No space left on device"):
         train(config)
 

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from shitu.errors import ConfigError
-from shitu.train_det import schema_net as net
-from shitu.train_det.parts import ppdet
-from shitu.train_det.schedule import Schedule
-from shitu.train_det.schema import LearningRate, load_det_config
+from shitu.training.det import schema_net as net
+from shitu.training.det.parts import ppdet
+from shitu.training.det.schedule import Schedule
+from shitu.training.det.schema import LearningRate, load_det_config
 from tests.conftest import Write
 from tests.train_det_set import CONFIG
 

@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 
 from shitu.errors import ConfigError, EngineError, ShituError
-from shitu.train_det.batches import DetBatch, DetLoader, Order
-from shitu.train_det.coco_data import DetData, read_coco
-from shitu.train_det.schema import COCODataSet, load_det_config
-from shitu.train_det.transforms import compile_reader
+from shitu.training.det.batches import DetBatch, DetLoader, Order
+from shitu.training.det.coco_data import DetData, read_coco
+from shitu.training.det.schema import COCODataSet, load_det_config
+from shitu.training.det.transforms import compile_reader
 from tests.train_det_set import CONFIG, small, write_coco_set
 
 Change = Callable[[dict[str, Any]], None]

@@ -12,13 +12,13 @@ import pytest
 from shitu.errors import EngineError, UsageError
 from shitu.models import open_model
 from shitu.models.folder import verify_model
-from shitu.train.checkpoints import save_weights
-from shitu.train_det.batches import DetLoader
-from shitu.train_det.build import build_detector
-from shitu.train_det.evaluate import detected, detected_by_model, eval_data, evaluate_model
-from shitu.train_det.export import export_detector
-from shitu.train_det.schema import DetConfig, load_det_config
-from shitu.train_det.weights import load_trained
+from shitu.training.base.checkpoints import save_weights
+from shitu.training.det.batches import DetLoader
+from shitu.training.det.build import build_detector
+from shitu.training.det.evaluate import detected, detected_by_model, eval_data, evaluate_model
+from shitu.training.det.export import export_detector
+from shitu.training.det.schema import DetConfig, load_det_config
+from shitu.training.det.weights import load_trained
 from tests.conftest import DEMO, Run
 from tests.train_det_set import CONFIG, config_of, no_bar, small, write_coco_set
 
@@ -87,7 +87,7 @@ def test_a_program_that_is_not_the_network_is_not_written(
         weight.set_value(weight * 1.5)
         return 0
 
-    monkeypatch.setattr("shitu.train_det.export.fuse_batch_norms", spoil)
+    monkeypatch.setattr("shitu.training.det.export.fuse_batch_norms", spoil)
     with pytest.raises(EngineError, match=r"of the network are .* apart, allowed is .*; the folder was not written"):
         export_detector(distinct, tmp_path / "model")
     assert list(tmp_path.iterdir()) == []

@@ -9,8 +9,8 @@ import paddle
 import pytest
 
 from shitu.errors import ConfigError
-from shitu.train.losses import build_losses
-from shitu.train.schema_loss import DistillationDistanceLoss, DistillationDMLLoss, DistillationGTCELoss, Loss
+from shitu.training.rec.losses import build_losses
+from shitu.training.rec.schema_loss import DistillationDistanceLoss, DistillationDMLLoss, DistillationGTCELoss, Loss
 from tests.numeric_gradient import check_gradient
 
 PAIR = (("Student", "Teacher"),)

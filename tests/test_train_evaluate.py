@@ -22,9 +22,9 @@ from shitu.cli.eval import evaluate as command
 from shitu.config.values import Reader
 from shitu.errors import ConfigError, ShituError
 from shitu.recognise.embed import pack_bits
-from shitu.train.eval_lists import open_eval
-from shitu.train.evaluate import evaluate, evaluation_mode, finish, open_network
-from shitu.train.schema import Global, TrainConfig
+from shitu.training.rec.eval_lists import open_eval
+from shitu.training.rec.evaluate import evaluate, evaluation_mode, finish, open_network
+from shitu.training.rec.schema import Global, TrainConfig
 
 TO_FLOAT = [{"NormalizeImage": {"scale": 1.0, "mean": [128, 128, 128], "std": [64, 64, 64], "order": "hwc"}}]
 SIDE = 6
@@ -291,9 +291,9 @@ def test_vectors_that_are_no_numbers(tmp_path: Path) -> None:
 WORKER = """
 import json, sys
 import numpy as np
-from shitu.train import processes
-from shitu.train.evaluate import evaluate
-from shitu.train.gather import gather_rows
+from shitu.training.base import processes
+from shitu.training.rec.evaluate import evaluate
+from shitu.training.base.gather import gather_rows
 from test_train_evaluate import Path, Pixels, settings
 
 rank, world = processes.start()
@@ -384,8 +384,8 @@ def config_file(tmp_path: Path) -> Path:
 
 
 def test_the_command_prints_what_the_weights_are_worth(config_file: Path) -> None:
-    from shitu.train.networks import build_network
-    from shitu.train.schema import load_train_config
+    from shitu.training.rec.networks import build_network
+    from shitu.training.rec.schema import load_train_config
 
     config = load_train_config(config_file)
     network = build_network(config.Arch, 9, image_shape=(3, 32, 32))  # with its head, as the trainer has it

@@ -26,12 +26,12 @@ from shitu.errors import ConfigError, EngineError, ModelError, ShituError, Usage
 from shitu.images.read import read_image
 from shitu.models.folder import open_model, verify_model
 from shitu.recognise import preprocess as preprocessing
-from shitu.train import export as exporting
-from shitu.train import schema_arch as schema
-from shitu.train.export import export_config, export_model, measured_rows
-from shitu.train.networks import DistillationModel, RecModel, build_network
-from shitu.train.schema import Global, TrainConfig, load_train_config
-from shitu.train.schema_data import Data, DataLoader, EvalData, ImageNetDataset
+from shitu.training.rec import export as exporting
+from shitu.training.rec import schema_arch as schema
+from shitu.training.rec.export import export_config, export_model, measured_rows
+from shitu.training.rec.networks import DistillationModel, RecModel, build_network
+from shitu.training.rec.schema import Global, TrainConfig, load_train_config
+from shitu.training.rec.schema_data import Data, DataLoader, EvalData, ImageNetDataset
 from tests.conftest import DEMO, ROOT, Run, index_overrides
 
 SIDE = 64
@@ -335,7 +335,7 @@ def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    for target in ("paddle.jit.save", "shitu.train.write_model.os.replace"):
+    for target in ("paddle.jit.save", "shitu.training.base.write_model.os.replace"):
         with monkeypatch.context() as patch:
             patch.setattr(target, full)
             with pytest.raises(ShituError, match=r"No space left on device.*what was there is untouched"):
@@ -356,7 +356,7 @@ def test_a_swap_that_fails_half_way_is_undone(tmp_path: Path, monkeypatch: pytes
             raise OSError(5, "Input/output error")
         Path(source).rename(target)
 
-    monkeypatch.setattr("shitu.train.write_model.os.replace", second_fails)
+    monkeypatch.setattr("shitu.training.base.write_model.os.replace", second_fails)
     with pytest.raises(ShituError, match="Input/output error"):
         export_model(network, config(SMALL, tmp_path / "m"))
     assert (tmp_path / "m/model.yaml").read_bytes() == before

@@ -11,8 +11,9 @@ import paddle
 import pytest
 
 from shitu.errors import ConfigError
-from shitu.train import schema_arch, toolkits
-from shitu.train.heads import BNNeck, build_head, build_neck, param_attr
+from shitu.training.base import toolkits
+from shitu.training.rec import schema_arch
+from shitu.training.rec.heads import BNNeck, build_head, build_neck, param_attr
 from tests.numeric_gradient import check_gradient
 
 N, D, C = 6, 5, 7

@@ -8,8 +8,8 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from shitu.train.samplers import build_sampler
-from shitu.train.schema_data import DistributedRandomIdentitySampler
+from shitu.training.rec.samplers import build_sampler
+from shitu.training.rec.schema_data import DistributedRandomIdentitySampler
 from tests.test_train_samplers import SEEDS, all_batches, assert_fits, labels_of, random_labels
 
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from shitu.errors import ConfigError
-from shitu.train import image_list
-from shitu.train.image_list import ImageList, RowsByClass, read_image_list
-from shitu.train.schema_data import Dataset, ImageNetDataset, VeriWild
+from shitu.training.rec import image_list
+from shitu.training.rec.image_list import ImageList, RowsByClass, read_image_list
+from shitu.training.rec.schema_data import Dataset, ImageNetDataset, VeriWild
 from tests.conftest import DEMO
 
 WHAT = "DataLoader.Train.dataset"

@@ -19,9 +19,9 @@ import pytest
 
 from shitu.errors import ConfigError, EngineError, ImageError
 from shitu.images.read import Picture, read_image
-from shitu.train.image_list import ImageList
-from shitu.train.loader import Batch, EvalLoader, TrainLoader
-from shitu.train.transforms import Transform, compile_transform
+from shitu.training.rec.image_list import ImageList
+from shitu.training.rec.loader import Batch, EvalLoader, TrainLoader
+from shitu.training.rec.transforms import Transform, compile_transform
 from tests.conftest import DEMO, ROOT
 
 SIZE = 32
@@ -320,8 +320,8 @@ def test_batches_are_made_ahead_but_no_more_than_two_per_worker() -> None:
 TRAINER = """
 import time, multiprocessing, numpy as np
 from tests.test_train_loader import Batches, Slow, demo_list
-from shitu.train.batch_maker import BatchMaker, Task
-from shitu.train.worker_pool import made_ahead
+from shitu.training.rec.batch_maker import BatchMaker, Task
+from shitu.training.base.worker_pool import made_ahead
 maker = BatchMaker(demo_list(), Slow(), seed=0, replace=True)
 tasks = (Task(np.arange(6), (0, 0, step)) for step in range(10_000))
 batches = made_ahead(maker, tasks, 2)

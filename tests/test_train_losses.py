@@ -9,9 +9,14 @@ import paddle
 import pytest
 
 from shitu.errors import ConfigError
-from shitu.train.cross_entropy import cross_entropy
-from shitu.train.losses import build_losses
-from shitu.train.schema_loss import CELoss, DistillationDMLLoss, TripletAngularMarginLoss, TripletAngularMarginLoss_XBM
+from shitu.training.rec.cross_entropy import cross_entropy
+from shitu.training.rec.losses import build_losses
+from shitu.training.rec.schema_loss import (
+    CELoss,
+    DistillationDMLLoss,
+    TripletAngularMarginLoss,
+    TripletAngularMarginLoss_XBM,
+)
 from tests.loss_twins import V2, batch, cross_entropy_twin, triplet_twin
 from tests.numeric_gradient import check_gradient
 

@@ -1,4 +1,4 @@
-"""The networks in shitu/train: sizes known from the originals, names and outputs of PaddleClas's own RecModel,
+"""The networks in shitu/training/rec: sizes known from the originals, names and outputs of PaddleClas's own RecModel,
 freezing that holds, and folding that changes nothing."""
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ import pytest
 from paddle import nn
 
 from shitu.errors import ConfigError
-from shitu.train.describe_network import describe
-from shitu.train.efficientnet_lite import EfficientNetLite, EfficientNetLiteEmbedding
-from shitu.train.fuse import fuse_batch_norms
-from shitu.train.networks import RecModel, build_network, freeze, set_train_mode
-from shitu.train.schema_arch import (
+from shitu.training.base.fuse import fuse_batch_norms
+from shitu.training.base.toolkits import paddleclas
+from shitu.training.rec.describe_network import describe
+from shitu.training.rec.efficientnet_lite import EfficientNetLite, EfficientNetLiteEmbedding
+from shitu.training.rec.networks import RecModel, build_network, freeze, set_train_mode
+from shitu.training.rec.schema_arch import (
     FC,
     ArcMargin,
     Backbone,
@@ -29,10 +30,9 @@ from shitu.train.schema_arch import (
     NamedModel,
     ParamAttr,
 )
-from shitu.train.schema_arch import BackboneStopLayer as Stop
-from shitu.train.schema_arch import DistillationModel as DistillationSection
-from shitu.train.schema_arch import RecModel as Section
-from shitu.train.toolkits import paddleclas
+from shitu.training.rec.schema_arch import BackboneStopLayer as Stop
+from shitu.training.rec.schema_arch import DistillationModel as DistillationSection
+from shitu.training.rec.schema_arch import RecModel as Section
 
 
 # parameters of efficientnet-lite-pytorch 0.1.0 without its classifier, and the width of its features

@@ -8,10 +8,11 @@ import pytest
 from paddle import nn
 
 from shitu.errors import ConfigError
-from shitu.train.ema import MovingAverage
-from shitu.train.meter import Meter
-from shitu.train.optimise import build_optimizer, optimizer_state, set_optimizer_state
-from shitu.train.schema import L2, SGD, Adam, AdamW, Momentum, Optimizer
+from shitu.training.base.ema import MovingAverage
+from shitu.training.base.meter import Meter
+from shitu.training.base.state_arrays import optimizer_state, set_optimizer_state
+from shitu.training.rec.optimise import build_optimizer
+from shitu.training.rec.schema import L2, SGD, Adam, AdamW, Momentum, Optimizer
 
 NOTHING = nn.Layer()
 OPTIMIZERS = [SGD(), Momentum(), Momentum(use_nesterov=True), Adam(), AdamW()]

@@ -16,13 +16,13 @@ from numpy.testing import assert_array_equal
 from paddle import nn
 
 from shitu.errors import ConfigError, DownloadError, ModelError
-from shitu.train.networks import DistillationModel, RecModel
-from shitu.train.pretrained import load_start_weights, load_weights
-from shitu.train.read_weights import read_state
-from shitu.train.schema_arch import FC, Backbone, BNNeck, NamedModel
-from shitu.train.schema_arch import BackboneStopLayer as Stop
-from shitu.train.schema_arch import DistillationModel as DistillationSection
-from shitu.train.schema_arch import RecModel as Section
+from shitu.training.base.read_weights import read_state
+from shitu.training.rec.networks import DistillationModel, RecModel
+from shitu.training.rec.pretrained import load_start_weights, load_weights
+from shitu.training.rec.schema_arch import FC, Backbone, BNNeck, NamedModel
+from shitu.training.rec.schema_arch import BackboneStopLayer as Stop
+from shitu.training.rec.schema_arch import DistillationModel as DistillationSection
+from shitu.training.rec.schema_arch import RecModel as Section
 from tests.conftest import SHARED
 
 FEATURES = 320  # PPLCNet_x0_25 with class_expand 320
@@ -300,7 +300,7 @@ def test_weights_that_are_no_numbers(tmp_path: Path) -> None:
 
 def test_what_only_an_export_uses_is_not_missed(tmp_path: Path) -> None:
     """PPLCNetV2's fused convolutions are in nobody's way when a file comes without them."""
-    from shitu.train.networks import build_network
+    from shitu.training.rec.networks import build_network
 
     arch = Section(Backbone=Backbone(class_expand=64), BackboneStopLayer=Stop("flatten"), Neck=BNNeck(num_features=64))
     built = build_network(arch, 3)
@@ -315,7 +315,7 @@ def test_what_only_an_export_uses_is_not_missed(tmp_path: Path) -> None:
 def test_the_weak_start_fits_the_v2_backbone() -> None:
     arch = Section(Backbone=Backbone(class_expand=512), BackboneStopLayer=Stop("flatten"))
     path = SHARED / "models/pplcnetv2_base_shitu_distilled_v0/backbone.pdparams"
-    from shitu.train.networks import build_network
+    from shitu.training.rec.networks import build_network
 
     report = load_weights(build_network(arch, 3), str(path))
     assert (report.missing, report.unexpected, report.other_shape) == ((), (), ())

@@ -8,8 +8,8 @@ from itertools import product
 import numpy as np
 import pytest
 
-from shitu.train import retrieval
-from shitu.train.retrieval import Embedded, Sums, metrics_of, score
+from shitu.training.rec import retrieval
+from shitu.training.rec.retrieval import Embedded, Sums, metrics_of, score
 
 TOPK = (1, 5)
 KINDS = ("normal", "duplicates", "codes", "collapsed", "zeros")

@@ -11,8 +11,8 @@ import pytest
 from scipy import stats
 
 from shitu.errors import ConfigError
-from shitu.train.samplers import BatchSampler, build_sampler
-from shitu.train.schema_data import DistributedBatchSampler, DistributedRandomIdentitySampler, PKSampler, Sampler
+from shitu.training.rec.samplers import BatchSampler, build_sampler
+from shitu.training.rec.schema_data import DistributedBatchSampler, DistributedRandomIdentitySampler, PKSampler, Sampler
 
 SEEDS = range(40)
 

@@ -8,8 +8,9 @@ import paddle
 import pytest
 
 from shitu.errors import ConfigError
-from shitu.train.schedule import Scaling, Schedule
-from shitu.train.schema import Constant, Cosine, LearningRate, Linear, Piecewise, Step
+from shitu.training.base.scaling import Scaling
+from shitu.training.rec.schedule import Schedule
+from shitu.training.rec.schema import Constant, Cosine, LearningRate, Linear, Piecewise, Step
 
 STEPS, EPOCHS, WARMUP = 7, 10, 2
 UNSCALED = Scaling(32, None, 1.0, "")

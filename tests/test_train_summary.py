@@ -14,11 +14,12 @@ import pytest
 from paddle import nn
 
 from shitu.errors import EngineError, ShituError
-from shitu.train.memory import Memory, estimate_memory
-from shitu.train.metrics_log import MetricsLog, read_records, visualdl_writer
-from shitu.train.schedule import Scaling, Schedule
-from shitu.train.schema import Cosine
-from shitu.train.summary import Setting, dry_run_lines, histogram, summarise
+from shitu.training.base.memory import Memory, estimate_memory
+from shitu.training.base.metrics_log import MetricsLog, read_records, visualdl_writer
+from shitu.training.base.scaling import Scaling
+from shitu.training.rec.schedule import Schedule
+from shitu.training.rec.schema import Cosine
+from shitu.training.rec.summary import Setting, dry_run_lines, histogram, summarise
 
 
 def setting(cards: int = 1, **changes: object) -> Setting:

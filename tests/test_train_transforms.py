@@ -15,9 +15,9 @@ from shitu.errors import ConfigError
 from shitu.images.read import read_image
 from shitu.recognise.preprocess import from_model_yaml
 from shitu.recognise.transform_ops import compile_ops
-from shitu.train.augment import ColorJitter, RandCropImage, RandomErasing, RandomRotation
-from shitu.train.schema import load_train_config
-from shitu.train.transforms import compile_transform
+from shitu.training.rec.augment import ColorJitter, RandCropImage, RandomErasing, RandomRotation
+from shitu.training.rec.schema import load_train_config
+from shitu.training.rec.transforms import compile_transform
 from tests.conftest import DEMO, ROOT
 
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]

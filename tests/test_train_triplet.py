@@ -11,10 +11,10 @@ import paddle
 import pytest
 
 from shitu.errors import ConfigError
-from shitu.train.full_precision import unit_vectors
-from shitu.train.losses import TotalLoss, build_losses
-from shitu.train.schema_loss import TripletAngularMarginLoss, TripletAngularMarginLoss_XBM
-from shitu.train.triplet import EmbeddingMemory
+from shitu.training.base.full_precision import unit_vectors
+from shitu.training.rec.losses import TotalLoss, build_losses
+from shitu.training.rec.schema_loss import TripletAngularMarginLoss, TripletAngularMarginLoss_XBM
+from shitu.training.rec.triplet import EmbeddingMemory
 from tests.loss_twins import V2, batch, triplet_twin, value
 from tests.numeric_gradient import check_gradient
 

@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from shitu.errors import ImageError
-from shitu.train.worker_pool import Slot, array_in, made_ahead
+from shitu.training.base.worker_pool import Slot, array_in, made_ahead
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from shitu.train_det.schema import DetConfig, load_det_config
+from shitu.training.det.schema import DetConfig, load_det_config
 
 DEMO = Path(__file__).parent.parent / "demo"
 CONFIG = Path(__file__).parent.parent / "configs" / "det" / "picodet_lcnet_x1_0_320_mainbody.yml"

@@ -29,13 +29,13 @@ def evaluate(  # noqa: PLR0917 - a command, called by click with names
     The weights are those of Global.pretrained_model, the lists those of DataLoader.Eval, the metrics those of
     Metric.Eval. `queries` counts those with an image of their label in the gallery, `left_out` the others.
     """
-    from shitu.train import processes
-    from shitu.train.device import use_device
-    from shitu.train.eval_lists import open_eval
-    from shitu.train.evaluate import evaluate as measure
-    from shitu.train.evaluate import open_network
-    from shitu.train.launch import is_launched, launch
-    from shitu.train.schema import load_train_config
+    from shitu.training.base import processes
+    from shitu.training.base.device import use_device
+    from shitu.training.base.launch import is_launched, launch
+    from shitu.training.rec.eval_lists import open_eval
+    from shitu.training.rec.evaluate import evaluate as measure
+    from shitu.training.rec.evaluate import open_network
+    from shitu.training.rec.schema import load_train_config
 
     config = load_train_config(config_path, overrides)
     if (gpus or cards(gpus, nproc, ips) > 1) and not is_launched():

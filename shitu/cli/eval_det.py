@@ -23,9 +23,9 @@ def eval_det(config_path: str, overrides: tuple[str, ...], model: str | None, fo
     AP is the mean over IoU 0.5 to 0.95, AP50 and AP75 are at one IoU; small is below 32 x 32 pixels, large above
     96 x 96.
     """
-    from shitu.train_det.evaluate import evaluate_config, evaluate_model
-    from shitu.train_det.run import use_device
-    from shitu.train_det.schema import load_det_config
+    from shitu.training.det.evaluate import evaluate_config, evaluate_model
+    from shitu.training.det.run import use_device
+    from shitu.training.det.schema import load_det_config
 
     config = load_det_config(config_path, overrides)
     bar = lambda images: progress_bar(images, "evaluating")  # noqa: E731

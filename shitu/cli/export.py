@@ -24,9 +24,9 @@ def export(config_path: str, overrides: tuple[str, ...], name: str | None, licen
     Takes Global.pretrained_model, joins branches, folds batch norms, leaves out the head, and compares the result with
     the network before it replaces Global.save_inference_dir. Use it by -o Global.rec_inference_model_dir=FOLDER.
     """
-    from shitu.train.device import use_device
-    from shitu.train.export import export_config
-    from shitu.train.schema import load_train_config
+    from shitu.training.base.device import use_device
+    from shitu.training.rec.export import export_config
+    from shitu.training.rec.schema import load_train_config
 
     use_device("cpu")
     config = load_train_config(config_path, overrides)

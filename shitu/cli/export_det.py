@@ -31,9 +31,9 @@ def export_det(config_path: str, overrides: tuple[str, ...], output_dir: Path | 
     network's own output before the folder appears.
     """
     os.environ.setdefault("GLOG_minloglevel", "2")  # Paddle remarks on the NMS
-    from shitu.train_det.export import export_detector
-    from shitu.train_det.run import use_device
-    from shitu.train_det.schema import load_det_config
+    from shitu.training.det.export import export_detector
+    from shitu.training.det.run import use_device
+    from shitu.training.det.schema import load_det_config
 
     config = load_det_config(config_path, (*overrides, "use_gpu=false"))
     use_device(config)

@@ -26,8 +26,8 @@ def train(*, config_path: str, overrides: tuple[str, ...], **how: Any) -> None:
     Reads PaddleClas's training configs. Weights, metrics.jsonl and curves.png go to Global.output_dir/RecModel.
     Ctrl-C saves and stops; --resume goes on at the same step.
     """
-    from shitu.train import run
-    from shitu.train.schema import load_train_config
+    from shitu.training.rec import run
+    from shitu.training.rec.schema import load_train_config
 
     config = load_train_config(config_path, overrides)
     best = start(run, config, Path(config.Global.output_dir) / "launch", **how)

@@ -25,8 +25,8 @@ def train_det(*, config_path: str, overrides: tuple[str, ...], **how: Any) -> No
     Reads PaddleDetection's PicoDet configs, written in one file. Weights, metrics.jsonl and curves.png go to
     save_dir/NAME-OF-THE-CONFIG. Ctrl-C saves and stops; --resume goes on at the same step.
     """
-    from shitu.train_det import run
-    from shitu.train_det.schema import load_det_config
+    from shitu.training.det import run
+    from shitu.training.det.schema import load_det_config
 
     config = load_det_config(config_path, overrides)
     best = start(run, config, config.run_dir / "launch", **how)

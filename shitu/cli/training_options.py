@@ -76,7 +76,7 @@ def start(
     ranks: int | None,
 ) -> dict[str, Any]:
     """Train with `run`'s run_training or show its dry_run. Returns the best evaluation of a run in this process."""
-    from shitu.train.launch import is_launched, launch
+    from shitu.training.base.launch import is_launched, launch
 
     count = cards(gpus, nproc, ips)
     if dry_run:

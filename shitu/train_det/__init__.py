@@ -1,8 +1,0 @@
-"""Training the mainbody detector on paddledet's parts; needs the `train` extra."""
-
-import warnings
-
-import shitu.train  # noqa: F401, silences warnings of Paddle's, which come as soon as it is imported
-
-# Paddle's remark, once per function, on ppdet's way of calling paddle.split, min and max
-warnings.filterwarnings("ignore", message=r"\s*Non compatible API")

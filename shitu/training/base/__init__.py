@@ -1,0 +1,1 @@
+"""What both trainers use, and what is about neither of them."""

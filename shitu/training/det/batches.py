@@ -1,0 +1,201 @@
+"""Annotated images -> batches for the network, made ahead in processes; each is a function of its number alone."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Generator, Iterable
+from contextlib import closing
+from dataclasses import dataclass
+from math import prod
+
+import cv2
+import numpy as np
+import paddle
+from numpy.typing import NDArray
+
+from shitu.errors import ConfigError, ImageError, ShituError
+from shitu.images.read import read_image
+from shitu.training.base.batch_task import Task
+from shitu.training.base.worker_pool import Slot, array_in, made_ahead
+from shitu.training.det.coco_data import DetData
+from shitu.training.det.schema import Reader
+from shitu.training.det.transforms import Sample, compile_reader, run
+
+_log = logging.getLogger("shitu")
+
+_TRIES = 20  # images in a row that cannot be used, before it is no longer an accident
+_BATCH_SEED = 1 << 20  # above every position in a batch
+_REPORTED = 20  # bad images named one by one
+
+
+@dataclass(frozen=True)
+class Arrays:
+    """One batch in numpy."""
+
+    images: NDArray[np.float32]  # (n, 3, h, w)
+    boxes: list[NDArray[np.float32]]  # of each image (k, 4) in its pixels
+    classes: list[NDArray[np.int32]]  # of each image (k, 1)
+    indices: NDArray[np.int64]  # (n,): which images of the data
+    scales: NDArray[np.float32]  # (n, 2): the network's pixels per image pixel, vertical and horizontal
+
+
+@dataclass(frozen=True)
+class DetBatch:
+    """The same with tensors on paddle's current device."""
+
+    images: paddle.Tensor
+    boxes: list[paddle.Tensor]
+    classes: list[paddle.Tensor]
+    indices: NDArray[np.int64]
+    scales: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Order:
+    """Which images go into which batch: a pure function of (seed, epoch, stream, index).
+
+    Each epoch is a permutation of all images, dealt out to the streams batch by batch; what is left is dropped.
+    """
+
+    count: int
+    batch_size: int
+    streams: int
+    seed: int
+    shuffle: bool = True
+
+    def __post_init__(self) -> None:
+        if self.count < self.batch_size * self.streams:
+            total = f"{self.streams} x {self.batch_size}" if self.streams > 1 else f"{self.batch_size}"
+            raise ConfigError(
+                f"{self.count} images do not fill one batch of {total}; set a smaller -o TrainReader.batch_size=N"
+            )
+
+    def __len__(self) -> int:
+        return self.count // (self.batch_size * self.streams)
+
+    def batch(self, epoch: int, stream: int, index: int) -> NDArray[np.int64]:
+        order = _permutation(self.seed, epoch, self.count) if self.shuffle else np.arange(self.count)
+        first = (index * self.streams + stream) * self.batch_size
+        return order[first : first + self.batch_size]
+
+
+@functools.lru_cache(maxsize=2)
+def _permutation(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
+    return np.random.default_rng([seed, epoch]).permutation(count)
+
+
+class DetLoader:
+    """Batches of a dataset through the operators of a reader; `replace` says what becomes of bad images."""
+
+    def __init__(self, data: DetData, reader: Reader, where: str, *, seed: int, workers: int, replace: bool) -> None:
+        self.maker = _Maker(data, reader, where, seed, replace)
+        self.workers, self.reader = workers, reader
+        self.bad: dict[str, str] = {}  # path -> reason, of all so far
+
+    def epoch(self, order: Order, epoch: int, stream: int, start_step: int = 0) -> Generator[DetBatch, None, None]:
+        """The batches of one stream of one epoch from `start_step` on."""
+        steps = range(start_step, len(order))
+        return self._batches(Task(order.batch(epoch, stream, step), (epoch, stream, step)) for step in steps)
+
+    def in_order(self) -> Generator[DetBatch, None, None]:
+        """All images; the last batch may be smaller."""
+        count, size = len(self.maker.data), self.reader.batch_size
+        firsts = range(0, count, size)
+        return self._batches(Task(np.arange(first, min(first + size, count)), (0, 0, first)) for first in firsts)
+
+    def _batches(self, tasks: Iterable[Task]) -> Generator[DetBatch, None, None]:
+        bytes_of = self.maker.bytes_of if self.reader.use_shared_memory else None
+        with closing(made_ahead(self.maker, tasks, self.workers, bytes_of=bytes_of)) as results:
+            for made, bad in results:
+                self._note(bad)
+                if isinstance(made, ShituError):
+                    raise made
+                yield DetBatch(
+                    images=paddle.to_tensor(made.images),  # copies, from shared memory straight to the device
+                    boxes=[paddle.to_tensor(boxes) for boxes in made.boxes],
+                    classes=[paddle.to_tensor(classes) for classes in made.classes],
+                    indices=made.indices,
+                    scales=made.scales,
+                )
+
+    def _note(self, bad: dict[str, str]) -> None:
+        for path, reason in bad.items():
+            if path not in self.bad and len(self.bad) < _REPORTED:
+                what = "replaced by another image" if self.maker.replace else "counted as without a find"
+                _log.warning("%s; %s", reason, what)
+            self.bad[path] = reason
+
+
+class _Maker:
+    """What a worker does."""
+
+    def __init__(self, data: DetData, reader: Reader, where: str, seed: int, replace: bool) -> None:
+        self.data, self.seed, self.replace = data, seed, replace
+        self.of_sample, self.of_batch, self.largest = compile_reader(reader, where)
+
+    def bytes_of(self, task: Task) -> int:
+        """What the task's images take at their largest."""
+        return 4 * len(task.indices) * 3 * prod(self.largest)
+
+    def __call__(self, task: Task, slot: Slot) -> tuple[Arrays | ShituError, dict[str, str]]:
+        """The images go into the slot. With the batch, or why there is none, path -> reason of all bad images."""
+        bad: dict[str, str] = {}
+        try:
+            return self._make(task, slot, bad), bad
+        except ShituError as error:
+            return error, bad
+
+    def _make(self, task: Task, slot: Slot, bad: dict[str, str]) -> Arrays:
+        seeds = (self.seed, *task.key)
+        samples = [self._sample(index, (*seeds, number), bad) for number, index in enumerate(task.indices.tolist())]
+        samples = run(self.of_batch, samples, *seeds, _BATCH_SEED)
+        images = [each["image"] for each in samples]
+        return Arrays(
+            images=np.stack(images, out=array_in(slot, (len(images), *images[0].shape))),
+            boxes=[np.asarray(each["gt_bbox"], np.float32).reshape(-1, 4) for each in samples],
+            classes=[np.asarray(each["gt_class"], np.int32).reshape(-1, 1) for each in samples],
+            indices=np.array([each["index"] for each in samples], np.int64),
+            scales=np.stack([each["scale_factor"] for each in samples]).astype(np.float32),
+        )
+
+    def _sample(self, index: int, seeds: tuple[int, ...], bad: dict[str, str]) -> Sample:
+        others, reason = np.random.default_rng(seeds), ""
+        for _ in range(_TRIES):
+            try:
+                return self._transformed(index, self._image(index), seeds)
+            except (ImageError, ValueError, cv2.error) as error:  # what ppdet's operators raise on odd sizes
+                path = self.data.paths[index]
+                reason = str(error) if isinstance(error, ImageError) else f"{path}: an operator failed on it ({error})"
+                bad[path] = reason
+            if not self.replace:
+                return self._transformed(index, np.zeros((*self.data.sizes[index].tolist(), 3), np.uint8), seeds)
+            index = int(others.integers(len(self.data)))
+        raise ShituError(f"{_TRIES} images in a row cannot be used, at last {reason}; look at the data")
+
+    def _image(self, index: int) -> NDArray[np.uint8]:
+        image = read_image(self.data.paths[index])
+        (height, width), wanted = image.shape[:2], self.data.sizes[index].tolist()
+        if [height, width] != wanted:
+            raise ImageError(
+                f"{self.data.paths[index]}: is {width} x {height}, but its annotation says {wanted[1]} x {wanted[0]}: "
+                "its boxes do not fit"
+            )
+        return image
+
+    def _transformed(self, index: int, image: NDArray[np.uint8], seeds: tuple[int, ...]) -> Sample:
+        (height, width), rows = image.shape[:2], self.data.boxes_of(index)
+        classes = self.data.classes[rows].astype(np.int32)[:, None]
+        sample: Sample = {
+            "index": index,
+            "image": image,
+            "gt_bbox": self.data.xyxy[rows].copy(),
+            "gt_class": classes,
+            "is_crowd": np.zeros_like(classes),
+            "h": float(height),
+            "w": float(width),
+            "im_shape": np.array([height, width], np.float32),
+            "scale_factor": np.ones(2, np.float32),
+        }
+        made: Sample = run(self.of_sample, sample, *seeds)
+        return made

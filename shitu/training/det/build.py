@@ -1,0 +1,121 @@
+"""Configuration -> PicoDet of ppdet's parts: backbone, neck and head under the names that official weights use."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from contextlib import AbstractContextManager
+from typing import Any
+
+import paddle
+from paddle import Tensor, nn
+
+from shitu.config.values import Section
+from shitu.errors import ConfigError
+from shitu.training.det.parts import ppdet
+from shitu.training.det.schema import DetConfig
+from shitu.training.det.schema_net import MultiClassNMS, PicoFeat, PicoHead
+
+
+class PicoDet(nn.Layer):
+    """ppdet's three parts; in evaluation mode scores (n, c, a) and boxes (n, a, 4), xyxy in the network's pixels."""
+
+    def __init__(self, backbone: nn.Layer, neck: nn.Layer, head: nn.Layer, nms: MultiClassNMS) -> None:
+        super().__init__()
+        self.backbone, self.neck, self.head, self.nms = backbone, neck, head, nms
+
+    def forward(self, images: Tensor) -> tuple[Any, Any]:
+        outputs: tuple[Any, Any] = self.head(self.neck(self.backbone({"image": images})))
+        return outputs
+
+    def losses(
+        self, images: Tensor, boxes: list[Tensor], classes: list[Tensor], cast: AbstractContextManager[Any]
+    ) -> dict[str, Tensor]:
+        """`loss`, the sum, and its parts loss_vfl, loss_bbox, loss_dfl; in training mode.
+
+        `images` (n, 3, h, w); of each, `boxes` (k, 4) xyxy in its pixels and `classes` (k, 1). `cast` is for the
+        forward pass; the losses remain in float32, since ppdet's assigner works with numpy. `loss` alone, not a
+        number, where outputs are none.
+        """
+        with cast:
+            scores, sides = self(images)
+        levels = [each.astype("float32") for each in scores], [each.astype("float32") for each in sides]
+        if not all(bool(paddle.isfinite(each).all()) for each in (*levels[0], *levels[1])):
+            return {"loss": paddle.to_tensor(math.nan)}  # ppdet's assigner fails on such numbers
+        truth = {"im_id": paddle.arange(len(boxes)), "gt_bbox": boxes, "gt_class": classes}
+        parts = self.head.get_loss(levels, truth)
+        return {"loss": sum(parts.values()), **parts}
+
+    def suppressed(self, boxes: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
+        """Rows (k, 6) of class, score, xyxy of all images, best first, and how many of them each image has."""
+        nms = self.nms
+        limits = (nms.score_threshold, nms.nms_top_k, nms.keep_top_k, nms.nms_threshold)
+        # ppdet's own helper fails in Paddle 3's new IR
+        operator: Any = paddle._C_ops.multiclass_nms3
+        rows, _, counts = operator(boxes, scores, None, *limits, True, 1.0, -1)
+        return rows, counts
+
+
+def build_detector(config: DetConfig) -> PicoDet:
+    """The network with its initial weights. Raises ConfigError where the parts do not fit together."""
+    backbone = ppdet("modeling.backbones.lcnet").LCNet(**_options(config.LCNet))
+    levels = backbone.out_shape
+    if len(levels) != 3:
+        raise ConfigError(f"LCNet.feature_maps is {list(config.LCNet.feature_maps)}; three levels are wanted")
+    neck = ppdet("modeling.necks.csp_pan").CSPPAN(
+        in_channels=[level.channels for level in levels],
+        spatial_scales=[0.5**stage for stage in config.LCNet.feature_maps],
+        **_options(config.CSPPAN),
+    )
+    nms = config.PicoHead.nms
+    assert isinstance(nms, MultiClassNMS)
+    return PicoDet(backbone, neck, _head(config), nms)
+
+
+def _head(config: DetConfig) -> nn.Layer:
+    section, features = config.PicoHead, config.PicoHead.conv_feat
+    assert isinstance(features, PicoFeat)
+    _check(section, features, config)
+    heads, losses = ppdet("modeling.heads.pico_head"), "modeling.losses"
+    assigner = ppdet("modeling.assigners.simota_assigner").SimOTAAssigner
+    head: nn.Layer = heads.PicoHead(
+        conv_feat=heads.PicoFeat(**_options(features)),
+        num_classes=config.num_classes,
+        fpn_stride=list(section.fpn_stride),
+        prior_prob=section.prior_prob,
+        reg_max=section.reg_max,
+        feat_in_chan=section.feat_in_chan,
+        cell_offset=section.cell_offset,
+        loss_class=ppdet(f"{losses}.varifocal_loss").VarifocalLoss(**_options(section.loss_class)),
+        loss_dfl=ppdet(f"{losses}.gfocal_loss").DistributionFocalLoss(**_options(section.loss_dfl)),
+        loss_bbox=ppdet(f"{losses}.iou_loss").GIoULoss(**_options(section.loss_bbox)),
+        assigner=assigner(num_classes=config.num_classes, **_options(section.assigner)),
+    )
+    return head
+
+
+def _check(head: PicoHead, features: PicoFeat, config: DetConfig) -> None:
+    """Numbers that stand in two places and must agree."""
+    levels = config.CSPPAN.num_features
+    pairs = (
+        ("PicoHead.feat_in_chan", head.feat_in_chan, "PicoHead.conv_feat.feat_out", features.feat_out),
+        ("PicoHead.conv_feat.feat_in", features.feat_in, "CSPPAN.out_channels", config.CSPPAN.out_channels),
+        ("the number of PicoHead.fpn_stride", len(head.fpn_stride), "CSPPAN.num_features", levels),
+        (
+            "PicoHead.conv_feat.num_fpn_stride",
+            features.num_fpn_stride,
+            "CSPPAN.num_features",
+            config.CSPPAN.num_features,
+        ),
+    )
+    for first, value, second, other in pairs:
+        if value != other:
+            raise ConfigError(f"{first} is {value} and {second} is {other} in {config.source}; they must be equal")
+    if features.feat_in != features.feat_out:
+        raise ConfigError(f"PicoHead.conv_feat in {config.source}: feat_in and feat_out must be equal")
+
+
+def _options(section: Section) -> dict[str, Any]:
+    """A section as keyword arguments of the class that it is named after."""
+    values = {each.name: getattr(section, each.name) for each in dataclasses.fields(section)}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}

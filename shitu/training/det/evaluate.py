@@ -1,0 +1,103 @@
+"""A detector on annotated images -> COCO's numbers: the network being trained, its weights, or an exported model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import numpy as np
+import paddle
+
+from shitu.config.schema import DetPreProcess
+from shitu.config.schema import Global as InferenceGlobal
+from shitu.engines.paddle import open_session, options_from
+from shitu.errors import ConfigError, ImageError
+from shitu.images.read import read_image
+from shitu.models import open_model
+from shitu.recognise.transform_ops import PADDLECLAS_DETECTION, preprocessor_for
+from shitu.training.det.batches import DetLoader
+from shitu.training.det.build import PicoDet, build_detector
+from shitu.training.det.coco_ap import Found, coco_metrics
+from shitu.training.det.coco_data import DetData, read_coco
+from shitu.training.det.schema import COCODataSet, DetConfig
+from shitu.training.det.weights import load_trained
+
+Progress = Callable[[int], AbstractContextManager[Any]]  # the number of images -> a bar with update(n)
+Metrics = dict[str, float | None]
+
+
+def eval_data(config: DetConfig) -> DetData:
+    """EvalDataset, read and checked. Raises ConfigError."""
+    section = config.EvalDataset
+    if not isinstance(section, COCODataSet):
+        raise ConfigError(f"{config.source} has no EvalDataset; it says which images to evaluate on")
+    return read_coco(section, config.num_classes, what="EvalDataset", training=False)
+
+
+def evaluate_config(config: DetConfig, progress: Progress) -> Metrics:
+    """The network with the weights that the config names, on EvalDataset."""
+    data, network = eval_data(config), build_detector(config)
+    load_trained(network, config.weights)
+    return evaluate(network, data, config, progress)
+
+
+def evaluate(network: PicoDet, data: DetData, config: DetConfig, progress: Progress | None = None) -> Metrics:
+    """COCO's numbers, and `images` and `bad_images`, the count of those that could not be read."""
+    loader = DetLoader(
+        data, config.EvalReader, "EvalReader", seed=config.seed, workers=config.worker_num, replace=False
+    )
+    found = []
+    with progress(len(data)) if progress else nullcontext() as bar:
+        for each in detected(network, loader):
+            found.append(each)
+            if bar is not None:
+                bar.update(1)
+    usable = [each for each in found if data.paths[each.index] not in loader.bad]
+    return {**coco_metrics(data, usable), "images": len(data), "bad_images": len(loader.bad)}
+
+
+def detected(network: PicoDet, loader: DetLoader) -> Iterator[Found]:
+    """What the network finds in each image of the loader, in their order."""
+    network.eval()
+    for batch in loader.in_order():
+        with paddle.no_grad():
+            scores, boxes = network(batch.images)
+            factors = paddle.to_tensor(batch.scales[:, None, [1, 0, 1, 0]])
+            rows, counts = network.suppressed(boxes / factors, scores)
+        ends = np.cumsum(counts.numpy())
+        table = rows.numpy().reshape(-1, 6)
+        for index, end, count in zip(batch.indices.tolist(), ends, counts.numpy(), strict=True):
+            yield Found(index, table[end - count : end])
+
+
+def evaluate_model(folder: str, config: DetConfig, progress: Progress) -> Metrics:
+    """An exported program on EvalDataset."""
+    data, found = eval_data(config), []
+    with progress(len(data)) as bar:
+        for each in detected_by_model(folder, data.paths):
+            bar.update(1)
+            found.append(each)
+    usable = [each for each in found if each is not None]
+    return {**coco_metrics(data, usable), "images": len(data), "bad_images": len(found) - len(usable)}
+
+
+def detected_by_model(folder: str, paths: Sequence[str]) -> Iterator[Found | None]:
+    """What an exported program finds, run as `shitu predict-det` runs it, but with every box; None for a bad image."""
+    model = open_model(folder, task="detection")
+    preprocess = preprocessor_for(model, DetPreProcess(), PADDLECLAS_DETECTION)
+    session = open_session(model.program, model.params, options_from(InferenceGlobal(use_gpu=False)))
+    for index, path in enumerate(paths):
+        try:
+            image = read_image(path)
+        except ImageError:
+            yield None
+            continue
+        height, width = image.shape[:2]
+        feeds = {
+            "image": preprocess(image)[None],
+            "im_shape": np.array([preprocess.resized(height, width)], np.float32),
+            "scale_factor": np.array([preprocess.scale_factor(height, width)], np.float32),
+        }
+        rows = session.run({name: feeds[name] for name in session.input_names})[0]
+        yield Found(index, rows if rows.size >= 6 else np.empty((0, 6), np.float32))

@@ -1,0 +1,208 @@
+"""A detector's weights -> a model folder: two programs, with the NMS inside and ending before it, both checked.
+
+The folder appears only after every check has passed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import filecmp
+import io
+import logging
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import paddle
+import yaml
+from numpy.typing import NDArray
+from paddle import Tensor, nn
+from paddle.static import InputSpec
+
+from shitu.config.schema import Global as InferenceGlobal
+from shitu.engines.paddle import open_session, options_from
+from shitu.errors import EngineError, UsageError
+from shitu.images.boxes import nms
+from shitu.images.read import read_image
+from shitu.models.folder import sha256_of
+from shitu.resources import bundled
+from shitu.training.base.fuse import fuse_batch_norms
+from shitu.training.det.build import PicoDet, build_detector
+from shitu.training.det.schema import DetConfig
+from shitu.training.det.schema_net import MultiClassNMS
+from shitu.training.det.weights import load_trained
+
+_log = logging.getLogger("shitu")
+_INTERPOLATION = {0: "nearest", 1: "bilinear", 2: "cubic", 3: "area", 4: "lanczos"}  # cv2's numbers
+_PHOTOS = 3  # to check on
+_SCORES_WITHIN, _BOXES_WITHIN = 1e-4, 0.05  # pixels
+
+Array = NDArray[Any]
+
+
+class Mainbody(nn.Layer):
+    """From image and scale factor (y, x) to boxes in the photo's pixels, with or without the NMS."""
+
+    def __init__(self, network: PicoDet, with_nms: bool) -> None:
+        super().__init__()
+        self.network, self.with_nms = network, with_nms
+
+    def forward(self, image: Tensor, scale_factor: Tensor) -> tuple[Tensor, Tensor]:
+        scores, boxes = self.network(image)
+        y, x = paddle.split(scale_factor, 2, axis=-1)
+        boxes = boxes / paddle.concat([x, y, x, y], axis=-1).reshape([-1, 1, 4])
+        return self.network.suppressed(boxes, scores) if self.with_nms else (boxes, scores)
+
+
+def export_detector(config: DetConfig, folder: Path | None = None) -> Path:
+    """Write the model folder, by default `inference` in the run's folder. Returns it.
+
+    Raises ConfigError and ModelError on weights that do not fit, EngineError where a program is not the network.
+    """
+    folder = folder or config.run_dir / "inference"
+    if folder.exists() and not (folder / "model.yaml").is_file() and any(folder.iterdir()):
+        raise UsageError(f"{folder} holds something else than a model; choose another folder, or empty it")
+    network = build_detector(config)
+    weights = load_trained(network, config.weights)
+    network.eval()
+    network.head.eval_size = list(config.size)  # the anchor points become constants of the program
+    network.head.anchor_points, network.head.stride_tensor = network.head._generate_anchors()
+    feeds = _samples(config)
+    expected = _run_network(network, feeds)
+    fuse_batch_norms(network)
+    with _swapped_in(folder) as new:
+        for name, with_nms in (("inference", True), ("inference_raw", False)):
+            _save_program(Mainbody(network, with_nms), config.size, new / name)
+        if filecmp.cmp(new / "inference.pdiparams", new / "inference_raw.pdiparams", shallow=False):
+            (new / "inference_raw.pdiparams").unlink()
+        _check(new, expected, feeds, network.nms)
+        _describe(new, config, weights, folder.name)
+    return folder
+
+
+def _samples(config: DetConfig) -> tuple[Array, Array]:
+    """Photos of the demo as the network gets them: images (n, 3, h, w), scale factors (n, 2)."""
+    spec = _preprocess(config)
+    height, width = config.size
+    inputs, scales = [], []
+    for path in sorted((bundled("demo") / "photos").glob("*.jpg"))[:_PHOTOS]:
+        photo = read_image(path)
+        resized = cv2.resize(photo, (width, height), interpolation=cv2.INTER_CUBIC).astype(np.float32)
+        normal = (resized * spec["scale"] - np.array(spec["mean"])) / np.array(spec["std"])
+        inputs.append(normal.transpose(2, 0, 1).astype(np.float32))
+        scales.append([height / photo.shape[0], width / photo.shape[1]])
+    return np.stack(inputs), np.array(scales, np.float32)
+
+
+def _run_network(network: PicoDet, feeds: tuple[Array, Array]) -> tuple[Array, Array]:
+    """Boxes (n, a, 4) and scores (n, c, a) of the network itself, in the dynamic graph, batch norms not yet fused."""
+    with paddle.no_grad():
+        boxes, scores = Mainbody(network, False)(*(paddle.to_tensor(each) for each in feeds))
+    return boxes.numpy(), scores.numpy()
+
+
+def _save_program(layer: nn.Layer, size: tuple[int, int], prefix: Path) -> None:
+    specs = [InputSpec([-1, 3, *size], "float32", "image"), InputSpec([-1, 2], "float32", "scale_factor")]
+    with contextlib.redirect_stdout(io.StringIO()):
+        program = paddle.jit.to_static(layer, input_spec=specs, full_graph=True)
+        paddle.jit.save(program, str(prefix))
+
+
+def _check(new: Path, expected: tuple[Array, Array], feeds: tuple[Array, Array], limits: MultiClassNMS) -> None:
+    """Both programs, in the engine that predicts, against the network's own output. Raises EngineError."""
+    options = options_from(InferenceGlobal(use_gpu=False))
+    params = "inference_raw" if (new / "inference_raw.pdiparams").exists() else "inference"
+    raw = open_session(new / "inference_raw.json", new / f"{params}.pdiparams", options)
+    full = open_session(new / "inference.json", new / "inference.pdiparams", options)
+    named = dict(zip(("image", "scale_factor"), feeds, strict=True))
+    boxes, scores = raw.run(named)[:2]
+    rows, counts = full.run(named)[:2]
+    by_numpy = [suppressed(b, s, limits) for b, s in zip(boxes, scores, strict=True)]
+    if [len(each) for each in by_numpy] != counts.tolist():
+        raise EngineError(f"the program finds {counts.tolist()} boxes, an NMS in numpy {list(map(len, by_numpy))}")
+    wanted = np.concatenate(by_numpy)
+    found = rows.reshape(-1, 6)
+    differences = {
+        "scores of the program without NMS and of the network": (scores, expected[1], _SCORES_WITHIN),
+        "boxes of the program without NMS and of the network": (boxes, expected[0], _BOXES_WITHIN),
+        "scores of the program with NMS and of an NMS in numpy": (found[:, 1], wanted[:, 1], _SCORES_WITHIN),
+        "boxes of the program with NMS and of an NMS in numpy": (found[:, 2:], wanted[:, 2:], _BOXES_WITHIN),
+    }
+    for what, (one, other, within) in differences.items():
+        difference = float(np.abs(one - other).max(initial=0))
+        _log.info("%s: at most %.1e apart", what, difference)
+        if not difference <= within:
+            raise EngineError(f"{what} are {difference:.2g} apart, allowed is {within:g}; the folder was not written")
+
+
+def suppressed(boxes: Array, scores: Array, limits: MultiClassNMS) -> Array:
+    """What Paddle's NMS does for one image: boxes (a, 4), scores (c, a) -> rows (k, 6) of class, score, xyxy."""
+    rows = []
+    for kind, of_class in enumerate(scores):
+        order = np.argsort(-of_class, kind="stable")
+        order = order[of_class[order] > limits.score_threshold]
+        order = order[: limits.nms_top_k] if limits.nms_top_k >= 0 else order
+        kept = order[nms(boxes[order], of_class[order], limits.nms_threshold, plus_one=False)]
+        rows.append(np.concatenate([np.full((len(kept), 1), kind), of_class[kept, None], boxes[kept]], 1))
+    all_rows = np.concatenate(rows)
+    best = np.argsort(-all_rows[:, 1], kind="stable")
+    best = np.sort(best[: limits.keep_top_k]) if limits.keep_top_k >= 0 else np.sort(best)
+    kept_rows: Array = all_rows[best]
+    return kept_rows
+
+
+def _preprocess(config: DetConfig) -> dict[str, Any]:
+    """EvalReader's operators in the words of model.yaml."""
+    operators = {name: options or {} for each in config.EvalReader.sample_transforms for name, options in each.items()}
+    normal, number = operators["NormalizeImage"], operators["Resize"].get("interp", 1)
+    return {
+        "size": list(config.size),
+        "keep_ratio": False,
+        "interpolation": _INTERPOLATION.get(number, "bilinear"),
+        "scale": 1 / 255 if normal.get("is_scale", True) else 1.0,
+        "mean": list(normal.get("mean", [0.485, 0.456, 0.406])),
+        "std": list(normal.get("std", [0.229, 0.224, 0.225])),
+    }
+
+
+def _describe(new: Path, config: DetConfig, weights: Path, name: str) -> None:
+    files = {each.name: {"size": each.stat().st_size, "sha256": sha256_of(each)} for each in sorted(new.iterdir())}
+    params = "inference_raw.pdiparams" if "inference_raw.pdiparams" in files else "inference.pdiparams"
+    labels = ["foreground"] if config.num_classes == 1 else [f"class{each}" for each in range(config.num_classes)]
+    model = {
+        "name": config.name if name == "inference" else name,
+        "version": 1,
+        "task": "detection",
+        "architecture": f"PicoDet, LCNet x{config.LCNet.scale:g}, {len(config.PicoHead.fpn_stride)} levels",
+        "program": "inference.json",
+        "params": "inference.pdiparams",
+        "raw": {"program": "inference_raw.json", "params": params},
+        "labels": labels,
+        "preprocess": _preprocess(config),
+        "files": files,
+        "licence": "not stated",
+        "provenance": f"Trained with shitu by {Path(config.source).name}; weights {weights.name}, SHA-256 "
+        f"{sha256_of(weights)}; exported with paddlepaddle {paddle.version.full_version}.",
+    }
+    text = yaml.safe_dump(model, sort_keys=False, allow_unicode=True, width=120)
+    (new / "model.yaml").write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def _swapped_in(folder: Path) -> Iterator[Path]:
+    """A new folder beside `folder`, which takes its place when the block ends well, so that nobody loads a mixture."""
+    new, aside = (folder.with_name(f".{folder.name}.{os.getpid()}.{what}") for what in ("new", "old"))
+    try:
+        new.mkdir(parents=True)
+        yield new
+        if folder.exists():
+            folder.rename(aside)
+        new.rename(folder)
+    finally:
+        for left in (new, aside):
+            shutil.rmtree(left, ignore_errors=True)

@@ -1,0 +1,252 @@
+"""The sections of a detector's configuration: PaddleDetection's keys, typed and closed; ours are marked so."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from shitu.config.load import load_sections
+from shitu.config.values import BadValueError, FilePath, Operators, Section, not_a_key, within
+from shitu.config.variants import ByName
+from shitu.training.det import schema_net as net
+
+_STRIDE = 32  # of LCNet's last level: what divides a picture's sides, so that the levels of the neck fit together
+
+
+@dataclass(frozen=True)
+class Dataset(ByName):
+    pass
+
+
+@dataclass(frozen=True)
+class COCODataSet(Dataset):
+    """Images with boxes, in COCO's format. `dataset_dir` goes before the other two."""
+
+    no_effect = frozenset({"data_fields", "load_crowd", "repeat", "use_default_label"})
+
+    dataset_dir: FilePath | None = None
+    image_dir: FilePath | None = None
+    anno_path: FilePath | None = None
+    sample_num: int = -1  # so many images at most; -1: all
+    allow_empty: bool = False  # train on images without boxes, too
+    empty_ratio: float = within(1.0, 0, 1)  # their largest share, drawn with the seed; 1: all of them
+    any_category: bool = False  # ours: whatever the category, a box is foreground
+
+
+@dataclass(frozen=True)
+class Scheduler(ByName):
+    pass
+
+
+@dataclass(frozen=True)
+class CosineDecay(Scheduler):
+    max_epochs: int | None = within(None, 1)  # when the lowest is reached; None, ours: when the run ends
+    use_warmup: bool = True
+    min_lr_ratio: float = within(0.0, 0, 1)
+
+
+@dataclass(frozen=True)
+class PiecewiseDecay(Scheduler):
+    milestones: tuple[int, ...] = within((8, 11), 0)  # epochs
+    gamma: tuple[float, ...] = within((0.1, 0.01), 0)  # of base_lr, after each milestone
+    use_warmup: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(self.gamma) != len(self.milestones):
+            raise BadValueError("PiecewiseDecay.gamma", list(self.gamma), "as many numbers as milestones are wanted")
+
+
+@dataclass(frozen=True)
+class LinearWarmup(Scheduler):
+    steps: int = within(500, 0)
+    start_factor: float = within(1 / 3, 0, 1)
+    epochs: int | None = within(None, 0)  # goes before steps
+
+
+@dataclass(frozen=True)
+class LearningRate(Section):
+    base_lr: float = within(0.01, 0)
+    schedulers: tuple[Scheduler, ...] = (CosineDecay(), LinearWarmup())
+    for_batch_size: int | None = within(None, 1)  # ours: the total batch (all cards) that base_lr is made for
+    scaling: Literal["linear", "none"] = "linear"  # ours: what another total batch does to it
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        kinds = [isinstance(each, LinearWarmup) for each in self.schedulers]
+        if kinds not in ([False], [False, True]):
+            names = [type(each).__name__ for each in self.schedulers]
+            wanted = "CosineDecay or PiecewiseDecay is wanted, and after it LinearWarmup if there is to be one"
+            raise BadValueError("LearningRate.schedulers", names, wanted)
+
+
+@dataclass(frozen=True)
+class Optimizer(Section):
+    type: Literal["Momentum", "AdamW"] = "Momentum"
+    momentum: float = within(0.9, 0, 1)
+    use_nesterov: bool = False
+    weight_decay: float = within(0.01, 0)  # AdamW's
+
+
+@dataclass(frozen=True)
+class Regularizer(Section):
+    type: Literal["L2"] = "L2"
+    factor: float = within(0.0001, 0)  # batch norms are left out, as ppdet's layers ask
+
+
+@dataclass(frozen=True)
+class OptimizerBuilder(Section):
+    clip_grad_by_norm: float | None = within(None, 0)
+    optimizer: Optimizer = field(default_factory=Optimizer)
+    regularizer: Regularizer | None = field(default_factory=Regularizer)
+
+
+@dataclass(frozen=True)
+class Reader(Section):
+    no_effect = frozenset({"collate_batch", "inputs_def"})
+
+    sample_transforms: Operators = ()
+    batch_transforms: Operators = ()
+    batch_size: int = within(1, 1)  # a card
+    use_shared_memory: bool = True
+
+
+@dataclass(frozen=True)
+class TrainReader(Reader):
+    shuffle: bool = True
+    drop_last: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.drop_last:
+            raise BadValueError("TrainReader.drop_last", False, "true is wanted: every step has a full batch")
+
+
+@dataclass(frozen=True)
+class EvalReader(Reader):
+    no_effect = Reader.no_effect | {"shuffle", "drop_last"}
+
+
+_LearningRate = LearningRate  # inside a class body, a field that is named like its type would hide the type
+_OptimizerBuilder = OptimizerBuilder
+_TrainReader = TrainReader
+_EvalReader = EvalReader
+
+
+@dataclass(frozen=True)
+class DetConfig(Section):
+    """A whole configuration; the keys of PaddleDetection's runtime.yml stand beside the sections, as there."""
+
+    no_effect = frozenset(
+        {"TestDataset", "TestReader", "InferDataset", "eval_height", "eval_width", "export", "export_onnx"}
+        | {"print_flops", "print_params", "use_vdl", "vdl_log_dir", "use_npu", "use_xpu", "use_mlu", "to_static"}
+    )
+
+    architecture: Literal["PicoDet"] = "PicoDet"
+    metric: Literal["COCO"] = "COCO"
+    num_classes: int = within(1, 1)
+    epoch: int = within(100, 1)
+    snapshot_epoch: int = within(1, 1)  # so many epochs between evaluations and checkpoints
+    save_dir: FilePath = "output"  # the run's folder is save_dir/NAME-OF-THE-CONFIG
+    pretrain_weights: str | None = None  # path or address of a .pdparams: a backbone's or a whole detector's
+    weights: FilePath | None = None  # what eval-det and export-det take, with or without .pdparams
+    use_gpu: bool = True
+    use_ema: bool = False
+    ema_decay: float = within(0.9998, 0, 1)
+    ema_decay_type: Literal["threshold", "normal", "exponential"] = "threshold"
+    cycle_epoch: int = -1  # the average begins anew after so many snapshots (not epochs: as in ppdet); -1: never
+    use_amp: bool = False
+    norm_type: Literal["bn", "sync_bn"] = "bn"
+    find_unused_parameters: bool = False  # no matter here: gradients are averaged after the backward pass
+    log_iter: int = within(20, 1)
+    worker_num: int = within(4, 0)
+    eval_size: tuple[int, ...] | None = within(None, _STRIDE)
+    seed: int = within(0, 0)  # ours
+    max_iters: int | None = within(None, 1)  # ours: stop after so many steps, whatever the epochs
+    save_steps: int | None = within(None, 1)  # ours: write `latest` inside an epoch too, every so many steps
+    cpu_threads: int | None = within(None, 1)  # ours: threads of Paddle on the CPU; None: Paddle's own choice
+    LearningRate: _LearningRate = field(default_factory=_LearningRate)
+    OptimizerBuilder: _OptimizerBuilder = field(default_factory=_OptimizerBuilder)
+    PicoDet: net.PicoDet = field(default_factory=net.PicoDet)
+    LCNet: net.LCNet = field(default_factory=net.LCNet)
+    CSPPAN: net.CSPPAN = field(default_factory=net.CSPPAN)
+    PicoHead: net.PicoHead = field(default_factory=net.PicoHead)
+    TrainDataset: Dataset | None = None
+    EvalDataset: Dataset | None = None
+    TrainReader: _TrainReader = field(default_factory=_TrainReader)
+    EvalReader: _EvalReader = field(default_factory=_EvalReader)
+    _BASE_: tuple[str, ...] = ()
+    source: str = not_a_key("built-in defaults")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self._BASE_:
+            wanted = "nothing is wanted: write all keys into one file, as those in configs/det do"
+            raise BadValueError("_BASE_", list(self._BASE_), wanted)
+        if self.eval_size is not None and self.eval_size != self.size:
+            wanted = f"the target_size of EvalReader's Resize is wanted, {list(self.size)}"
+            raise BadValueError("eval_size", list(self.eval_size), wanted)
+
+    @property
+    def name(self) -> str:
+        return Path(self.source).stem
+
+    @property
+    def run_dir(self) -> Path:
+        return Path(self.save_dir) / self.name
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width that the network sees in evaluation and in the exported program. Raises BadValueError."""
+        key = "EvalReader.sample_transforms"
+        for operator in self.EvalReader.sample_transforms:
+            resize = operator.get("Resize")
+            if isinstance(resize, dict):
+                return checked_size(resize.get("target_size"), f"{key}, Resize.target_size")
+        wanted = "a Resize is wanted, such as {Resize: {target_size: [640, 640], keep_ratio: false, interp: 2}}"
+        raise BadValueError(key, [next(iter(each)) for each in self.EvalReader.sample_transforms], wanted)
+
+
+def checked_size(value: Any, key: str) -> tuple[int, int]:
+    """[height, width], or one number for both. Raises BadValueError."""
+    pair = [value, value] if isinstance(value, int) else value
+    whole = isinstance(pair, (list, tuple)) and len(pair) == 2 and all(isinstance(each, int) for each in pair)
+    if not whole or not all(_STRIDE <= each <= 4096 and each % _STRIDE == 0 for each in pair):
+        raise BadValueError(key, value, f"[height, width] is wanted, multiples of {_STRIDE}")
+    return pair[0], pair[1]
+
+
+def load_det_config(path: str | Path, overrides: tuple[str, ...] = ()) -> DetConfig:
+    """Read a detector's configuration. Raises ConfigError."""
+    with _tags():
+        return load_sections(DetConfig, Path(path).expanduser(), overrides, source=str(path))
+
+
+@contextmanager
+def _tags() -> Iterator[None]:
+    """PaddleDetection's tags are read as its newer files spell them: `!COCODataSet {}` as `{name: COCODataSet}`.
+
+    No object is made. Other tags are refused as everywhere.
+    """
+    known = [f"!{kind.__name__}" for kind in (COCODataSet, CosineDecay, PiecewiseDecay, LinearWarmup)]
+    own = vars(yaml.SafeLoader).get("yaml_constructors")
+    yaml.SafeLoader.yaml_constructors = {**yaml.SafeLoader.yaml_constructors, **dict.fromkeys(known, _named)}
+    try:
+        yield
+    finally:
+        del yaml.SafeLoader.yaml_constructors  # what it inherits is in force again
+        if own is not None:
+            yaml.SafeLoader.yaml_constructors = own
+
+
+def _named(loader: yaml.SafeLoader, node: yaml.Node) -> dict[Any, Any]:
+    if isinstance(node, yaml.ScalarNode) and not node.value:
+        return {"name": node.tag[1:]}
+    if not isinstance(node, yaml.MappingNode):
+        raise yaml.constructor.ConstructorError(None, None, f"keys are wanted after {node.tag}", node.start_mark)
+    return {"name": node.tag[1:], **loader.construct_mapping(node, deep=True)}

@@ -1,0 +1,1 @@
+"""The feature extractor: configuration, data, networks, losses, loop, evaluation, export."""

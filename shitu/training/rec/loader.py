@@ -1,0 +1,118 @@
+"""Batches of images for training and evaluation, made ahead in worker processes.
+
+What a batch holds depends on (seed, epoch, stream, batch index, position) only, so neither on the number of workers nor
+on where an epoch begins. A bad image is replaced by another of its class, in an evaluation left out; either is counted.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from math import ceil
+from typing import TYPE_CHECKING
+
+import numpy as np
+import paddle
+
+from shitu.training.base.batch_task import Task
+from shitu.training.base.worker_pool import made_ahead
+from shitu.training.rec.batch_maker import BatchMaker, Made
+
+if TYPE_CHECKING:
+    from shitu.training.rec.image_list import ImageList
+    from shitu.training.rec.samplers import BatchSampler
+    from shitu.training.rec.transforms import Transform
+
+_log = logging.getLogger("shitu")
+_SHOWN = 20
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Tensors on paddle's current device. A replaced image's `index` is its replacement's."""
+
+    images: paddle.Tensor  # (n, 3, height, width) float32
+    labels: paddle.Tensor  # (n,) int64
+    index: np.ndarray  # (n,) int64: which entry of the list each row shows
+    replaced: int = 0
+
+
+class _Loader:
+    """`bad` holds path -> reason of every bad image met so far."""
+
+    def __init__(self, maker: BatchMaker, workers: int, use_shared_memory: bool, bad_are: str) -> None:
+        self.maker, self.workers, self.use_shared_memory = maker, workers, use_shared_memory
+        self.bad: dict[str, str] = {}
+        self._bad_are = bad_are
+
+    def _batches(self, tasks: Iterable[Task]) -> Generator[Batch, None, None]:
+        known = len(self.bad)
+        bytes_of = self.maker.bytes_of if self.use_shared_memory else None
+        with closing(made_ahead(self.maker, tasks, self.workers, bytes_of=bytes_of)) as batches:
+            for made in batches:
+                self._take_note(made)
+                if made.error:
+                    raise made.error
+                if len(made.index):
+                    labels = self.maker.images.labels[made.index]
+                    # to_tensor copies, from shared memory straight to the device
+                    yield Batch(paddle.to_tensor(made.images), paddle.to_tensor(labels), made.index, made.replaced)
+        if len(self.bad) > max(known, _SHOWN):
+            _log.warning("%d images cannot be read; the first %d of them are named above", len(self.bad), _SHOWN)
+
+    def _take_note(self, made: Made) -> None:
+        for path, reason in made.bad.items():
+            if path not in self.bad:
+                self.bad[path] = reason
+                if len(self.bad) <= _SHOWN:
+                    _log.warning("%s: %s; %s", path, reason, self._bad_are)
+
+
+class TrainLoader(_Loader):
+    """One step is one batch of each of `streams`. Raises ConfigError where images come out in different sizes."""
+
+    def __init__(
+        self, images: ImageList, sampler: BatchSampler, transform: Transform, *, seed: int, streams: Sequence[int],
+        workers: int, use_shared_memory: bool = True,
+    ) -> None:  # fmt: skip
+        maker = BatchMaker(images, transform, seed=seed, replace=True)
+        super().__init__(maker, workers, use_shared_memory, "replaced by others of the same class")
+        self.sampler, self.streams = sampler, tuple(streams)
+
+    def __len__(self) -> int:
+        return len(self.sampler)
+
+    def epoch(self, epoch: int, start_step: int = 0) -> Generator[Batch, None, None]:
+        """Step by step, and in a step stream by stream; closing the iterator ends its workers.
+
+        Raises ImageError where no image of a class can be read, EngineError where a worker dies.
+        """
+        return self._batches(
+            Task(self.sampler.batch(epoch, stream, step), (epoch, stream, step))
+            for step in range(start_step, len(self))
+            for stream in self.streams
+        )
+
+
+class EvalLoader(_Loader):
+    """The images of `indices` in their order, each once; iterate as often as wanted. Bad ones are left out."""
+
+    def __init__(
+        self, images: ImageList, transform: Transform, indices: np.ndarray, batch_size: int, workers: int,
+        *, use_shared_memory: bool = True,
+    ) -> None:  # fmt: skip
+        maker = BatchMaker(images, transform, seed=0, replace=False)
+        super().__init__(maker, workers, use_shared_memory, "left out")
+        self.indices, self.batch_size = np.asarray(indices, np.int64), batch_size
+
+    def __len__(self) -> int:
+        return ceil(len(self.indices) / self.batch_size)
+
+    def __iter__(self) -> Generator[Batch, None, None]:
+        """Batches of `batch_size`, smaller where images are left out and at the end. Raises EngineError."""
+        starts = range(0, len(self.indices), self.batch_size)
+        return self._batches(
+            Task(self.indices[start : start + self.batch_size], (0, 0, start // self.batch_size)) for start in starts
+        )

@@ -1,0 +1,212 @@
+"""Weights from a file, a name or an address into a network, with a report of what went where."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from paddle import nn
+
+from shitu.errors import ConfigError, DownloadError, ModelError
+from shitu.models.folder import downloads_home, model_homes
+from shitu.training.base.load_report import LoadReport, some
+from shitu.training.base.read_weights import SUFFIX, read_state
+from shitu.training.rec import schema_arch as schema
+from shitu.training.rec.backbones import known_names, model_url
+from shitu.training.rec.networks import DistillationModel, RecModel
+from shitu.training.rec.schema_arch import Arch, Backbone
+
+IN_FOLDER = "weights.pdparams"  # where a model folder keeps them, if it does
+_LEAST_SHARE = 0.1  # below it, the names that fit do so by chance
+log = logging.getLogger("shitu")
+
+
+def load_weights(network: nn.Layer, source: str, *, strict_heads: bool = False) -> LoadReport:
+    """Set what of the network's parameters and running statistics `source` has, and log what that was.
+
+    `source`: a .pdparams, with or without its suffix; a model folder, or the name of one, with weights.pdparams; the
+    name of a network of PaddleClas, whose ImageNet weights are then downloaded. Names in the file may be those of the
+    network, of its backbone alone, or of a DistillationModel, whose student is taken; a DistillationModel takes what
+    is one model's for each of its models. A head of another size is left out with a warning unless `strict_heads`.
+
+    Raises ModelError where there is no such file, where nothing in it fits, and where it is of another shape.
+    """
+    path = find_weights(source)
+    state = {name: array for name, array in read_state(path).items() if isinstance(array, np.ndarray)}
+    own = network.state_dict()
+    match = _best_match(state, list(own), network)
+    fitting = {name: array for name, array in match.tensors.items() if tuple(array.shape) == tuple(own[name].shape)}
+    other = {
+        name: f"{name} {tuple(own[name].shape)} here, {tuple(array.shape)} there"
+        for name, array in match.tensors.items()
+        if name not in fitting
+    }
+    unused = {name for name, each in network.named_parameters() if getattr(each, "unused_in_training", False)}
+    report = LoadReport(
+        str(path),
+        tuple(fitting),
+        tuple(name for name in own if name not in match.tensors and name not in unused),
+        match.unexpected,
+        tuple(other.values()),
+    )
+    _check(report, list(own), set(other), match.of_backbone, strict_heads)
+    values = {name: _values(array, own[name].numpy().dtype) for name, array in fitting.items()}
+    for name, each in values.items():
+        if not np.isfinite(each).all():
+            raise ModelError(f"{path}: {name} holds numbers that are not finite; the training it comes from failed")
+    for name, each in values.items():
+        own[name].set_value(each)
+    (log.warning if report.other_shape or report.missing else log.info)("%s", report)
+    return report
+
+
+def _values(array: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """The array as `dtype`; Paddle saves bfloat16, which numpy has not, as the uint16 of the same bits."""
+    if array.dtype == np.uint16 and dtype == np.float32:
+        return (array.astype(np.uint32) << 16).view(np.float32)
+    return array.astype(dtype, copy=False)
+
+
+def load_start_weights(network: RecModel | DistillationModel, arch: Arch) -> list[LoadReport]:
+    """What the Arch section itself names: Backbone.pretrained of each model, and DistillationModel.pretrained_list.
+
+    Raises as load_weights does, and DownloadError.
+    """
+    if isinstance(arch, schema.DistillationModel):
+        reports = []
+        for each in arch.models:
+            reports += load_start_weights(getattr(network, each.key), each.model)
+        for each, source in zip(arch.models, arch.pretrained_list or (), strict=False):
+            if source:
+                reports.append(load_weights(getattr(network, each.key), source))
+        return reports
+    assert isinstance(arch, schema.RecModel)
+    assert isinstance(network, RecModel)
+    wanted = arch.Backbone.pretrained
+    if wanted is None:
+        return []
+    source = str(fetch_imagenet(arch.Backbone)) if wanted == "True" else wanted
+    return [load_weights(network.backbone, source)]
+
+
+# --- where the file is -----------------------------------------------------------------------------------------
+
+
+def find_weights(source: str) -> Path:
+    """The file that a path or a name stands for. Raises ModelError, and DownloadError for a network's name."""
+    try:
+        path = Path(source).expanduser()
+        folders = [path, *(home / path.name for home in model_homes() if path.name)]
+        for candidate in (path, Path(f"{path}{SUFFIX}"), *(folder / IN_FOLDER for folder in folders)):
+            if candidate.is_file():
+                return candidate
+    except (OSError, RuntimeError) as error:  # a name too long, a folder closed to us, ~nobody
+        raise ModelError(f"{source[:200]}: no usable path of weights: {error}") from error
+    if source in known_names():
+        return fetch_imagenet(Backbone(name=source))
+    if path.is_dir():
+        held = sorted(each.name for each in path.glob(f"*{SUFFIX}"))
+        hint = (
+            f"name one of its files: {', '.join(held)}" if held else f"it holds no {SUFFIX}, from which one can train"
+        )
+        raise ModelError(f"{path} is a folder without {IN_FOLDER}; {hint}")
+    beside = [each.name for each in path.parent.glob(f"*{SUFFIX}")] if path.parent.is_dir() else []
+    near = get_close_matches(path.name, beside, n=1) or get_close_matches(source, known_names(), n=1)
+    hint = f"did you mean {near[0]}?" if near else f"a {SUFFIX}, a model folder or a network's name is wanted"
+    raise ModelError(f"no weights {source}: there is no such file, with or without {SUFFIX}; {hint}")
+
+
+def fetch_imagenet(section: Backbone) -> Path:
+    """PaddleClas's ImageNet weights of a backbone, downloaded at the first time. Raises ConfigError, DownloadError."""
+    from filelock import FileLock
+
+    from shitu.models.download import download
+
+    url = model_url(section)
+    if url is None:
+        raise ConfigError(
+            f"Arch.Backbone.pretrained: no ImageNet weights of {section.name} are published; give the path of a "
+            f"{SUFFIX}, or set Arch.Backbone.pretrained=False"
+        )
+    target = downloads_home().parent / "weights" / url.rpartition("/")[2]
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(target.with_name(f".{target.name}.lock")):
+            return target if target.is_file() else download(url, target)
+    except (DownloadError, OSError) as error:
+        raise DownloadError(
+            f"{error}. Download {url} by hand to {target}, or set Arch.Backbone.pretrained=False (or to the path of "
+            f"a {SUFFIX})"
+        ) from error
+
+
+# --- which name is which ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Match:
+    """`tensors` by the network's names; `of_backbone`: the file is a backbone's, ImageNet weights as a rule."""
+
+    tensors: Mapping[str, NDArray[Any]]
+    unexpected: tuple[str, ...]
+    of_backbone: bool
+
+
+def _best_match(state: Mapping[str, NDArray[Any]], own: list[str], network: nn.Layer) -> _Match:
+    """Of all ways to read the file's names, the one by which most of the network is found; first wins."""
+    known = set(own)
+    best = _Match({}, tuple(state), False)
+    for begin, targets in _readings(state, network):
+        tensors, unexpected = {}, []
+        for name, array in state.items():
+            inner = name[len(begin) :] if name.startswith(begin) else None
+            places = [f"{target}{inner}" for target in targets if inner and f"{target}{inner}" in known]
+            tensors.update(dict.fromkeys(places, array))
+            if inner and not places:
+                unexpected.append(name)
+        if len(tensors) > len(best.tensors):
+            bare = not isinstance(network, RecModel | DistillationModel)
+            best = _Match(tensors, tuple(unexpected), bare or any("backbone." in target for target in targets))
+    return best
+
+
+def _readings(state: Iterable[str], network: nn.Layer) -> Iterator[tuple[str, list[str]]]:
+    """Pairs of what to take off the file's names and what to put before them."""
+    models = [f"{name}." for name, _ in network.named_children()] if isinstance(network, DistillationModel) else [""]
+    targets = [[""], models, [f"{model}backbone." for model in models]]
+    firsts = dict.fromkeys(f"{name.partition('.')[0]}." for name in state)
+    begins = ["", *sorted(firsts, key=lambda first: first != "Student.")]
+    begins += [f"{first}backbone." for first in begins[1:]]
+    for begin in begins:
+        for target in targets:
+            yield begin, target
+
+
+def _check(report: LoadReport, own: list[str], other: set[str], of_backbone: bool, strict_heads: bool) -> None:
+    if len(report.loaded) < _LEAST_SHARE * (len(report.loaded) + len(report.missing) + len(other)):
+        fits = f"only {some(report.loaded)}" if report.loaded else "nothing in it"
+        raise ModelError(
+            f"{report.source}: {fits} fits: it has {some(report.other_shape or report.unexpected) or 'no tensors'}; "
+            f"the network has {some(tuple(own))}"
+        )
+    if of_backbone:
+        # ImageNet weights of PPLCNetV2_base: ShiTu's last convolution is narrower, the classifier is cut off
+        order = {name: place for place, name in enumerate(own)}
+        last_loaded = max(order[name] for name in report.loaded)
+        wrong = {name for name in other if order[name] < last_loaded}
+    else:
+        wrong = {name for name in other if strict_heads or not _is_head(name)}
+    if wrong:
+        told = some(tuple(each for each in report.other_shape if each.split(" ")[0] in wrong))
+        raise ModelError(f"{report.source} is of another shape: {told}; it was saved from another network or config")
+
+
+def _is_head(name: str) -> bool:
+    """head.* of a RecModel, Student.head.* and its like of a DistillationModel; not a backbone's own layer `head`."""
+    return "head" in name.split(".")[:2] and "backbone" not in name.split(".")[:2]
