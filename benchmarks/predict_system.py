@@ -43,7 +43,7 @@ def models(folder: Path) -> tuple[Path, Path]:
     detector, recogniser = folder / "mainbody", folder / "pplcnetv2"
     makers = {
         detector: [str(SHARED / "tools/random_params.py"), str(PROGRAM), str(detector)],
-        recogniser: [str(HERE / "scripts/export_pplcnetv2.py"), str(WEIGHTS), str(recogniser), "--legacy"],
+        recogniser: [str(HERE / "benchmarks/export_pplcnetv2.py"), str(WEIGHTS), str(recogniser), "--legacy"],
     }
     for path, command in makers.items():
         if not (path / "inference.pdiparams").exists():

@@ -60,5 +60,5 @@ def pplcnetv2(factory: pytest.TempPathFactory, legacy: bool = True) -> Path:
     if not weights.is_file():
         weights = factory.mktemp("weights") / "random.pdparams"
         run_python("-c", RANDOM_WEIGHTS, weights)
-    run_python("scripts/export_pplcnetv2.py", weights, folder, *(["--legacy"] if legacy else []))
+    run_python("benchmarks/export_pplcnetv2.py", weights, folder, *(["--legacy"] if legacy else []))
     return folder

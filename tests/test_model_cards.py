@@ -34,9 +34,9 @@ def by_name(folder: Path) -> str:
 
 @pytest.fixture(scope="module")
 def cards() -> ModuleType:
-    """scripts/measure_cards.py."""
+    """benchmarks/measure_cards.py."""
     pytest.importorskip("pycocotools", reason="wants the extra `train`")
-    spec = importlib.util.spec_from_file_location("measure_cards", ROOT / "scripts" / "measure_cards.py")
+    spec = importlib.util.spec_from_file_location("measure_cards", ROOT / "benchmarks" / "measure_cards.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -123,12 +123,13 @@ def test_every_figure_has_a_command_that_exists(folder: Path) -> None:
     for row in rows:
         assert row["command"], f"{row['what']!r} has no command"
         for command in re.split(r"&&|;", row["command"]):
-            program, what, *_ = shlex.split(command)
+            program, what, *rest = shlex.split(command)
             if program == "shitu":
                 assert what in main.commands, f"{row['command']!r}: there is no `shitu {what}`"
             else:
-                assert program == "python", f"{row['command']!r}: wanted `python SCRIPT` or `shitu COMMAND`"
-                assert (ROOT / what).is_file(), f"{row['command']!r}: there is no {what}"
+                assert program == "python", f"{row['command']!r}: wanted `python [-m] SCRIPT` or `shitu COMMAND`"
+                script = f"{rest[0].replace('.', '/')}.py" if what == "-m" else what
+                assert (ROOT / script).is_file(), f"{row['command']!r}: there is no {script}"
 
 
 @pytest.mark.parametrize("folder", MODELS, ids=by_name)
@@ -190,7 +191,7 @@ def test_writing_into_a_card(measured: str, cards: ModuleType, tmp_path: Path) -
     assert text.startswith(CARD)
     assert (card.name, card.licence) == (before.name, before.licence)
     kept = [row for row in before.measured if "old" not in row["what"]]
-    command = "python scripts/measure_cards.py models/m"
+    command = "python benchmarks/measure_cards.py models/m"
     assert list(card.measured) == [
         *kept,
         {"what": "card set 2: a", "value": 0.1235, "command": command},

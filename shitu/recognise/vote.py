@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from shitu.results import Match
 
 # A match counts exp(similarity / TEMPERATURE): a cosine smaller by 0.1 counts a third. By this weight, of those tried,
-# a vote of 5, 10 or 20 never did worse than the nearest alone: scripts/measure_votes.py, docs/models.md.
+# a vote of 5, 10 or 20 never did worse than the nearest alone: benchmarks/measure_votes.py, docs/models.md.
 TEMPERATURE = 0.1
 
 

@@ -20,7 +20,7 @@ Integers = NDArray[np.int64]
 GALLERY_ROWS = 8192  # converted to float64 at once
 FAISS_QUERIES = 1024  # searched at once; with 64 it takes three times as long (benchmarks/retrieval.py)
 SPARE = 16  # neighbours asked for beyond those wanted
-ROUNDING = 4e-6  # float32 products of unit vectors agree to about 1e-6, as in gallery/search.py
+ROUNDING = 4e-6  # float32 products of unit vectors agree to about 1e-6, as in gallery/read/search.py
 
 
 @dataclass(frozen=True)

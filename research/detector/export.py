@@ -1,0 +1,294 @@
+"""Export the trained mainbody detector for Paddle Inference, check the files and write model.yaml.
+
+    python -m research.detector.export --work-dir W
+
+Two programs over the same weights: `inference.json` with the NMS inside, and `inference_raw.json`, which ends before
+it, for engines without Paddle's NMS. The folder is replaced only after every check has passed. Needs
+paddlepaddle 3.2.2 (3.3 writes files that 3.2 cannot read and that oneDNN refuses) and paddledet 2.6.0.
+"""
+
+from __future__ import annotations
+
+import argparse
+import filecmp
+import hashlib
+import os
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import yaml
+
+os.environ.setdefault("FLAGS_use_onednn", "1")
+import paddle
+import torch
+from paddle import Tensor, nn
+from paddle.static import InputSpec
+from ppdet.modeling.architectures.picodet import PicoDet
+from ppdet.modeling.assigners.simota_assigner import SimOTAAssigner
+from ppdet.modeling.backbones.lcnet import LCNet
+from ppdet.modeling.heads.pico_head import PicoFeat, PicoHead
+from ppdet.modeling.losses.gfocal_loss import DistributionFocalLoss
+from ppdet.modeling.losses.iou_loss import GIoULoss
+from ppdet.modeling.losses.varifocal_loss import VarifocalLoss
+from ppdet.modeling.necks.csp_pan import CSPPAN
+
+from research.detector.evaluate import Detector, latency, measure
+from research.detector.loss import anchor_points, decode
+from research.detector.network import PicoDet as TrainedPicoDet
+from research.detector.network import to_ppdet_name
+
+ROOT = Path(__file__).resolve().parents[2]
+from shitu.images.boxes import nms  # noqa: E402
+from shitu.training.base.fuse import fuse_batch_norms  # noqa: E402
+
+NAME = "picodet_lcnet_x1_0_mainbody"
+NMS = {"score_threshold": 0.025, "nms_top_k": 1000, "keep_top_k": 100, "nms_threshold": 0.5}
+MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+PROVENANCE = Path(__file__).with_name("provenance.txt")
+
+
+def build_ppdet(size: int) -> PicoDet:
+    """ppdet's PicoDet as in its mainbody configuration, but with LCNet x1.0."""
+    feature = PicoFeat(feat_in=128, feat_out=128, num_fpn_stride=4, num_convs=4, share_cls_reg=True)
+    head = PicoHead(
+        conv_feat=feature,
+        num_classes=1,
+        fpn_stride=[8, 16, 32, 64],
+        reg_max=7,
+        feat_in_chan=128,
+        loss_class=VarifocalLoss(use_sigmoid=True),
+        loss_dfl=DistributionFocalLoss(),
+        loss_bbox=GIoULoss(),
+        assigner=SimOTAAssigner(num_classes=1),
+        cell_offset=0.5,
+        eval_size=[size, size],
+    )
+    neck = CSPPAN(
+        in_channels=[128, 256, 512],
+        out_channels=128,
+        kernel_size=5,
+        num_features=4,
+        num_csp_blocks=1,
+        use_depthwise=True,
+        act="hard_swish",
+        spatial_scales=[0.125, 0.0625, 0.03125],
+    )
+    return PicoDet(LCNet(scale=1.0, feature_maps=[3, 4, 5]), neck, head)
+
+
+class Mainbody(nn.Layer):
+    """From image and scale factor (y, x) to boxes in the photo's pixels, with or without the NMS."""
+
+    def __init__(self, network: PicoDet, with_nms: bool):
+        super().__init__()
+        self.network, self.with_nms = network, with_nms
+
+    def forward(self, image: Tensor, scale_factor: Tensor) -> tuple[Tensor, Tensor]:
+        network = self.network
+        scores, boxes = network.head(network.neck(network.backbone({"image": image})))
+        y, x = paddle.split(scale_factor, 2, axis=-1)
+        boxes = boxes / paddle.concat([x, y, x, y], axis=-1).reshape([-1, 1, 4])
+        if not self.with_nms:
+            return boxes, scores
+        rows, _, counts = paddle._C_ops.multiclass_nms3(
+            boxes,
+            scores,
+            None,
+            NMS["score_threshold"],
+            NMS["nms_top_k"],
+            NMS["keep_top_k"],
+            NMS["nms_threshold"],
+            True,
+            1.0,
+            -1,
+        )
+        return rows, counts
+
+
+def mixed(start: dict, trained: dict, share: float) -> dict:
+    """Weights on the line from those that training started from to those it ended with: forgets less of the start."""
+    return {
+        name: start[name] + (value - start[name]) * share if value.dtype.is_floating_point else value
+        for name, value in trained.items()
+    }
+
+
+def load_weights(network: PicoDet, checkpoint: dict) -> None:
+    state = network.state_dict()
+    for name, value in checkpoint["ema"].items():
+        if not name.endswith("num_batches_tracked"):
+            state[to_ppdet_name(name)].set_value(value.numpy())
+
+
+def save_program(network: PicoDet, with_nms: bool, size: int, prefix: Path) -> None:
+    specs = [InputSpec([-1, 3, size, size], "float32", "image"), InputSpec([-1, 2], "float32", "scale_factor")]
+    paddle.jit.save(paddle.jit.to_static(Mainbody(network, with_nms), input_spec=specs, full_graph=True), str(prefix))
+
+
+def numpy_nms(boxes: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """What Paddle's NMS does for one image and one class: rows of score and box."""
+    order = np.argsort(-scores, kind="stable")
+    order = order[scores[order] > NMS["score_threshold"]][: NMS["nms_top_k"]]
+    kept = order[nms(boxes[order], scores[order], NMS["nms_threshold"], plus_one=False)][: NMS["keep_top_k"]]
+    return np.concatenate([scores[kept, None], boxes[kept]], 1)
+
+
+def trained_scores(checkpoint: dict, inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Scores [B, 1, A] and boxes [B, A, 4] in input pixels from the network as it was trained, in PyTorch."""
+    model = TrainedPicoDet().eval()
+    model.load_state_dict(checkpoint["ema"])
+    with torch.no_grad():
+        logits, sides = model(torch.from_numpy(inputs))
+        boxes = decode(sides, *anchor_points(inputs.shape[-1]))
+    return logits.sigmoid()[:, None].numpy(), boxes.numpy()
+
+
+def check(folder: Path, network: PicoDet, checkpoint: dict, photos: list[Path]) -> None:
+    """The programs against the network in Paddle and in PyTorch, against each other, a batch against single photos."""
+    full, raw = Detector(folder), Detector(folder, raw=True)
+    images = [cv2.imread(str(path)) for path in photos]
+    inputs = np.stack([full.preprocess(image) for image in images])
+    scales = np.array([full.scale_factor(image) for image in images], np.float32)
+    boxes, scores = raw.run(inputs, scales)
+    expected = [t.numpy() for t in Mainbody(network, False)(paddle.to_tensor(inputs), paddle.to_tensor(scales))]
+    rows, counts = full.run(inputs, scales)
+    singly = [full.run(inputs[i : i + 1], scales[i : i + 1])[0] for i in range(len(images))]
+    by_numpy = np.concatenate([numpy_nms(b, s[0]) for b, s in zip(boxes, scores, strict=True)])
+    torch_scores, torch_boxes = trained_scores(checkpoint, inputs)
+    torch_boxes /= scales[:, None, [1, 0, 1, 0]]
+    differences = {
+        "scores, program and PyTorch": np.abs(scores - torch_scores).max(),
+        "boxes, program and PyTorch": np.abs(boxes - torch_boxes).max(),
+        "boxes, program and dynamic graph": np.abs(boxes - expected[0]).max(),
+        "scores, program and dynamic graph": np.abs(scores - expected[1]).max(),
+        "NMS program and numpy NMS of the raw one": np.abs(rows[:, 1:] - by_numpy).max(),
+        "one batch and single pictures": np.abs(rows - np.concatenate(singly)).max(),
+    }
+    print("rows per photo:", counts.tolist())
+    for what, value in differences.items():
+        print(f"largest difference, {what}: {value:.2e}")
+        if value > (1e-4 if what.startswith("scores") else 0.05):
+            raise SystemExit(f"{what}: the exported program is not the network")
+
+
+class _Dumper(yaml.SafeDumper):
+    """Text of several lines as a block, lists of numbers in one line."""
+
+
+_Dumper.add_representer(
+    str,
+    lambda dumper, text: dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None),
+)
+_Dumper.add_representer(
+    list,
+    lambda dumper, values: dumper.represent_sequence(
+        "tag:yaml.org,2002:seq", values, flow_style=not any(isinstance(value, dict) for value in values)
+    ),
+)
+
+
+def describe(folder: Path, checkpoint: dict, size: int, measured: list[dict]) -> None:
+    params = "inference_raw.pdiparams" if (folder / "inference_raw.pdiparams").exists() else "inference.pdiparams"
+    files = {
+        p.name: {"size": p.stat().st_size, "sha256": hashlib.sha256(p.read_bytes()).hexdigest()}
+        for p in sorted(folder.glob("inference*"))
+    }
+    text = PROVENANCE.read_text().format(
+        torch=torch.__version__,
+        paddle=paddle.__version__,
+        cores=os.cpu_count(),
+        steps=checkpoint["step"],
+        hours=checkpoint["seconds"] / 3600,
+        size=size,
+    )
+    model = {
+        "name": NAME,
+        "version": 2,
+        "task": "detection",
+        "architecture": "PicoDet, LCNet x1.0, 4 levels, one class",
+        "program": "inference.json",
+        "params": "inference.pdiparams",
+        "raw": {"program": "inference_raw.json", "params": params},
+        "labels": ["foreground"],
+        "preprocess": {
+            "size": [size, size],
+            "keep_ratio": False,
+            "interpolation": "cubic",
+            "scale": 1 / 255,
+            "mean": MEAN,
+            "std": STD,
+        },
+        "files": files,
+        "licence": "Apache-2.0",
+        "provenance": text,
+        "measured": measured,
+    }
+    (folder / "model.yaml").write_text(yaml.dump(model, Dumper=_Dumper, sort_keys=False, width=120, allow_unicode=True))
+
+
+def measurements(folder: Path, data: Path) -> list[dict]:
+    command = "python -m research.detector.evaluate"
+    rows = [
+        {"what": f"{what} ({'100' if 'ecssd' in what else '128'} photos)", "value": round(value, 4), "command": command}
+        for what, value in measure(folder, data).items()
+    ]
+    return rows + [
+        {
+            "what": f"milliseconds at batch 1, {threads} threads, oneDNN, shared CPU",
+            "value": round(latency(folder, threads), 1),
+            "command": command,
+        }
+        for threads in (1, 2)
+    ]
+
+
+def replace_folder(new: Path, old: Path) -> None:
+    """Swap the finished folder in, so that nobody loads files of two exports."""
+    aside = old.with_name(old.name + ".old")
+    shutil.rmtree(aside, ignore_errors=True)
+    if old.exists():
+        old.rename(aside)
+    new.rename(old)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work-dir", type=Path, required=True, help="where train.py keeps its checkpoint")
+    parser.add_argument("--out", type=Path, default=ROOT / "models" / NAME)
+    parser.add_argument("--data", type=Path, default=ROOT / "../shared/data")
+    parser.add_argument("--size", type=int, default=320)
+    parser.add_argument("--start", type=Path, help="the checkpoint that training started from, to mix in")
+    parser.add_argument("--share", type=float, default=0.85, help="of the trained weights in the mix")
+    args = parser.parse_args()
+    checkpoint = torch.load(args.work_dir / "checkpoint.pt", weights_only=True)
+    if args.start:
+        start = torch.load(args.start, weights_only=True)["ema"]
+        checkpoint["ema"] = mixed(start, checkpoint["ema"], args.share)
+    network = build_ppdet(args.size)
+    load_weights(network, checkpoint)
+    network.eval()
+    fuse_batch_norms(network)
+    folder = args.out.with_name(args.out.name + ".new")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    save_program(network, True, args.size, folder / "inference")
+    save_program(network, False, args.size, folder / "inference_raw")
+    if filecmp.cmp(folder / "inference.pdiparams", folder / "inference_raw.pdiparams", shallow=False):
+        (folder / "inference_raw.pdiparams").unlink()
+    describe(folder, checkpoint, args.size, [])
+    check(folder, network, checkpoint, sorted((args.data / "drinks/query").iterdir())[:4])
+    measured = measurements(folder, args.data)
+    describe(folder, checkpoint, args.size, measured)
+    for name in ("LICENSE", "NOTICE"):
+        if (args.out / name).exists():
+            shutil.copy(args.out / name, folder / name)
+    replace_folder(folder, args.out)
+    for row in measured:
+        print(f"{row['what']}: {row['value']}")
+
+
+if __name__ == "__main__":
+    main()
