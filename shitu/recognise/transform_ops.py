@@ -7,8 +7,6 @@ from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
-import cv2
-
 from shitu.config.schema import DetPreProcess, RecPreProcess
 from shitu.errors import ConfigError
 from shitu.models import ModelFolder
@@ -144,7 +142,7 @@ def _check_options(name: str, options: Options, where: str) -> None:
 def _geometry(name: str, options: Options, where: str) -> Resize | Crop:
     if name == "DetResize":
         height, width = _pair(options.get("target_size"), f"{where}: DetResize.target_size")
-        interp = options.get("interp", cv2.INTER_LINEAR)
+        interp = options.get("interp", CV2_INTERPOLATION["bilinear"])
         if not isinstance(interp, int) or interp not in range(5):
             raise ConfigError(f"{where}: DetResize.interp {interp!r}; wanted an OpenCV code 0 to 4 (2 is cubic)")
         keep = bool(options.get("keep_ratio", True))
