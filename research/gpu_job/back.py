@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 
 from research.gpu_job.pack_photos import ROOT, Entry, choose, held_out, listed
-from research.pplcnetv2.network import DIMENSION, PPLCNetV2, save_pdparams
+from research.pplcnetv2.network import DIMENSION, PPLCNetV2, built, save_pdparams
 from shitu.models.model_yaml import Preprocess
 from shitu.training.base.write_model import PROGRAM, new_folder, write_model_yaml
 
@@ -59,7 +59,6 @@ def export_recogniser(network: PPLCNetV2, folder: Path) -> float:
     """Write PaddleClas's network with these weights; the largest difference of its unit features from PyTorch's."""
     import paddle
 
-    from benchmarks.export_pplcnetv2 import built
     from shitu.engines.base import EngineOptions
     from shitu.engines.paddle import open_session
     from shitu.training.base.fuse import fuse_batch_norms, re_parameterise

@@ -216,6 +216,20 @@ def save_pdparams(network: PPLCNetV2, path: Path) -> None:
     part.replace(path)
 
 
+def built(weights: Path) -> Any:
+    """PaddleClas's own network with the weights of a .pdparams, in evaluation mode, ending in the 512 features."""
+    import paddle
+
+    from shitu.training.base import toolkits
+
+    variants = toolkits.paddleclas("ppcls.arch.backbone.variant_models.pp_lcnetv2_variant")
+    network = variants.PPLCNetV2_base_ShiTu(class_expand=DIMENSION)
+    network.set_state_dict(paddle.load(str(weights)))
+    network.fc = paddle.nn.Identity()
+    network.eval()
+    return network
+
+
 def check_gradients() -> None:
     """Compare Depthwise with PyTorch's own gradients, float32; SystemExit where they differ."""
     torch.manual_seed(0)
@@ -239,7 +253,6 @@ def check(weights: Path) -> None:
     """Compare with PaddleClas's network, both ways; SystemExit where they differ."""
     os.environ.setdefault("KMP_BLOCKTIME", "0")
     import paddle
-    from export_pplcnetv2 import built
 
     check_gradients()
     network = PPLCNetV2()
