@@ -17,7 +17,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed: make research")
 
-from research.gpu_job.job.detector import figures  # noqa: E402
+from research.gpu_job.job.detector import precision_and_recall  # noqa: E402
 from research.gpu_job.job.detector_views import DetectorViews  # noqa: E402
 from research.gpu_job.job.losses import triplet_angular_margin  # noqa: E402
 from research.gpu_job.job.packed import TRAIN, Pack  # noqa: E402
@@ -199,7 +199,7 @@ def test_recall_is_pycocotools() -> None:
     judged.accumulate()
     wanted = judged.eval["recall"][0, 0, 0, 2]
     assert 0.2 < wanted < 0.95
-    assert figures(found, truth)["recall_of_10"] == pytest.approx(wanted, abs=1e-6)
+    assert precision_and_recall(found, truth)["recall_of_10"] == pytest.approx(wanted, abs=1e-6)
 
 
 def test_nothing_to_choose_or_test_by_is_learnt_from() -> None:

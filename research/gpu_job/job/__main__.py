@@ -14,11 +14,12 @@ from pathlib import Path
 
 import torch
 
-from research.gpu_job.job import detector, recogniser
+from research.gpu_job.job.detector import Detector
 from research.gpu_job.job.packed import CHOOSE, TRAIN, Pack
+from research.gpu_job.job.recogniser import Recogniser
 from research.gpu_job.job.state import Log
 
-HALVES = {"recogniser": recogniser.Half, "detector": detector.Half}
+HALVES = {half.name: half for half in (Recogniser, Detector)}
 SHARE = 0.65  # of the time that the recogniser gets where both halves run
 CLOSING = 8.0  # seconds kept for the last measuring and writing of a half
 SMOKE_MINUTES = 0.6

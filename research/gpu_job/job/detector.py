@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from pathlib import Path
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -12,69 +9,44 @@ from torch.nn import functional
 from research.detector.loss import anchor_points, decode, detector_loss
 from research.detector.network import PicoDet, in_building_order
 from research.gpu_job.job.detector_views import DetectorViews
-from research.gpu_job.job.packed import CHOOSE, Pack
-from research.gpu_job.job.recogniser import MEAN, STD, autocast
-from research.gpu_job.job.state import LEAST, Clock, Learner, Log
+from research.gpu_job.job.half import Half, autocast
+from research.gpu_job.job.packed import CHOOSE
+from research.gpu_job.job.recogniser import MEAN, STD
+from research.gpu_job.job.state import Learner
 
-WARMUP, MAX_NORM = 300, 10.0
 SIDE, SMOKE_SIDE = 320, 160
-MEASURE_EVERY = 0.25
 BEST, IOU, NMS_IOU, CANDIDATES = 10, 0.5, 0.5, 200
 
 
-class Half:
+class Detector(Half):
     """The detector's half of the job."""
 
-    def __init__(self, pack: Pack, out: Path, log: Log, *, batch: int, lr: float, seed: int, smoke: bool):
-        self.pack, self.out, self.log, self.batch, self.smoke = pack, out, log, batch, smoke
-        self.side, self.device = (SMOKE_SIDE if smoke else SIDE), pack.device
+    name = "detector"
+    warmup, max_norm, measure_every = 300, 10.0, 0.25
+
+    def make(self, lr: float, seed: int) -> Learner:
+        pack, self.side = self.pack, SMOKE_SIDE if self.smoke else SIDE
         self.views = DetectorViews(pack, self.device, seed + 1, self.side)
         self.mean, self.std = (torch.tensor(v, device=self.device).view(1, 3, 1, 1) for v in (MEAN, STD))
         network = PicoDet().to(self.device)
-        start_from(network, pack.start("detector"), self.normalized(self.views.batch(8 if smoke else 64).images))
+        start_from(network, pack.start("detector"), self.normalized(self.views.batch(8 if self.smoke else 64).images))
         network = network.to(memory_format=torch.channels_last).train()
-        self.learner = Learner("detector", network, lr=lr, decay=0.02, ema=0.9995)
-        self.learner.load(out, log.line)
+        return Learner(self.name, network, lr=lr, decay=0.02, ema=0.9995)
 
     def normalized(self, images: Tensor) -> Tensor:
         return ((images - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
 
-    def run(self, seconds: float) -> None:
-        """Learn until the time is over; measured before the first step, now and then, and last."""
-        clock, learner = Clock(seconds, self.learner.used), self.learner
-        if not learner.step:
-            self.measure(clock)
-        told, samples, measured = time.monotonic(), learner.samples, clock.progress
-        losses: list[Tensor] = []
-        least = learner.step + LEAST
-        while (progress := clock.progress) < 1 or learner.step < least:
-            values = self._losses()
-            rate = learner.rate(progress, 5 if self.smoke else WARMUP)
-            learner.learn(torch.stack(list(values.values())).sum(), self.batch, rate, MAX_NORM)
-            losses.append(torch.stack([v.detach() for v in values.values()]))
-            if time.monotonic() - told >= (2 if self.smoke else 10):
-                means = torch.stack(losses).mean(0).tolist()
-                speed = (learner.samples - samples) / (time.monotonic() - told)
-                text = " ".join(f"{n} {v:.3f}" for n, v in zip(values, means, strict=True))
-                self.log.line(f"detector: {progress:.0%} step {learner.step} {text} {speed:.0f}/s")
-                told, samples, losses = time.monotonic(), learner.samples, []
-            if progress - measured >= MEASURE_EVERY:
-                self.measure(clock)
-                measured = progress
-            learner.save_now_and_then(self.out, clock.seconds)
-        learner.save(self.out, clock.seconds)
-        self.measure(clock)
-
-    def _losses(self) -> dict[str, Tensor]:
+    def losses(self) -> tuple[Tensor, dict[str, Tensor]]:
         seen = self.views.batch(self.batch)
         with autocast(self.device):
             logits, sides = self.learner.network(self.normalized(seen.images))
-        return detector_loss(
+        parts = detector_loss(
             logits.float(), sides.float(), seen.truth, seen.real, seen.background, crowd=seen.crowd, size=self.side
         )
+        return torch.stack(list(parts.values())).sum(), parts
 
     @torch.no_grad()
-    def measure(self, clock: Clock) -> None:
+    def figures(self) -> dict[str, float]:
         """Recall of the ten best boxes and AP50 on the choosing photos."""
         rows, found = self.pack.rows(CHOOSE, "boxes"), []
         for some in rows.split(64):
@@ -86,7 +58,7 @@ class Half:
                 best_boxes(s, b / self.side) for s, b in zip(logits.float().sigmoid().cpu(), boxes.cpu(), strict=True)
             ]
         truth = [(self.pack.boxes[i][self.pack.real[i]], self.pack.boxes[i][self.pack.crowd[i]]) for i in rows.tolist()]
-        self.log.point("detector", {**clock.told(self.learner), **figures(found, truth)})
+        return precision_and_recall(found, truth)
 
 
 def exported_order(network: PicoDet) -> list[nn.Module]:
@@ -145,17 +117,17 @@ def iou(a: Tensor, b: Tensor) -> Tensor:
 def best_boxes(scores: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
     """Scores and boxes of the ten best after suppression."""
     scores, order = scores.topk(min(CANDIDATES, len(scores)))
-    boxes, kept = boxes[order], []
-    overlaps = iou(boxes, boxes)
+    boxes, kept = boxes[order], list[int]()
+    close = (iou(boxes, boxes) > NMS_IOU).numpy()
     for i in range(len(scores)):
-        if all(overlaps[i, j] <= NMS_IOU for j in kept):
+        if not close[i, kept].any():
             kept.append(i)
         if len(kept) == BEST:
             break
     return scores[kept], boxes[kept]
 
 
-def figures(found: list[tuple[Tensor, Tensor]], truth: list[tuple[Tensor, Tensor]]) -> dict[str, float]:
+def precision_and_recall(found: list[tuple[Tensor, Tensor]], truth: list[tuple[Tensor, Tensor]]) -> dict[str, float]:
     """Recall and AP at IoU 0.5 of the ten best boxes a photo; crowds count neither way. VOC's area under the curve."""
     scores, right, total, hits = [], [], 0, 0
     for (score, boxes), (wanted, crowd) in zip(found, truth, strict=True):

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import time
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from research.gpu_job.job.half import Half, autocast
 from research.gpu_job.job.losses import class_means, cosine_softmax, distillation, triplet_angular_margin
-from research.gpu_job.job.packed import CHOOSE, TRAIN, Pack
-from research.gpu_job.job.state import LEAST, Clock, Learner, Log
+from research.gpu_job.job.packed import CHOOSE, TRAIN
+from research.gpu_job.job.state import Learner
 from research.gpu_job.job.teacher import Teacher, load_teacher
 from research.gpu_job.job.views import Views
 from research.pplcnetv2.network import DIMENSION, PPLCNetV2
 
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)  # of ImageNet
-WARMUP, MAX_NORM, RELATIONS = 400, 5.0, 0.5
-PARTS = ("cosine", "pairs", "CE", "triplet")  # of the loss
-MEASURE_SIDE, MEASURE_EVERY = 224, 0.2  # of progress
+RELATIONS = 0.5  # weight of the loss over pairs
+MEASURE_SIDE = 224
 PER_CLASS = 4
 HELD = {"products": "products", "caltech": "caltech"}  # choosing sets measured by leaving one out
 
@@ -55,25 +52,32 @@ class Student(nn.Module):
         return self.backbone(((x - self.mean) / self.std).contiguous(memory_format=torch.channels_last))
 
 
-def autocast(device: torch.device) -> AbstractContextManager[None]:
-    return torch.autocast(device.type, dtype=torch.bfloat16)
-
-
-class Half:
+class Recogniser(Half):
     """The recogniser's half of the job."""
 
-    def __init__(self, pack: Pack, out: Path, log: Log, *, batch: int, lr: float, seed: int, smoke: bool):
-        self.pack, self.out, self.log, self.batch, self.smoke = pack, out, log, batch, smoke
-        self.device, self.stages = pack.device, SMOKE_STAGES if smoke else STAGES
+    name = "recogniser"
+    warmup, max_norm, measure_every = 400, 5.0, 0.2
+
+    def make(self, lr: float, seed: int) -> Learner:
+        pack, self.stages = self.pack, SMOKE_STAGES if self.smoke else STAGES
         self.views = Views(self.device, seed)
         self.teacher: Teacher = load_teacher(pack.start("teacher")).to(self.device, memory_format=torch.channels_last)
-        torch.manual_seed(seed)
         student = Student(pack.about["classes"]).to(self.device).train()
         student.backbone.to(memory_format=torch.channels_last)
-        self.learner = Learner("recogniser", student, lr=lr, decay=0.03, ema=0.9995)
-        self.learner.load(out, log.line)
         self.photos, self.labels = pack.rows(TRAIN).to(self.device), pack.label.to(self.device)
         self.by_class = self._by_class()
+        self.stage: Stage | None = None
+        return Learner(self.name, student, lr=lr, decay=0.03, ema=0.9995)
+
+    def begin(self, progress: float) -> None:
+        """The stage; class weights begin with the metric stage, unless a resume has brought them."""
+        stage = next((s for s in self.stages if progress < s.until), self.stages[-1])
+        resumed = self.stage is None and self.learner.step > 0
+        if stage.labels and stage is not self.stage and not resumed:
+            self._begin_head(progress)
+        if stage is not self.stage:
+            self.log.line(f"recogniser: {progress:.0%} {stage}")
+        self.stage = stage
 
     def _by_class(self) -> Tensor:
         """(classes with two photos or more, most photos of one) rows; short classes repeat theirs."""
@@ -84,40 +88,9 @@ class Half:
         most = max(len(group) for group in groups)
         return torch.stack([group.repeat(-(-most // len(group)))[:most] for group in groups]).to(self.device)
 
-    def run(self, seconds: float) -> None:
-        """Learn until the time is over."""
-        clock, learner = Clock(seconds, self.learner.used), self.learner
-        told, samples = time.monotonic(), learner.samples
-        measured = clock.progress
-        heads = learner.step > 0 and self.stage(measured).labels  # a resume in the metric stage has its class weights
-        losses: list[Tensor] = []
-        least = learner.step + LEAST
-        while (progress := clock.progress) < 1 or learner.step < least:
-            stage = self.stage(progress)
-            if stage.labels and not heads:
-                self._begin_head(progress)
-                heads = True
-            loss, parts = self._loss(stage)
-            learner.learn(loss, self.batch, learner.rate(progress, 5 if self.smoke else WARMUP), MAX_NORM)
-            losses.append(parts)
-            if time.monotonic() - told >= (2 if self.smoke else 10):
-                means = torch.stack(losses).mean(0).tolist()
-                speed = (learner.samples - samples) / (time.monotonic() - told)
-                text = " ".join(f"{n} {v:.4f}" for n, v in zip(PARTS, means, strict=True))
-                self.log.line(f"recogniser: {progress:.0%} step {learner.step} {stage.side} px {text} {speed:.0f}/s")
-                told, samples, losses = time.monotonic(), learner.samples, []
-            if progress - measured >= MEASURE_EVERY:
-                self.measure(clock)
-                measured = progress
-            learner.save_now_and_then(self.out, clock.seconds)
-        learner.save(self.out, clock.seconds)
-        self.measure(clock)
-
-    def stage(self, progress: float) -> Stage:
-        return next((s for s in self.stages if progress < s.until), self.stages[-1])
-
-    def _loss(self, stage: Stage) -> tuple[Tensor, Tensor]:
-        """The loss of one batch, and its four parts for the log."""
+    def losses(self) -> tuple[Tensor, dict[str, Tensor]]:
+        stage = self.stage
+        assert stage is not None  # begin() came first
         few = self.batch // 2 if stage.labels else 0
         labelled, labels = self._classes(few)
         rows = torch.cat([labelled, self.views.pick(self.photos, self.batch - len(labelled))])
@@ -139,7 +112,7 @@ class Half:
             entropy = cosine_softmax(unit, self.learner.network.head, labels)
             triplet = triplet_angular_margin(unit, labels)
             loss = loss + 0.1 * entropy + 0.3 * triplet
-        return loss, torch.stack([cosine.detach(), pairs.detach(), entropy.detach(), triplet.detach()])
+        return loss, {"cosine": cosine, "pairs": pairs, "CE": entropy, "triplet": triplet}
 
     def _classes(self, n: int) -> tuple[Tensor, Tensor]:
         """P x K rows and their labels; none for n 0."""
@@ -191,11 +164,11 @@ class Half:
             found["juice"] = recall(*pair, self.pack.label[queries], self.pack.label[gallery], itself=False)
         return found
 
-    def measure(self, clock: Clock) -> None:
-        """A point of the curve; the teacher's figures beside the first."""
+    def figures(self) -> dict[str, float]:
+        """Recalls; the teacher's stand beside the first."""
         if not any(point["half"] == "teacher" for point in self.log.curve):
             self.log.point("teacher", self.recalls(teacher=True))
-        self.log.point("recogniser", {**clock.told(self.learner), **self.recalls()})
+        return self.recalls()
 
 
 def repeated(rows: Tensor, label: Tensor) -> Tensor:

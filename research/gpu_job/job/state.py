@@ -16,7 +16,6 @@ from torch import Tensor, nn
 
 FILE_LIMIT = 15_000_000  # bytes of tensors; what brings the files home takes 16 MB each
 SAVE_SECONDS = 60.0
-LEAST = 3  # steps of a half, however little time is left for it
 
 
 class Clock:
