@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from research.gpu_job.pack_photos import ROOT, Entry, choose, held_out, listed
 from research.pplcnetv2.network import DIMENSION, PPLCNetV2, built, save_pdparams
 from shitu.models.model_yaml import Preprocess
-from shitu.training.base.write_model import PROGRAM, new_folder, write_model_yaml
+from shitu.models.write import PROGRAM, new_folder, write_model_yaml
 
 RECOGNISER, DETECTOR = "pplcnetv2_base_512", "picodet_lcnet_x1_0_mainbody"
 COMMAND = "python -m research.gpu_job.back"

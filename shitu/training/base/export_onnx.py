@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shitu.errors import EngineError
-from shitu.training.base.write_model import ONNX, PARAMS, PROGRAM
+from shitu.models.write import ONNX, PARAMS, PROGRAM
 
 OPSET = 13  # what every ONNX Runtime since 1.8 reads
 _INSTALL = "pip install 'shitu[onnx]'"
