@@ -269,3 +269,21 @@ def test_operators_are_checked(override: str, said: str) -> None:
     with pytest.raises(ConfigError) as caught:
         compile_reader(load_det_config(CONFIG, (override,)).TrainReader, "TrainReader")
     assert said in str(caught.value)
+
+
+def test_the_choice_of_empty_images_is_no_epoch_s_order(
+    coco: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    states: list[int] = []
+    new = np.random.default_rng
+
+    def noted(seed: Any) -> np.random.Generator:
+        states.append(new(seed).bit_generator.state["state"]["state"])
+        return new(seed)
+
+    folder = changed(tmp_path, coco, lambda c: c.update(annotations=c["annotations"][6:]))
+    monkeypatch.setattr("numpy.random.default_rng", noted)
+    assert len(read(folder, allow_empty=True, empty_ratio=0.2)) == 10
+    for epoch in range(6):
+        Order(10, 5, 1, 0).batch(epoch, 0, 0)
+    assert len(set(states)) == 7

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import paddle
 import pytest
 
-from shitu.errors import EngineError, UsageError
+from shitu.errors import ConfigError, EngineError, ShituError, UsageError
 from shitu.models import open_model
 from shitu.models.folder import verify_model
+from shitu.recognise.transform_ops import from_model_yaml
 from shitu.training.base.checkpoints import save_weights
 from shitu.training.det.batches import DetLoader
 from shitu.training.det.build import build_detector
 from shitu.training.det.evaluate import detected, detected_by_model, eval_data, evaluate_model
 from shitu.training.det.export import export_detector
 from shitu.training.det.schema import DetConfig, load_det_config
+from shitu.training.det.transforms import compile_reader, run
 from shitu.training.det.weights import load_trained
 from tests.conftest import DEMO, Run
 from tests.train_det_set import CONFIG, config_of, no_bar, small, write_coco_set
@@ -95,5 +100,98 @@ def test_a_program_that_is_not_the_network_is_not_written(
 
 def test_an_export_takes_no_foreign_folders_place(distinct: DetConfig, tmp_path: Path) -> None:
     (tmp_path / "photo.jpg").touch()
-    with pytest.raises(UsageError, match="holds something else than a model"):
-        export_detector(distinct, tmp_path)
+    """Not even where a model lies among the photos; what an export itself wrote, and licences, are no strangers."""
+    for beside in ((), ("model.yaml",)):
+        for name in ("photo.jpg", *beside):
+            (tmp_path / name).touch()
+        with pytest.raises(UsageError, match=r"holds (model.yaml, )?photo.jpg, which no export wrote.*--output-dir"):
+            export_detector(distinct, tmp_path)
+        assert (tmp_path / "photo.jpg").exists()
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Programs are neither made nor checked: for what becomes of folders."""
+
+    def program(layer: object, size: object, prefix: Path) -> None:
+        prefix.with_suffix(".json").write_text("{}")
+        prefix.with_suffix(".pdiparams").touch()
+
+    monkeypatch.setattr("shitu.training.det.export._save_program", program)
+    monkeypatch.setattr("shitu.training.det.export._check", lambda *_: None)
+
+
+@pytest.mark.usefixtures("quick")
+def test_licences_stay_with_the_model(distinct: DetConfig, tmp_path: Path) -> None:
+    folder = export_detector(distinct, tmp_path / "model")
+    (folder / "LICENSE").write_text("mine")
+    (folder / "inference.json").write_text("old")
+    export_detector(distinct, folder)
+    assert (folder / "LICENSE").read_text() == "mine"
+    assert (folder / "inference.json").read_text() == "{}"
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("error", [OSError(5, "Input/output error"), KeyboardInterrupt()])
+def test_a_move_that_fails_leaves_the_old_model(
+    error: BaseException, distinct: DetConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second one: the old folder has left its place, and the new one does not take it."""
+    folder = export_detector(distinct, tmp_path / "model")
+    before = (folder / "model.yaml").read_bytes()
+    moves: list[object] = []
+
+    def second_fails(move: Callable[[object, object], object]) -> Callable[[object, object], object]:
+        def moved(source: object, target: object) -> object:
+            moves.append(target)
+            if len(moves) == 2:
+                raise error
+            return move(source, target)
+
+        return moved
+
+    monkeypatch.setattr("os.replace", second_fails(os.replace))
+    monkeypatch.setattr("os.rename", second_fails(os.rename))
+    with pytest.raises(KeyboardInterrupt if isinstance(error, KeyboardInterrupt) else ShituError):
+        export_detector(distinct, folder)
+    assert (folder / "model.yaml").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+OTHER_NORMAL = "{NormalizeImage: {mean: [0.1, 0.2, 0.3], std: [0.5, 0.6, 0.7], is_scale: false}}"
+ONLY_SCALED = "{NormalizeImage: {norm_type: none}}"
+RESIZE = "{Resize: {target_size: [128, 128], keep_ratio: false, interp: 2}}"
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize(
+    ("operators", "wanted"),
+    [
+        ((ONLY_SCALED, ""), (1 / 255, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))),
+        (("", ONLY_SCALED), (1 / 255, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))),
+        (("", OTHER_NORMAL), (1.0, (0.1, 0.2, 0.3), (0.5, 0.6, 0.7))),
+        ((OTHER_NORMAL, OTHER_NORMAL), None),
+    ],
+)
+def test_an_exported_model_normalises_as_the_reader_does(
+    operators: tuple[str, str], wanted: Any, coco: Path, distinct: DetConfig, tmp_path: Path
+) -> None:
+    """Compared with ppdet's own operators, from either list, on an image of one colour."""
+    given = [each for each in small(coco, tmp_path) if not each.startswith("EvalReader")]
+    lists = {"sample": ("{Decode: {}}", RESIZE, operators[0]), "batch": (operators[1], "{Permute: {}}")}
+    given += [f"EvalReader.{name}_transforms=[{', '.join(filter(None, each))}]" for name, each in lists.items()]
+    config = load_det_config(CONFIG, (*given, f"weights={distinct.weights}"))
+    if wanted is None:
+        with pytest.raises(ConfigError, match=r"has 2 NormalizeImage in its sample_transforms and batch_transforms"):
+            export_detector(config)
+        return
+    found = open_model(str(export_detector(config)), task="detection").preprocess
+    assert found is not None
+    assert (found.scale, found.mean, found.std) == wanted
+    image = np.full((120, 160, 3), (10, 100, 200), np.uint8)
+    of_sample_ops, of_batch_ops, _ = compile_reader(config.EvalReader, "EvalReader")
+    sample: dict[str, Any] = {"image": image, "im_shape": np.array([120.0, 160.0]), "scale_factor": np.ones(2)}
+    (seen,) = run(of_batch_ops, [run(of_sample_ops, sample, 0)], 0)
+    ready = from_model_yaml(**vars(found), detection=True)
+    np.testing.assert_allclose(ready(image), seen["image"], atol=1e-5)

@@ -19,8 +19,10 @@ import pytest
 
 from shitu.errors import ConfigError, EngineError, ImageError
 from shitu.images.read import Picture, read_image
+from shitu.training.rec import schema_data
 from shitu.training.rec.image_list import ImageList
 from shitu.training.rec.loader import Batch, EvalLoader, TrainLoader
+from shitu.training.rec.samplers import build_sampler
 from shitu.training.rec.transforms import Transform, compile_transform
 from tests.conftest import DEMO, ROOT
 
@@ -361,3 +363,23 @@ def runs(pid: int) -> bool:
         return Path(f"/proc/{pid}/cmdline").read_bytes() != b""
     except OSError:
         return False
+
+
+@pytest.mark.parametrize("name", ["DistributedBatchSampler", "PKSampler", "DistributedRandomIdentitySampler"])
+def test_no_two_random_streams_of_a_run_are_the_same(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sampler's and those of each image of its batches, at every position."""
+    states: list[int] = []
+    new = np.random.default_rng
+
+    def noted(seed: object) -> np.random.Generator:
+        states.append(new(seed).bit_generator.state["state"]["state"])  # type: ignore[arg-type]
+        return new(seed)  # type: ignore[arg-type]
+
+    images = demo_list()
+    section = getattr(schema_data, name)(batch_size=12, shuffle=True)
+    loader = train(images, build_sampler(section, images.labels, streams=2, seed=3), streams=[0, 1])  # type: ignore
+    monkeypatch.setattr("numpy.random.default_rng", noted)
+    for epoch in range(6):
+        list(loader.epoch(epoch))
+    assert len(states) > 6 * 12
+    assert len(set(states)) == len(states)

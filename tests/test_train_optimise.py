@@ -9,6 +9,7 @@ from paddle import nn
 
 from shitu.errors import ConfigError
 from shitu.training.base.ema import MovingAverage
+from shitu.training.base.gradients import average_gradients
 from shitu.training.base.meter import Meter
 from shitu.training.base.state_arrays import optimizer_state, set_optimizer_state
 from shitu.training.rec.optimise import build_optimizer
@@ -137,5 +138,33 @@ def test_meter_weighs_by_images() -> None:
     meter = Meter()
     meter.add({"loss": paddle.to_tensor(1.0)}, 3)
     meter.add({"loss": paddle.to_tensor(5.0)}, 1)
-    assert meter.take(1) == ({"loss": 2.0}, 4)
-    assert meter.take(1) == ({}, 0)
+    assert meter.means(1) == {"loss": 2.0}
+    assert meter.take(1) == {"loss": 2.0}
+    assert meter.take(1) == {}
+
+
+def test_gradients_of_two_dtypes_are_averaged_each_with_its_like(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As AMP O2 has them on several GPUs: float16 layers, and between them float32 norms. Another process's
+    gradients are stood in for by three times this one's, so that the mean is twice; who has none counts as zero.
+    """
+    sent: list[tuple[str, int]] = []
+
+    def with_another(bucket: paddle.Tensor, group: object = None) -> None:
+        sent.append((str(bucket.dtype).rpartition(".")[2], bucket.size))
+        bucket.set_value(bucket * 4)
+
+    monkeypatch.setattr("paddle.distributed.all_reduce", with_another)
+    monkeypatch.setattr("paddle.distributed.get_world_size", lambda *_: 2)
+    network = nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4), nn.Linear(4, 2), nn.LayerNorm(2))
+    for number in (0, 2):
+        network[number].to(dtype="float16")
+    parameters = network.parameters()
+    parameters[0].stop_gradient = True  # frozen
+    for number, parameter in enumerate(parameters[2:]):
+        parameter.grad = paddle.full_like(parameter, number + 1.0)
+    average_gradients(parameters, 2)
+    assert parameters[0].grad is None
+    for number, parameter in enumerate(parameters[1:]):
+        assert parameter.grad.dtype == parameter.dtype
+        np.testing.assert_array_equal(parameter.grad.numpy(), np.full(parameter.shape, 2.0 * number))
+    assert sorted(sent) == [("float16", 4 + 8 + 2), ("float32", 4 + 4 + 2 + 2)]

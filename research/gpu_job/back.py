@@ -146,7 +146,7 @@ def bring_recogniser(run: Path, out: Path, data: Path) -> list[dict[str, Any]]:
     """recogniser.pt -> a model folder; its figures."""
     kept = torch.load(run / "recogniser.pt", weights_only=True, map_location="cpu")
     network = torch_recogniser(kept["tensors"])
-    with new_folder(out / RECOGNISER) as folder:
+    with new_folder(out / RECOGNISER, "--out") as folder:
         difference = export_recogniser(network, folder)
         measured = [{"what": "largest difference from PyTorch", "value": round(difference, 7), "command": COMMAND}]
         for rows in ([], None):  # the first card lets the pipeline open the folder, to measure it
@@ -154,9 +154,10 @@ def bring_recogniser(run: Path, out: Path, data: Path) -> list[dict[str, Any]]:
             write_model_yaml(
                 folder,
                 name=RECOGNISER,
+                task="recognition",
                 architecture="PP-LCNetV2_base (PaddleClas's PPLCNetV2_base_ShiTu), 512-d",
                 dimension=DIMENSION,
-                preprocess=PREPROCESS,
+                preprocess=vars(PREPROCESS),
                 provenance=told(run, "recogniser", kept),
                 licence="Apache-2.0",
                 measured=measured,

@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,23 +14,25 @@ import yaml
 
 from shitu.errors import ShituError, UsageError
 from shitu.models.folder import sha256_of
-from shitu.models.model_yaml import MODEL_YAML, Preprocess, read_model_yaml
+from shitu.models.model_yaml import MODEL_YAML, read_model_yaml
 
 PROGRAM, PARAMS, ONNX = "inference.json", "inference.pdiparams", "inference.onnx"
+RAW_PROGRAM, RAW_PARAMS = "inference_raw.json", "inference_raw.pdiparams"  # a detector that ends before its NMS
 WEIGHTS = "weights.pdparams"
-_OURS = (PROGRAM, PARAMS, ONNX, MODEL_YAML, WEIGHTS)
+_OURS = (PROGRAM, PARAMS, RAW_PROGRAM, RAW_PARAMS, ONNX, MODEL_YAML, WEIGHTS)
 _KEPT = ("LICENSE", "NOTICE")  # put there by hand; an export takes them over
 
 
 @contextmanager
-def new_folder(target: Path) -> Iterator[Path]:
+def new_folder(target: Path, key: str) -> Iterator[Path]:
     """An empty folder that takes the place of `target` when the block ends well, and vanishes when it does not.
 
-    Whoever has the old one's files open keeps them. Raises UsageError where `target` is no folder of a model, so that
-    `-o Global.save_inference_dir=.` deletes nothing, and ShituError where it cannot be written.
+    Whoever has the old one's files open keeps them. `key` is what names the target: a key of the config, an option.
+    Raises UsageError where `target` is no folder of a model, so that `-o Global.save_inference_dir=.` deletes nothing,
+    and ShituError where it cannot be written.
     """
     target = target.expanduser()
-    _check_replaceable(target)
+    _check_replaceable(target, key)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(prefix=f".{target.resolve().name}.exporting-", dir=target.resolve().parent))
@@ -50,61 +51,50 @@ def new_folder(target: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _check_replaceable(target: Path) -> None:
+def _check_replaceable(target: Path, key: str) -> None:
     if target.exists() and not target.is_dir():
-        raise UsageError(f"{target} is a file; Global.save_inference_dir wants a folder")
+        raise UsageError(f"{target} is a file; {key} wants a folder")
     strange = [each.name for each in target.iterdir() if each.name not in _OURS + _KEPT] if target.is_dir() else []
     if strange:
         names = ", ".join(sorted(strange)[:5])
         raise UsageError(
-            f"{target} holds {names}, which no export wrote, and would be replaced as a whole; "
-            "choose another Global.save_inference_dir"
+            f"{target} holds {names}, which no export wrote, and would be replaced as a whole; choose another {key}"
         )
 
 
 def _swap_in(new: Path, old: Path) -> None:
+    """The old folder is deleted only once the new one has its place."""
     aside = Path(tempfile.mkdtemp(prefix=f".{old.name}.old-", dir=old.parent))
     kept = aside / old.name
     try:
         if old.exists():
             os.replace(old, kept)
-        try:
-            os.replace(new, old)
-        except OSError:
-            if kept.exists():
-                os.replace(kept, old)
-            raise
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        os.replace(new, old)
+    except BaseException:
+        if kept.exists():
+            os.replace(kept, old)
+        aside.rmdir()
+        raise
+    shutil.rmtree(aside, ignore_errors=True)
 
 
-def write_model_yaml(
-    folder: Path,
-    *,
-    name: str,
-    architecture: str,
-    dimension: int,
-    preprocess: Preprocess,
-    provenance: str,
-    licence: str = "",
-    measured: Sequence[Mapping[str, Any]] = (),
-) -> None:
-    """Describe the recogniser whose program lies in `folder`, with sizes and checksums of its files."""
+def write_model_yaml(folder: Path, *, preprocess: Mapping[str, Any], **stated: Any) -> None:
+    """Describe the model whose program lies in `folder`: what is `stated` (name, task, architecture, dimension,
+    labels ...), in this order, then `preprocess`, and sizes and checksums of the files; what is empty is left out.
+    """
     files = [path for path in sorted(folder.iterdir()) if path.name in _OURS and path.name != MODEL_YAML]
-    stated = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(preprocess).items()}
+    last = {key: stated.pop(key, "") for key in ("licence", "provenance", "measured")}
     model = {
-        "name": name,
+        "name": stated.pop("name"),
         "version": 1,
-        "task": "recognition",
-        "architecture": architecture,
+        "task": stated.pop("task"),
+        "architecture": stated.pop("architecture"),
         "program": PROGRAM,
         "params": PARAMS,
-        "dimension": dimension,
-        "preprocess": stated,
+        **stated,
+        "preprocess": {key: list(value) if isinstance(value, tuple) else value for key, value in preprocess.items()},
         "files": {path.name: {"size": path.stat().st_size, "sha256": sha256_of(path)} for path in files},
-        "licence": licence,
-        "provenance": provenance,
-        "measured": [dict(row) for row in measured],
+        **last,
     }
     model = {key: value for key, value in model.items() if value not in ("", [])}
     text = yaml.dump(model, Dumper=_Dumper, sort_keys=False, width=120, allow_unicode=True)

@@ -4,38 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import numpy as np
 import paddle
-
-_BUCKET = 32 * 2**20  # bytes of gradients sent at once
 
 
 def average_gradients(parameters: Iterable[paddle.Tensor], world: int) -> None:
     """Make every process's gradients the mean over all of them; a parameter without gradient counts as zero.
 
-    After the last of the accumulated batches and in large buckets: simpler than paddle.DataParallel, which has to be
-    told of parameters that a step leaves out.
+    After the last of the accumulated batches and in buckets of 128 MB, by what Paddle's own hybrid parallelism uses.
+    That leaves out who has no gradient, and would so average unlike things where one process lacks what another has.
     """
     if world == 1:
         return
-    bucket: list[paddle.Tensor] = []
-    size = 0
-    for parameter in parameters:
-        if parameter.stop_gradient:
-            continue
-        bucket.append(parameter)
-        size += int(np.prod(parameter.shape)) * 4
-        if size >= _BUCKET:
-            _average(bucket, world)
-            bucket, size = [], 0
-    if bucket:
-        _average(bucket, world)
+    from paddle.distributed.fleet.utils.hybrid_parallel_util import fused_allreduce_gradients_with_group
 
-
-def _average(bucket: list[paddle.Tensor], world: int) -> None:
-    gradients = [paddle.zeros_like(p) if p.grad is None else p.grad for p in bucket]
-    flat = paddle.concat([gradient.reshape([-1]) for gradient in gradients])
-    paddle.distributed.all_reduce(flat)
-    parts = paddle.split(flat / world, [int(np.prod(p.shape)) for p in bucket])
-    for parameter, part in zip(bucket, parts, strict=True):
-        parameter.grad = part.reshape(parameter.shape)
+    learning = [parameter for parameter in parameters if not parameter.stop_gradient]
+    for parameter in learning:
+        if parameter.grad is None:
+            parameter.grad = paddle.zeros_like(parameter)
+    # A bucket ends where the dtype changes; AMP O2 has float32 norms between its float16 layers.
+    learning.sort(key=lambda parameter: str(parameter.dtype))
+    fused_allreduce_gradients_with_group(learning, None)  # type: ignore[no-untyped-call]

@@ -23,12 +23,16 @@ class Meter:
             self.sums[name] = self.sums.get(name, 0.0) + value.astype("float64") * images
         self.images += images
 
-    def take(self, world: int) -> tuple[dict[str, float], int]:
-        """Means over all processes, and the number of images; starts anew."""
+    def means(self, world: int) -> dict[str, float]:
+        """Over all processes, each of which must ask."""
         total = summed(np.array([*(float(value) for value in self.sums.values()), float(self.images)]), world)
-        means = {name: float(value / max(total[-1], 1)) for name, value in zip(self.sums, total, strict=False)}
+        return {name: float(value / max(total[-1], 1)) for name, value in zip(self.sums, total, strict=False)}
+
+    def take(self, world: int) -> dict[str, float]:
+        """`means`, and then starts anew."""
+        means = self.means(world)
         self.sums, self.images = {}, 0
-        return means, int(total[-1])
+        return means
 
     def state(self) -> dict[str, Any]:
         return {"sums": {name: float(value) for name, value in self.sums.items()}, "images": self.images}

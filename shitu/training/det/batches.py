@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from shitu.errors import ConfigError, ImageError, ShituError
 from shitu.images.read import read_image
-from shitu.training.base.batch_task import Task
+from shitu.training.base.batch_task import OF_BATCH, Task
 from shitu.training.base.worker_pool import Slot, array_in, made_ahead
 from shitu.training.det.coco_data import DetData
 from shitu.training.det.schema import Reader
@@ -25,7 +25,6 @@ from shitu.training.det.transforms import Sample, compile_reader, run
 _log = logging.getLogger("shitu")
 
 _TRIES = 20  # images in a row that cannot be used, before it is no longer an accident
-_BATCH_SEED = 1 << 20  # above every position in a batch
 _REPORTED = 20  # bad images named one by one
 
 
@@ -149,7 +148,7 @@ class _Maker:
     def _make(self, task: Task, slot: Slot, bad: dict[str, str]) -> Arrays:
         seeds = (self.seed, *task.key)
         samples = [self._sample(index, (*seeds, number), bad) for number, index in enumerate(task.indices.tolist())]
-        samples = run(self.of_batch, samples, *seeds, _BATCH_SEED)
+        samples = run(self.of_batch, samples, *seeds, OF_BATCH)
         images = [each["image"] for each in samples]
         return Arrays(
             images=np.stack(images, out=array_in(slot, (len(images), *images[0].shape))),

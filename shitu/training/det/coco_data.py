@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shitu.errors import ConfigError
+from shitu.training.base.batch_task import EMPTY_IMAGES
 from shitu.training.det.schema import COCODataSet
 
 _log = logging.getLogger("shitu")
@@ -218,7 +219,7 @@ def _trainable(
     empty = [image for image in images if image["id"] not in with_boxes]
     if section.empty_ratio < 1:
         most = int(len(filled) * section.empty_ratio / (1 - section.empty_ratio))
-        order = np.random.default_rng(seed).permutation(len(empty))[:most]
+        order = np.random.default_rng([seed, EMPTY_IMAGES, EMPTY_IMAGES]).permutation(len(empty))[:most]
         empty = [empty[number] for number in sorted(order)]
     return sorted(filled + empty, key=lambda image: int(image["id"]))
 

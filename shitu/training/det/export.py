@@ -9,29 +9,25 @@ import contextlib
 import filecmp
 import io
 import logging
-import os
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import paddle
-import yaml
 from numpy.typing import NDArray
 from paddle import Tensor, nn
 from paddle.static import InputSpec
 
 from shitu.config.schema import Global as InferenceGlobal
 from shitu.engines.paddle import open_session, options_from
-from shitu.errors import EngineError, UsageError
+from shitu.errors import ConfigError, EngineError
 from shitu.images.boxes import nms
 from shitu.images.read import read_image
 from shitu.models.folder import sha256_of
 from shitu.resources import bundled
 from shitu.training.base.fuse import fuse_batch_norms
+from shitu.training.base.write_model import PARAMS, PROGRAM, RAW_PARAMS, RAW_PROGRAM, new_folder, write_model_yaml
 from shitu.training.det.build import PicoDet, build_detector
 from shitu.training.det.schema import DetConfig
 from shitu.training.det.schema_net import MultiClassNMS
@@ -62,11 +58,11 @@ class Mainbody(nn.Layer):
 def export_detector(config: DetConfig, folder: Path | None = None) -> Path:
     """Write the model folder, by default `inference` in the run's folder. Returns it.
 
-    Raises ConfigError and ModelError on weights that do not fit, EngineError where a program is not the network.
+    Raises ConfigError and ModelError on weights that do not fit, EngineError where a program is not the network,
+    UsageError where the folder is no model's.
     """
-    folder = folder or config.run_dir / "inference"
-    if folder.exists() and not (folder / "model.yaml").is_file() and any(folder.iterdir()):
-        raise UsageError(f"{folder} holds something else than a model; choose another folder, or empty it")
+    folder = (folder or config.run_dir / "inference").expanduser()
+    _preprocess(config)
     network = build_detector(config)
     weights = load_trained(network, config.weights)
     network.eval()
@@ -75,11 +71,11 @@ def export_detector(config: DetConfig, folder: Path | None = None) -> Path:
     feeds = _samples(config)
     expected = _run_network(network, feeds)
     fuse_batch_norms(network)
-    with _swapped_in(folder) as new:
-        for name, with_nms in (("inference", True), ("inference_raw", False)):
-            _save_program(Mainbody(network, with_nms), config.size, new / name)
-        if filecmp.cmp(new / "inference.pdiparams", new / "inference_raw.pdiparams", shallow=False):
-            (new / "inference_raw.pdiparams").unlink()
+    with new_folder(folder, "--output-dir") as new:
+        for name, with_nms in ((PROGRAM, True), (RAW_PROGRAM, False)):
+            _save_program(Mainbody(network, with_nms), config.size, (new / name).with_suffix(""))
+        if filecmp.cmp(new / PARAMS, new / RAW_PARAMS, shallow=False):
+            (new / RAW_PARAMS).unlink()
         _check(new, expected, feeds, network.nms)
         _describe(new, config, weights, folder.name)
     return folder
@@ -116,9 +112,8 @@ def _save_program(layer: nn.Layer, size: tuple[int, int], prefix: Path) -> None:
 def _check(new: Path, expected: tuple[Array, Array], feeds: tuple[Array, Array], limits: MultiClassNMS) -> None:
     """Both programs, in the engine that predicts, against the network's own output. Raises EngineError."""
     options = options_from(InferenceGlobal(use_gpu=False))
-    params = "inference_raw" if (new / "inference_raw.pdiparams").exists() else "inference"
-    raw = open_session(new / "inference_raw.json", new / f"{params}.pdiparams", options)
-    full = open_session(new / "inference.json", new / "inference.pdiparams", options)
+    raw = open_session(new / RAW_PROGRAM, new / _raw_params(new), options)
+    full = open_session(new / PROGRAM, new / PARAMS, options)
     named = dict(zip(("image", "scale_factor"), feeds, strict=True))
     boxes, scores = raw.run(named)[:2]
     rows, counts = full.run(named)[:2]
@@ -157,52 +152,43 @@ def suppressed(boxes: Array, scores: Array, limits: MultiClassNMS) -> Array:
 
 
 def _preprocess(config: DetConfig) -> dict[str, Any]:
-    """EvalReader's operators in the words of model.yaml."""
-    operators = {name: options or {} for each in config.EvalReader.sample_transforms for name, options in each.items()}
-    normal, number = operators["NormalizeImage"], operators["Resize"].get("interp", 1)
+    """EvalReader's operators, of both its lists, in the words of model.yaml. Raises ConfigError."""
+    lists = (*config.EvalReader.sample_transforms, *config.EvalReader.batch_transforms)
+    operators = [(name, options or {}) for each in lists for name, options in each.items()]
+    normalising = [options for name, options in operators if name == "NormalizeImage"]
+    if len(normalising) != 1:
+        raise ConfigError(
+            f"EvalReader of {config.source} has {len(normalising)} NormalizeImage in its sample_transforms and "
+            "batch_transforms; a model.yaml states one: leave one"
+        )
+    (normal,) = normalising
+    only_scaled = normal.get("norm_type", "mean_std") == "none"
+    resize = next(options for name, options in operators if name == "Resize")  # config.size has found it
     return {
         "size": list(config.size),
         "keep_ratio": False,
-        "interpolation": _INTERPOLATION.get(number, "bilinear"),
+        "interpolation": _INTERPOLATION.get(resize.get("interp", 1), "bilinear"),
         "scale": 1 / 255 if normal.get("is_scale", True) else 1.0,
-        "mean": list(normal.get("mean", [0.485, 0.456, 0.406])),
-        "std": list(normal.get("std", [0.229, 0.224, 0.225])),
+        "mean": [0.0] * 3 if only_scaled else list(normal.get("mean", [0.485, 0.456, 0.406])),
+        "std": [1.0] * 3 if only_scaled else list(normal.get("std", [0.229, 0.224, 0.225])),
     }
+
+
+def _raw_params(folder: Path) -> str:
+    """The weights of the program without NMS, which are often the other's."""
+    return RAW_PARAMS if (folder / RAW_PARAMS).exists() else PARAMS
 
 
 def _describe(new: Path, config: DetConfig, weights: Path, name: str) -> None:
-    files = {each.name: {"size": each.stat().st_size, "sha256": sha256_of(each)} for each in sorted(new.iterdir())}
-    params = "inference_raw.pdiparams" if "inference_raw.pdiparams" in files else "inference.pdiparams"
-    labels = ["foreground"] if config.num_classes == 1 else [f"class{each}" for each in range(config.num_classes)]
-    model = {
-        "name": config.name if name == "inference" else name,
-        "version": 1,
-        "task": "detection",
-        "architecture": f"PicoDet, LCNet x{config.LCNet.scale:g}, {len(config.PicoHead.fpn_stride)} levels",
-        "program": "inference.json",
-        "params": "inference.pdiparams",
-        "raw": {"program": "inference_raw.json", "params": params},
-        "labels": labels,
-        "preprocess": _preprocess(config),
-        "files": files,
-        "licence": "not stated",
-        "provenance": f"Trained with shitu by {Path(config.source).name}; weights {weights.name}, SHA-256 "
+    write_model_yaml(
+        new,
+        name=config.name if name == "inference" else name,
+        task="detection",
+        architecture=f"PicoDet, LCNet x{config.LCNet.scale:g}, {len(config.PicoHead.fpn_stride)} levels",
+        raw={"program": RAW_PROGRAM, "params": _raw_params(new)},
+        labels=["foreground"] if config.num_classes == 1 else [f"class{each}" for each in range(config.num_classes)],
+        preprocess=_preprocess(config),
+        licence="not stated",
+        provenance=f"Trained with shitu by {Path(config.source).name}; weights {weights.name}, SHA-256 "
         f"{sha256_of(weights)}; exported with paddlepaddle {paddle.version.full_version}.",
-    }
-    text = yaml.safe_dump(model, sort_keys=False, allow_unicode=True, width=120)
-    (new / "model.yaml").write_text(text, encoding="utf-8")
-
-
-@contextmanager
-def _swapped_in(folder: Path) -> Iterator[Path]:
-    """A new folder beside `folder`, which takes its place when the block ends well, so that nobody loads a mixture."""
-    new, aside = (folder.with_name(f".{folder.name}.{os.getpid()}.{what}") for what in ("new", "old"))
-    try:
-        new.mkdir(parents=True)
-        yield new
-        if folder.exists():
-            folder.rename(aside)
-        new.rename(folder)
-    finally:
-        for left in (new, aside):
-            shutil.rmtree(left, ignore_errors=True)
+    )

@@ -121,7 +121,7 @@ class Trainer:
             )
 
     def _report(self, epoch: int, steps_per_second: float) -> None:
-        means, _ = self.meter.take(self.plan.world)
+        means = self.meter.take(self.plan.world)
         if self.log:
             self.log.write_step(self.plan, epoch + 1, self.step, means, steps_per_second)
 

@@ -6,7 +6,7 @@ import copy
 import logging
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -109,7 +109,7 @@ def export_model(
     wanted = _run(whole, inputs)
     ready = _simplified(whole, inputs, wanted)
     target = Path(config.Global.save_inference_dir).expanduser()
-    with new_folder(target) as folder:
+    with new_folder(target, "Global.save_inference_dir") as folder:
         _save(ready, folder, preprocess)
         session = open_session(folder / PROGRAM, folder / PARAMS, EngineOptions())
         difference = _checked("the exported program", lambda x: session.run({"x": x})[0], inputs, wanted)
@@ -122,12 +122,13 @@ def export_model(
         write_model_yaml(
             folder,
             name=name or Path(config.source).stem,
+            task="recognition",
             architecture=_architecture(model, section, preprocess),
             dimension=wanted.shape[1],
-            preprocess=preprocess,
+            preprocess=asdict(preprocess),
             provenance=_provenance(config, weights),
             licence=licence,
-            measured=measured_rows(weights) if weights else (),
+            measured=measured_rows(weights) if weights else [],
         )
     return Exported(target, wanted.shape[1], difference, onnx_difference)
 

@@ -12,12 +12,10 @@ from typing import Protocol
 import numpy as np
 
 from shitu.errors import ConfigError
+from shitu.training.base.batch_task import PERMUTATION, PK
 from shitu.training.rec import schema_data
 from shitu.training.rec.identity_sampler import DistributedRandomIdentitySampler
 from shitu.training.rec.image_list import RowsByClass
-
-# What keeps samplers from drawing the same random numbers, and from those drawn for an image's augmentation.
-PERMUTATION, PK = 1, 2
 
 log = logging.getLogger("shitu")
 

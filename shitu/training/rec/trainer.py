@@ -124,22 +124,27 @@ class Trainer:
         self.step += 1
 
     def _report(self, epoch: int, steps_per_second: float) -> None:
-        means, _ = self.meter.take(self.plan.world)
+        means = self.meter.take(self.plan.world)
+        self._check(epoch, means)
+        if self.log:
+            self.log.write_step(self.plan, epoch + 1, self.step, means, steps_per_second)
+
+    def _check(self, epoch: int, means: dict[str, float]) -> None:
         if not all(math.isfinite(value) for value in means.values()):
             raise ShituError(
                 f"the loss is no number any more at step {self.step} (epoch {epoch + 1}): {shown(means)}. The last "
                 f"checkpoint in {self.folder} is from before. A lower Optimizer.lr.learning_rate, a longer "
                 "warmup_epoch or Optimizer.clip_norm often helps; with AMP, level O1"
             )
-        if self.log:
-            self.log.write_step(self.plan, epoch + 1, self.step, means, steps_per_second)
 
     def _between_steps(self, epoch: int, due: bool) -> None:
         """Inside an epoch: save every save_steps, and stop when asked to."""
         stop = self.stop.granted(self.plan.world, due=due)
         every = self.config.Global.save_steps
-        if self.rank == 0 and (stop or (every and self.step % every == 0)):
-            self._save_states()
+        if stop or (every and self.step % every == 0):
+            self._check(epoch, self.meter.means(self.plan.world))  # what no report has looked at yet
+            if self.rank == 0:
+                self._save_states()
         if stop:
             raise StoppedError(f"stopped at step {self.step} (epoch {epoch + 1}) and saved; go on with --resume")
 
