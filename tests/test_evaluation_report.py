@@ -16,9 +16,8 @@ import pytest
 from PIL import Image
 
 from shitu.errors import ShituError, UsageError
-from shitu.evaluation.report import check_report_path, write_report
+from shitu.evaluation.report import MANY_ROWS, check_report_path, write_report
 from shitu.evaluation.report_mistakes import choose_worst
-from shitu.evaluation.report_tables import MANY_ROWS
 from shitu.evaluation.settings import Answer
 from tests.report_page import (
     COLA,

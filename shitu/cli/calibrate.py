@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 EPILOG = """\b
 Example:
-  shitu calibrate --query demo/photos.txt --image-root demo --write calibrated.yaml --format table
+  shitu calibrate --query demo/photos.txt --false-accept 0.1 --write my_config.yaml --format table
 """
 log = logging.getLogger("shitu")
 

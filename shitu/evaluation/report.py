@@ -1,19 +1,26 @@
-"""The evaluation as one HTML file that needs nothing else: no network, no script, no font."""
+"""The evaluation as one HTML file that needs nothing else: no network, no script, no font. Its words: report.html."""
 
 from __future__ import annotations
 
+import json
 import os
+import re
 from pathlib import Path
-from string import Template
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from shitu.errors import ShituError, UsageError
 from shitu.evaluation.evaluate import Evaluation
-from shitu.evaluation.report_figures import facts, figures, open_set, threshold
-from shitu.evaluation.report_markup import Markup, element, join, name_of, text
-from shitu.evaluation.report_mistakes import KINDS, Cards, GalleryPictures, choose_worst
-from shitu.evaluation.report_tables import confusions, full_json, per_class
+from shitu.evaluation.report_mistakes import mistakes
+from shitu.evaluation.report_plots import native, open_set_curve, percent, score_histogram, share_bar, shares_bar
 
-_TEMPLATE = Path(__file__).with_name("report.html")
+MANY_ROWS = 30  # longer tables are closed at first
+MOST_CLASSES = 2000  # rows of the table; the JSON has all
+MOST_CONFUSIONS = 100
+MOST_JSON = 1_000_000  # characters
+_QUANTITY = {"IP": "cosine similarity", "L2": "squared distance", "hamming": "differing bits"}
+# Characters that neither HTML nor XML can hold; a half of a surrogate pair cannot even be written as UTF-8.
+_NOT_TEXT = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
 
 def check_report_path(path: Path) -> None:
@@ -48,20 +55,48 @@ def write_report(
     Raises UsageError, ShituError (full disk).
     """
     check_report_path(path)
-    page = Template(_TEMPLATE.read_text(encoding="utf-8")).substitute(
-        name=text(evaluation.gallery["path"]),
-        title=name_of(evaluation.gallery["path"], "path"),
-        facts=facts(evaluation, date, detector_model),
-        figures=figures(evaluation),
-        threshold=threshold(evaluation),
-        open_set=open_set(evaluation),
-        mistakes=_mistakes(evaluation, worst, image_root, delimiter),
-        confusions=confusions(evaluation),
-        per_class=per_class(evaluation),
-        command=_command(command),
-        json=full_json(evaluation),
+    quantity = _QUANTITY.get(evaluation.settings.dist_type, "score")
+    page = (
+        _environment(evaluation.settings.sign)
+        .get_template("report.html")
+        .render(
+            e=evaluation,
+            command=command,
+            date=date,
+            detector_model=detector_model,
+            quantity=quantity,
+            curve=open_set_curve(evaluation) if evaluation.open_set else "",
+            histogram=score_histogram(evaluation, quantity) if evaluation.open_set else "",
+            mistakes=mistakes(evaluation, worst, image_root, delimiter),
+            json=json.dumps(evaluation.to_dict(), ensure_ascii=False, indent=1),
+            many_rows=MANY_ROWS,
+            most_classes=MOST_CLASSES,
+            most_confusions=MOST_CONFUSIONS,
+            most_json=MOST_JSON,
+        )
     )
-    _write(path, page)
+    _write(path, _NOT_TEXT.sub("\ufffd", page))
+
+
+def _environment(sign: float) -> Environment:
+    """Nothing from outside can be anything but text: everything is escaped that is not Markup of our own."""
+    made = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters |= {
+        "percent": percent,
+        "between": lambda interval: f"{percent(interval[0])} to {percent(interval[1])}",
+        "native": lambda threshold: native(threshold, sign),
+        "shortest": lambda number: f"{number:g}",
+        "basename": lambda path: os.path.basename(path) or path,
+        "share_bar": share_bar,
+        "shares_bar": shares_bar,
+    }
+    return made
 
 
 def _write(path: Path, page: str) -> None:
@@ -73,28 +108,3 @@ def _write(path: Path, page: str) -> None:
         raise ShituError(f"{path}: cannot write the report: {error.strerror}; check space and permissions") from None
     finally:
         unfinished.unlink(missing_ok=True)
-
-
-def _mistakes(evaluation: Evaluation, worst: int, image_root: str | None, delimiter: str) -> Markup:
-    chosen = choose_worst(evaluation.answers, evaluation.settings, worst)
-    gallery = GalleryPictures(evaluation.gallery["path"], image_root, delimiter)
-    try:
-        cards = Cards(gallery, evaluation.settings)
-        sections = [
-            join(
-                element("h3", heading),
-                element("p", meaning, class_="note"),
-                *(cards.card(kind, answer) for answer in chosen[kind]),
-            )
-            for kind, heading, meaning in KINDS
-            if chosen[kind]
-        ]
-    finally:
-        gallery.close()
-    return join(*sections) if sections else element("p", "There is none: every query was named as it should be.")
-
-
-def _command(command: str) -> Markup:
-    if not command:
-        return Markup()
-    return element("section", element("h2", "The same again"), element("pre", command))

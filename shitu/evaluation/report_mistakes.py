@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from shitu.errors import GalleryError
-from shitu.evaluation.report_markup import Markup, element, join, name_of
-from shitu.evaluation.report_pictures import Pictures
+from shitu.evaluation.evaluate import Evaluation
+from shitu.evaluation.report_pictures import Pictures, Shown
 from shitu.evaluation.settings import Answer, Settings
 from shitu.gallery import Gallery, Item
 from shitu.results import Box, Match
@@ -99,49 +100,79 @@ class GalleryPictures:
             return {}
 
 
-class Cards:
-    """Draws one card per mistake."""
+@dataclass(frozen=True)
+class Shot:
+    """A picture of a card; `style` good or bad, `picture` None where the gallery has none, `line` of the query list."""
 
+    title: str
+    picture: Shown | None
+    label: str = ""
+    image: str = ""
+    score: str = ""
+    line: int = 0
+    style: str = ""
+
+
+@dataclass(frozen=True)
+class Card:
+    """A mistake: query photo, the part that was compared, what it was taken for, what it is; those that there are."""
+
+    label: str
+    taken_for: str
+    score: str
+    shots: tuple[Shot, ...]
+
+
+def mistakes(
+    evaluation: Evaluation, worst: int, image_root: str | None, delimiter: str
+) -> list[tuple[str, str, str, list[Card]]]:
+    """(kind, heading, meaning, cards) of the kinds that occur."""
+    chosen = choose_worst(evaluation.answers, evaluation.settings, worst)
+    gallery = GalleryPictures(evaluation.gallery["path"], image_root, delimiter)
+    try:
+        maker = _CardMaker(gallery, evaluation.settings)
+        return [
+            (kind, heading, meaning, [maker.card(kind, answer) for answer in chosen[kind]])
+            for kind, heading, meaning in KINDS
+            if chosen[kind]
+        ]
+    finally:
+        gallery.close()
+
+
+class _CardMaker:
     def __init__(self, gallery: GalleryPictures, settings: Settings) -> None:
         self._gallery, self._settings, self._pictures = gallery, settings, Pictures()
 
-    def card(self, kind: str, answer: Answer) -> Markup:
-        """Query photo, the part that was compared, what it was taken for, what it is: those that there are."""
-        figures = self._query(answer)
+    def card(self, kind: str, answer: Answer) -> Card:
+        shots = self._query(answer)
         if kind in ("wrong", "unknown"):
-            figures.append(self._match(_given(answer), "✗ Taken for", "bad"))
+            shots.append(self._match(_given(answer), "✗ Taken for", "bad"))
         if kind != "unknown":
-            figures.append(self._right(answer))
-        return element("article", self._heading(kind, answer), element("div", *figures, class_="row"))
-
-    def _heading(self, kind: str, answer: Answer) -> Markup:
-        own = name_of(answer.query.label)
+            shots.append(self._right(answer))
         if kind == "lost":
-            return element("h4", own, ": not found")
+            return Card(answer.query.label, "", "", tuple(shots))
         given = _given(answer)
         beyond = "" if self._settings.accepts(answer.score) else ", not near enough to be named"
-        score = element("span", f"{_shown(given.score)}{beyond}", class_="score")
-        if kind == "unnamed":
-            return element("h4", own, " ", score)
-        unknown = "unknown " if kind == "unknown" else ""
-        return element("h4", unknown, own, " taken for ", name_of(given.label), " ", score)
+        taken_for = "" if kind == "unnamed" else given.label
+        return Card(answer.query.label, taken_for, f"{_shown(given.score)}{beyond}", tuple(shots))
 
-    def _query(self, answer: Answer) -> list[Markup]:
+    def _query(self, answer: Answer) -> list[Shot]:
         query = answer.query
         box = answer.regions[0].bbox if answer.regions else query.box
         photo, whole = self._pictures.photo(query.path, box, f"photo of {query.label}")
-        caption = element("span", name_of(query.image), f", line {query.line}", class_="path")
-        if not answer.regions or whole:
-            return [_figure(photo, "Query" if not answer.regions else "Query, compared as a whole", caption)]
-        crop = self._pictures.crop(query.path, box, "the part of the photo that was compared")
-        return [_figure(photo, "Query", caption), _figure(crop, "Compared", "what lies in the box")]
+        title = "Query, compared as a whole" if answer.regions and whole else "Query"
+        shots = [Shot(title, photo, image=query.image, line=query.line)]
+        if answer.regions and not whole:
+            crop = self._pictures.crop(query.path, box, "the part of the photo that was compared")
+            shots.append(Shot("Compared", crop))
+        return shots
 
-    def _match(self, match: Match, title: str, style: str) -> Markup:
+    def _match(self, match: Match, title: str, style: str) -> Shot:
         picture = self._pictures.crop(self._gallery.path(match.image), self._gallery.box(match), match.label)
-        caption = join(name_of(match.label), f" {_shown(match.score)}", element("br"), name_of(match.image, "path"))
-        return _figure(picture, title, caption, style)
+        return Shot(title, picture, match.label, match.image, _shown(match.score), style=style)
 
-    def _right(self, answer: Answer) -> Markup:
+    def _right(self, answer: Answer) -> Shot:
         """The nearest entry of the query's own label, or any where none was among the nearest."""
         for place, match in enumerate(answer.ranking, start=1):
             if match.label == answer.query.label:
@@ -149,10 +180,9 @@ class Cards:
         title = f"✓ Right, not in the first {len(answer.ranking)}" if answer.ranking else "✓ Right"
         item = self._gallery.example(answer.query.label)
         if item is None:
-            nothing = element("div", "no picture of it at hand", class_="missing")
-            return _figure(nothing, title, name_of(answer.query.label), "good")
+            return Shot(title, None, answer.query.label, style="good")
         picture = self._pictures.crop(self._gallery.path(item.image), item.box, item.label)
-        return _figure(picture, title, join(name_of(item.label), element("br"), name_of(item.image, "path")), "good")
+        return Shot(title, picture, item.label, item.image, style="good")
 
 
 def _given(answer: Answer) -> Match:
@@ -163,8 +193,3 @@ def _given(answer: Answer) -> Match:
 
 def _shown(score: float) -> str:
     return f"{score:.3f}" if abs(score) < 10 else f"{score:.0f}"
-
-
-def _figure(picture: Markup, title: str, caption: object, style: str | None = None) -> Markup:
-    words = element("figcaption", element("b", title), element("br"), caption)
-    return element("figure", picture, words, class_=style)

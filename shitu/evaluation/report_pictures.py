@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import base64
-import os
+from dataclasses import dataclass
 from io import BytesIO
 
 import numpy as np
 from PIL import Image, ImageDraw
 
 from shitu.errors import ImageError
-from shitu.evaluation.report_markup import Markup, element
 from shitu.images.boxes import clip_boxes
 from shitu.images.read import Picture, read_image
 from shitu.results import Box
@@ -18,6 +17,17 @@ from shitu.results import Box
 LONGEST = 220  # pixels
 QUALITIES, MOST_BYTES = (80, 60, 40), 20_000  # JPEG: the next worse where a picture has more bytes than that
 _BOX, _RIM = (230, 85, 0), (255, 255, 255)
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A JPEG as a data: URL; without `source` a picture that cannot be shown, and where it should lie."""
+
+    source: str = ""
+    alt: str = ""
+    width: int = 0
+    height: int = 0
+    path: str = ""
 
 
 class Pictures:
@@ -37,22 +47,22 @@ class Pictures:
             self._path = path
         return self._last
 
-    def photo(self, path: str, box: Box | None, alt: str) -> tuple[Markup, bool]:
+    def photo(self, path: str, box: Box | None, alt: str) -> tuple[Shown, bool]:
         """The whole picture with the box drawn into it, and whether that box is the whole picture (then it is not)."""
         picture = self.read(path)
         if picture is None:
-            return missing(path), False
+            return Shown(path=path), False
         height, width = picture.shape[:2]
         small = shrink(picture)
         if box is None or box == (0, 0, width, height):
             return shown(small, alt), True
         return shown(_outlined(small, box, width, height), alt), False
 
-    def crop(self, path: str, box: Box | None, alt: str) -> Markup:
+    def crop(self, path: str, box: Box | None, alt: str) -> Shown:
         """What lies in the box; the whole picture where there is none."""
         picture = self.read(path)
         if picture is None:
-            return missing(path)
+            return Shown(path=path)
         return shown(shrink(cut(picture, box)), alt)
 
 
@@ -72,7 +82,7 @@ def shrink(picture: Picture) -> Image.Image:
     return image
 
 
-def shown(image: Image.Image, alt: str) -> Markup:
+def shown(image: Image.Image, alt: str) -> Shown:
     """As JPEG, of at most MOST_BYTES unless it is noise."""
     data = b""
     for quality in QUALITIES:
@@ -82,13 +92,7 @@ def shown(image: Image.Image, alt: str) -> Markup:
         if len(data) <= MOST_BYTES:
             break
     source = "data:image/jpeg;base64," + base64.b64encode(data).decode("ascii")
-    return element("img", src=source, alt=alt, width=image.width, height=image.height)
-
-
-def missing(path: str) -> Markup:
-    """A grey box that says which picture should be there."""
-    name = element("bdi", os.path.basename(path) or path)
-    return element("div", name, element("br"), "cannot be shown", class_="missing", title=path)
+    return Shown(source, alt, image.width, image.height)
 
 
 def _outlined(image: Image.Image, box: Box, width: int, height: int) -> Image.Image:

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from markupsafe import Markup, escape
 from numpy.typing import NDArray
 
-from shitu.evaluation.report_markup import Markup, element, join
+from shitu.evaluation.evaluate import Evaluation
 
 Floats = NDArray[np.float64]
 
@@ -49,6 +50,62 @@ class Mark:
     configured: bool = False
 
 
+def percent(share: float | None) -> str:
+    """
+    >>> percent(0.5), percent(None)
+    ('50.0\\xa0%', '–')
+    """
+    return "–" if share is None or not math.isfinite(share) else f"{100 * share:.1f}\u00a0%"
+
+
+def native(threshold: float, sign: float) -> str:
+    """A threshold in the gallery's own scores."""
+    return f"{sign * threshold:.4g}" if math.isfinite(threshold) else "none"
+
+
+def element(name: str, *children: str, **attributes: object) -> Markup:
+    """`<name attribute="...">children</name>`, well-formed as XML too; what is no Markup is escaped.
+
+    An underscore at the end of an attribute's name (`class_`) falls away, one inside (`stroke_width`) is a hyphen.
+
+    >>> element("text", "1 < 2", class_="x")
+    Markup('<text class="x">1 &lt; 2</text>')
+    """
+    pairs = ((key.rstrip("_").replace("_", "-"), value) for key, value in attributes.items())
+    start = name + "".join(f' {key}="{escape(str(value))}"' for key, value in pairs)
+    return Markup(f"<{start}>{_join(*children)}</{name}>")
+
+
+def _join(*parts: str) -> Markup:
+    return Markup().join(parts)
+
+
+def open_set_curve(evaluation: Evaluation) -> Markup:
+    """Recall against false accepts of an evaluation with an open set, with the thresholds that the table names."""
+    found, at, sign = evaluation.open_set, evaluation.at_threshold, evaluation.settings.sign
+    assert found is not None
+    marks = [
+        Mark(one.false_accept_rate, one.recall, f"threshold {native(one.threshold, sign)}: at most "
+             f"{percent(one.false_accept_rate)} of the unknown named, {percent(one.recall)} of the known named rightly")
+        for one in found.recall_at
+    ]  # fmt: skip
+    if at.unknown_named is not None:
+        title = f"this config: {percent(at.unknown_named)} of the unknown named, {percent(at.named_right)} of the known"
+        marks.append(Mark(at.unknown_named, at.named_right, title + " named rightly", configured=True))
+    return open_set_plot(found.curve.false_accept_rate.tolist(), found.curve.recall.tolist(), marks, found.unknown)
+
+
+def score_histogram(evaluation: Evaluation, quantity: str) -> Markup:
+    """The scores of an evaluation; `quantity` says what they are."""
+    groups = [
+        ("right", "right", evaluation.known_scores),
+        ("wrong", "wrong", evaluation.wrong_scores),
+        ("unknown", "unknown", evaluation.unknown_scores),
+    ]
+    sign = evaluation.settings.sign
+    return histogram(groups, sign * evaluation.at_threshold.threshold, sign, quantity)
+
+
 def open_set_plot(
     false_accepts: Sequence[float], recalls: Sequence[float], marks: Sequence[Mark], unknown: int
 ) -> Markup:
@@ -57,8 +114,8 @@ def open_set_plot(
     x, y = Axis(floor, 1.0, LEFT, WIDTH - RIGHT, log=True), Axis(0.0, 1.0, 262, 24)
     decades = [10.0**power for power in range(round(math.log10(floor)), 1)]
     drawing = [
-        *(_grid_x(x, y, value, _short_percent(value)) for value in decades),
-        *(_grid_y(x, y, value, _short_percent(value)) for value in (0.0, 0.25, 0.5, 0.75, 1.0)),
+        *(_grid_x(x, y, value, _short(value)) for value in decades),
+        *(_grid_y(x, y, value, _short(value)) for value in (0.0, 0.25, 0.5, 0.75, 1.0)),
         _caption_x(y, "unknown things named (false-accept rate)"),
         element("text", "known things named rightly", x=4, y=12),
         element("path", d=_steps(x, y, false_accepts, recalls), class_="curve"),
@@ -93,10 +150,10 @@ def histogram(groups: Sequence[tuple[str, str, Floats]], threshold: float, sign:
     return _svg(bottom + 44, "Scores of right, wrong and unknown queries", drawing)
 
 
-def share_bar(share: float, kind: str) -> Markup:
+def share_bar(share: float) -> Markup:
     """A small bar for a table cell, 0..1."""
     full = element("rect", x=0, y=1, width=60, height=8, class_="empty")
-    done = element("rect", x=0, y=1, width=round(60 * share, 1), height=8, class_=kind)
+    done = element("rect", x=0, y=1, width=round(60 * share, 1), height=8, class_="right")
     return element("svg", full, done, viewBox="0 0 60 10", class_="bar", aria_hidden="true")
 
 
@@ -105,7 +162,7 @@ def shares_bar(shares: Sequence[tuple[str, str, float]], title: str) -> Markup:
     start, drawing = 0.0, []
     for name, kind, share in shares:
         part = element("rect", x=round(start, 2), y=0, width=round(100 * share, 2), height=10, class_=kind)
-        drawing.append(element("g", element("title", f"{name}: {100 * share:.1f}\u00a0%"), part))
+        drawing.append(element("g", element("title", f"{name}: {percent(share)}"), part))
         start += 100 * share
     shape = {"viewBox": "0 0 100 10", "preserveAspectRatio": "none", "class": "shares"}
     return element("svg", *drawing, **shape, role="img", aria_label=title)
@@ -116,7 +173,7 @@ def _svg(height: float, title: str, drawing: Sequence[Markup]) -> Markup:
     return element("svg", *drawing, **shape, class_="plot", role="img", aria_label=title)
 
 
-def _short_percent(value: float) -> str:
+def _short(value: float) -> str:
     return f"{100 * value:g}\u00a0%"
 
 
@@ -124,13 +181,13 @@ def _grid_x(x: Axis, y: Axis, value: float, name: str) -> Markup:
     at = x.place(value)
     line = element("line", x1=at, x2=at, y1=y.start, y2=y.end, class_="grid")
     anchor = "end" if value == x.high else "middle"
-    return join(line, element("text", name, x=at, y=y.start + 16, text_anchor=anchor))
+    return _join(line, element("text", name, x=at, y=y.start + 16, text_anchor=anchor))
 
 
 def _grid_y(x: Axis, y: Axis, value: float, name: str) -> Markup:
     at = y.place(value)
     line = element("line", x1=x.start, x2=x.end, y1=at, y2=at, class_="axis" if value == y.low else "grid")
-    return join(line, element("text", name, x=x.start - 6, y=at + 4, text_anchor="end"))
+    return _join(line, element("text", name, x=x.start - 6, y=at + 4, text_anchor="end"))
 
 
 def _caption_x(y: Axis, caption: str) -> Markup:

@@ -1,0 +1,228 @@
+"""What each example of a help text promises: its output, and the files that are there afterwards."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from shitu.config import load_config
+from shitu.gallery import Gallery
+from shitu.models.folder import open_folder
+
+DETECTOR = "picodet_PPLCNet_x2_5_mainbody_lite_v1.0_infer"
+CONFIG = "configs/det/picodet_lcnet_x1_0_320_mainbody.yml"
+WEIGHTS = "configs/train/demo_cpu.yaml -o Global.pretrained_model=output/best_model"
+PARTS = r"(scores|boxes) of the program with(out)? NMS and of [^\n]* apart\n"
+LOADED = r"loaded 146 of 146 tensors from output/best_model.pdparams; only in the file: head.weight\n"
+TAKEN_OUT = r"240 of 240 query images are in the gallery list, too; each is left out [^\n]*\n"
+ALL_OK = r"efficientnet_lite0_512: ok\npicodet_lcnet_x1_0_mainbody: ok\n"
+
+
+@dataclass(frozen=True)
+class Promise:
+    """`out` and `err` are regular expressions for the whole of stdout and stderr. `files`: how many there are to a
+    pattern; `lines`: how many a text has; `holds`: asserts whatever else must be true of the folder."""
+
+    out: str = ""
+    err: str = ""
+    files: dict[str, int] = field(default_factory=dict)
+    lines: dict[str, int] = field(default_factory=dict)
+    holds: Callable[[Path], None] = lambda root: None
+
+    def check(self, out: str, err: str, root: Path) -> None:
+        assert re.fullmatch(self.out, out, re.DOTALL), out
+        assert re.fullmatch(self.err, err, re.DOTALL), err
+        for pattern, count in self.files.items():
+            assert len(list(root.glob(pattern))) == count, pattern
+        for name, count in self.lines.items():
+            assert len((root / name).read_text(encoding="utf-8").splitlines()) == count, name
+        self.holds(root)
+
+
+def rows(*rows: str) -> str:
+    """Lines of a table that follow each other, with any space between their columns; others may stand between."""
+    return ".*" + ".*".join(r"\s+".join(map(re.escape, row.split())) for row in rows) + ".*"
+
+
+def vectors(root: Path) -> None:
+    found = np.load(root / "vectors.npy")
+    assert found.shape == (80, 512)
+    np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
+
+
+def calibrated(root: Path) -> None:
+    assert load_config(root / "my_config.yaml").IndexProcess.score_thres != load_config(None).IndexProcess.score_thres
+
+
+def labels(folder: str, **counts: int) -> Callable[[Path], None]:
+    """A gallery has so many entries of these labels."""
+
+    def holds(root: Path) -> None:
+        with Gallery.open(root / folder) as gallery:
+            assert {name: len(gallery.find(labels=[name.replace("_", " ")])) for name in counts} == counts
+
+    return holds
+
+
+def foreground(file: str, images: int, boxes: int) -> Callable[[Path], None]:
+    def holds(root: Path) -> None:
+        found = json.loads((root / file).read_text(encoding="utf-8"))
+        assert (len(found["images"]), len(found["annotations"])) == (images, boxes)
+        assert [each["name"] for each in found["categories"]] == ["foreground"]
+
+    return holds
+
+
+def model(folder: str, task: str) -> Callable[[Path], None]:
+    def holds(root: Path) -> None:
+        assert open_folder(root / folder).task == task
+
+    return holds
+
+
+BEACH = ("bucket", "crab", "turtle", "ring buoy", "sailboat")  # what is to be seen, by their scores
+FIGURES = (
+    "queries 69: 58 known, 11 unknown, 0 failed",
+    "gallery 240 entries, 80 labels",
+    "Recall@1 0.9655",
+    "AUROC 0.9",
+)
+VERSIONS = ("shitu", "Python", "cores", "CPU features", "engine", "paddlepaddle", "faiss-cpu", "numpy")
+DOWNLOADED = rf"{re.escape(DETECTOR)}: downloaded to [^\n]*{re.escape(DETECTOR)}\n"
+PROMISES = {
+    "shitu predict -c configs/inference_general.yaml demo/photos/beach.jpg": Promise(
+        r'\{"image": "demo/photos/beach.jpg", "width": 900, "height": 675, "regions": \[.*'
+        + ".*".join(f'"rec_docs": "{name}"' for name in BEACH)
+        + r".*\}\n",
+        r"1 annotated picture in ./output\n",
+        {"output/beach.jpg": 1},
+    ),
+    "shitu build-gallery -c configs/inference_general.yaml": Promise(
+        err=r"240 images indexed; output/demo_index holds 240\.\n", holds=labels("output/demo_index", broccoli=3)
+    ),
+    "shitu predict --format table demo/photos/beach.jpg": Promise(
+        rows("image label score det x1 y1 x2 y2", *(f"demo/photos/beach.jpg {name}" for name in BEACH)),
+        r"1 annotated picture in ./output\n",
+        {"output/beach.jpg": 1},
+    ),
+    "shitu predict-det --no-pictures demo/photos/beach.jpg": Promise(
+        r'\{"image": "demo/photos/beach.jpg", .*"regions": \[(\{"bbox": [^}]*"det_score": [^}]*\}(, )?){9}\]\}\n',
+        files={"output/*.jpg": 0},
+    ),
+    "shitu predict-rec --npy vectors.npy demo/gallery/fluent": Promise(
+        r"(demo/gallery/fluent/[^\n]*\n){80}", holds=vectors
+    ),
+    "shitu evaluate --query demo/photos.txt --image-root demo --format table": Promise(rows(*FIGURES)),
+    "shitu calibrate --query demo/photos.txt --false-accept 0.1 --write my_config.yaml --format table": Promise(
+        rows("IndexProcess.score_thres 0.4", "config as it is 0.9655", "calibrated", "58 known queries, 11 unknown"),
+        r"[^\n]*my_config.yaml: \d keys? changed\n",
+        holds=calibrated,
+    ),
+    "shitu gallery info my_gallery": Promise(r'\{"path": "my_gallery", .*"entries": 24, "labels": 3, .*\}\n'),
+    "shitu gallery append -c configs/inference_general.yaml --label 'beach' demo/photos/beach.jpg": Promise(
+        err=r"1 image indexed; output/demo_index holds 241\.\n", holds=labels("output/demo_index", beach=1)
+    ),
+    "shitu gallery compact my_gallery": Promise(
+        r'\{"entries": 24, "bytes_before": \d+, "bytes": \d+\}\n', files={"my_gallery/gen-000002": 1}
+    ),
+    "shitu gallery export my_gallery --to for_paddleclas": Promise(
+        r'\{"entries": 24, "to": "for_paddleclas", "format": "paddleclas"\}\n',
+        files={"for_paddleclas/vector.index": 1, "for_paddleclas/id_map.pkl": 1},
+    ),
+    "shitu gallery info my_gallery --format table": Promise(rows("path my_gallery", "entries 24", "labels 3")),
+    "shitu gallery list my_gallery | grep '\"green tea\"'": Promise(r'(\{[^\n]*"label": "green tea"[^\n]*\}\n){18}'),
+    "shitu gallery remove my_gallery --label 'green tea' --id 17": Promise(
+        r'\{"removed": 18, "entries": 6, "unmatched": \[\]\}\n', holds=labels("my_gallery", green_tea=0)
+    ),
+    "shitu gallery remove my_gallery --list unwanted.txt": Promise(
+        r'\{"removed": 1, "entries": 23, "unmatched": \[\]\}\n'
+    ),
+    "shitu gallery verify my_gallery": Promise(err=r"The gallery is sound\.\n"),
+    "shitu models list": Promise(
+        rows("name task size where licence dimension", "efficientnet_lite0_512 recognition 16.2 MB bundled", DETECTOR)
+    ),
+    f"shitu models download {DETECTOR}": Promise(DOWNLOADED),
+    "shitu models list --format json": Promise(r'(\{"name": "[^\n]*\}\n){11}'),
+    "shitu models verify": Promise(ALL_OK),
+    "shitu dataset convert sop datasets/sop -o sop.txt": Promise(
+        err=r"Warning: 3 images where 59,551 were published [^\n]*\nWrote sop.txt\.\n",
+        lines={"sop.txt": 3, "sop.classes.txt": 2},
+    ),
+    "shitu dataset convert --list": Promise(rows("name images classes splits", "sop 59,551 11,318 train, test")),
+    "shitu dataset convert inshop datasets/inshop -o query.txt --split query --prefix inshop": Promise(
+        err=r"Warning: 1 images where 14,218 were published [^\n]*\nWrote query.txt\.\n",
+        lines={"query.txt": 1, "query.classes.txt": 2},  # numbered like the gallery's
+    ),
+    "shitu dataset merge sop.txt inshop.txt -o train_reg_all_data.txt": Promise(
+        rows("first last images classes list", "0 1 3 2 sop.txt", "2 2 2 1 inshop.txt"),
+        r"Wrote train_reg_all_data.txt: 5 images, 3 classes; this table: train_reg_all_data.offsets.tsv\.\n",
+        lines={"train_reg_all_data.txt": 5, "train_reg_all_data.offsets.tsv": 3},
+    ),
+    "shitu dataset unpack datasets/flower-tfrecords -o 104flowers": Promise(
+        err=r"Wrote 3 images below 104flowers\.\n", files={"104flowers/*/*/*.jpeg": 3}
+    ),
+    "shitu dataset from-folder demo/gallery -o train.txt": Promise(
+        err=r"train.txt: 240 images of 3 classes, path label\n[^\n]*image_root[^\n]*\n",
+        lines={"train.txt": 240, "train.classes.txt": 3},
+    ),
+    "shitu dataset from-labelme photos -o train.txt --crops crops": Promise(
+        err=r"train.txt: 12 images of 2 classes, path label\nPaths are below crops: [^\n]*\n",
+        files={"crops/*/*.jpg": 12},
+        lines={"train.txt": 12},
+    ),
+    "shitu dataset from-coco instances.json --image-root images --whole -o a.txt": Promise(
+        err=r"a.txt: 1 image of 1 classes, path label\nPaths are below images: [^\n]*\n", lines={"a.txt": 1}
+    ),
+    "shitu dataset check train.txt --image-root photos --query query.txt --query gallery.txt": Promise(
+        rows("train.txt: 8 lines, 8 usable images", "2 classes", "Nothing wrong was found")
+    ),
+    "shitu dataset check demo/gallery.txt --image-root demo --gallery --no-embeddings": Promise(
+        rows("demo/gallery.txt: 240 lines, 240 usable images", "80 classes", "Nothing wrong was found")
+    ),
+    "shitu dataset mainbody coco2017 datasets/coco -o coco.json": Promise(
+        err=r"COCO2017: 1 image; [^\n]*\ncoco.json: 1 image, 1 boxes of foreground; dataset_dir: datasets/coco\n",
+        holds=foreground("coco.json", 1, 1),
+    ),
+    "shitu dataset mainbody-merge coco=coco.json rpc=rpc.json -o mainbody.json": Promise(
+        err=r"mainbody.json: 2 images, 2 boxes of foreground; dataset_dir: the folder that holds coco, rpc\n",
+        holds=foreground("mainbody.json", 2, 2),
+    ),
+    "shitu train -c configs/train/demo_cpu.yaml -o Global.epochs=1": Promise(
+        r'\{"epoch": 1, "recall1": [^\n]*"queries": 240.0, [^\n]*\}\n',
+        rows("data 240 images, 80 classes", "epoch 1/1, step 5/5", "epoch 1: recall1", "the model of best_model"),
+        {"output/train_demo/RecModel/curves.png": 1, "output/train_demo/RecModel/latest.pdstates": 1},
+        holds=model("output/train_demo/RecModel/inference", "recognition"),
+    ),
+    f"shitu eval -c {WEIGHTS}": Promise(
+        r'\{"recall1": 0\.\d+, "recall5": 0\.\d+, "mAP": 0\.\d+, "queries": 240, "left_out": 0, "bad_images": 0\}\n',
+        TAKEN_OUT + LOADED,
+    ),
+    f"shitu export -c {WEIGHTS}": Promise(
+        r'\{"model": "inference", "dimension": 64, "difference": [\d.e-]+\}\n',
+        LOADED,
+        holds=model("inference", "recognition"),
+    ),
+    f"shitu train-det -c {CONFIG} --dry-run": Promise(
+        rows("data 16 images, 24 boxes", "network PicoDet", "steps 60 epochs of 1 steps", "after warm-up"),
+        files={"output/*/*.pdparams": 0},
+    ),
+    f"shitu eval-det -c {CONFIG} -o weights=best.pdparams": Promise(
+        rows("AP 0.", "AR100 0.", "images 2", "bad_images 0")
+    ),
+    f"shitu export-det -c {CONFIG} -o weights=best.pdparams": Promise(
+        r"output/picodet_lcnet_x1_0_320_mainbody/inference\n",
+        rf"({PARTS}){{4}}Next: shitu predict -o Global.det_inference_model_dir=output/[^\n]*inference [^\n]*\n",
+        holds=model("output/picodet_lcnet_x1_0_320_mainbody/inference", "detection"),
+    ),
+    "shitu check": Promise(rows(*VERSIONS)[:-2] + r".*\n(ok [^\n]*\n){4}"),
+    "shitu demo --output output/demo": Promise(
+        rows(*(f"demo/photos/beach.jpg {name}" for name in BEACH)),
+        r"240 images indexed; output/demo_index holds 240\.\n10 annotated pictures in output/demo\n",
+        {"output/demo/*.jpg": 10},
+    ),
+}
