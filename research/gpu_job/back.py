@@ -147,10 +147,8 @@ def bring_recogniser(run: Path, out: Path, data: Path) -> list[dict[str, Any]]:
     kept = torch.load(run / "recogniser.pt", weights_only=True, map_location="cpu")
     network = torch_recogniser(kept["tensors"])
     with new_folder(out / RECOGNISER, "--out") as folder:
-        difference = export_recogniser(network, folder)
-        measured = [{"what": "largest difference from PyTorch", "value": round(difference, 7), "command": COMMAND}]
-        for rows in ([], None):  # the first card lets the pipeline open the folder, to measure it
-            measured += recogniser_figures(folder, data) if rows is None else rows
+
+        def describe(measured: list[dict[str, Any]]) -> None:
             write_model_yaml(
                 folder,
                 name=RECOGNISER,
@@ -162,6 +160,12 @@ def bring_recogniser(run: Path, out: Path, data: Path) -> list[dict[str, Any]]:
                 licence="Apache-2.0",
                 measured=measured,
             )
+
+        difference = export_recogniser(network, folder)
+        measured = [{"what": "largest difference from PyTorch", "value": round(difference, 7), "command": COMMAND}]
+        describe(measured)  # the pipeline, which measures, opens no folder without a card
+        measured += recogniser_figures(folder, data)
+        describe(measured)
     return measured
 
 
