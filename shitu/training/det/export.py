@@ -25,9 +25,9 @@ from shitu.errors import ConfigError, EngineError
 from shitu.images.boxes import nms
 from shitu.images.read import read_image
 from shitu.models.folder import sha256_of
+from shitu.models.write import PARAMS, PROGRAM, RAW_PARAMS, RAW_PROGRAM, new_folder, write_model_yaml
 from shitu.resources import bundled
 from shitu.training.base.fuse import fuse_batch_norms
-from shitu.models.write import PARAMS, PROGRAM, RAW_PARAMS, RAW_PROGRAM, new_folder, write_model_yaml
 from shitu.training.det.build import PicoDet, build_detector
 from shitu.training.det.schema import DetConfig
 from shitu.training.det.schema_net import MultiClassNMS
