@@ -19,7 +19,7 @@ from click.testing import CliRunner
 from paddle import nn
 
 from shitu.cli.export import export as export_command
-from shitu.config.values import Operators
+from shitu.config.keys import Operators
 from shitu.engines.base import EngineOptions
 from shitu.engines.paddle import open_session
 from shitu.errors import ConfigError, EngineError, ModelError, ShituError, UsageError

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from shitu.config.values import Operators
+from shitu.config.keys import Operators
 from shitu.errors import ConfigError
 from shitu.images.read import read_image
 from shitu.recognise.preprocess import from_model_yaml

@@ -1,4 +1,4 @@
-"""From what YAML gave to what a key wants: sections that check themselves, and the reader that fills them.
+"""Sections that check themselves, and the reader that fills them from YAML: pydantic, with messages of our own.
 
 Knows nothing of the keys: those are in schema.py.
 """
@@ -9,26 +9,27 @@ import dataclasses
 import difflib
 import logging
 import math
-import os
-import types
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from functools import cache
+from typing import Any, ClassVar, TypeVar, get_args, get_origin, get_type_hints
 
+from pydantic import ConfigDict, GetCoreSchemaHandler, TypeAdapter, ValidationError
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+
+from shitu.config.keys import NoTextError, UnwantedError
 from shitu.errors import ConfigError
 
-FilePath = Annotated[str, "path"]  # relative to the working directory, as in PaddleClas; `~` is expanded
-Operators = tuple[dict[str, Any], ...]  # each {name: parameters}; transform_ops.py knows the parameters
 AnySection = TypeVar("AnySection", bound="Section")
 
 _log = logging.getLogger("shitu")
 
 _KINDS = {bool: "bool", int: "int", float: "float", str: "text", list: "list", tuple: "list", dict: "mapping"}
-_WORDS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+_UNKNOWN = "unexpected_keyword_argument"  # pydantic's name for a key that a closed section has not
 
 
-class BadValueError(ConfigError):
-    """A value that its key cannot take."""
+class BadValueError(ConfigError, ValueError):
+    """A value that its key cannot take; `key` is relative to the section that raises it."""
 
     def __init__(self, key: str, value: Any, wanted: str, where: str = "") -> None:
         super().__init__(f"{key} is {_shown(value)}{' in ' + where if where else ''}; {wanted}")
@@ -42,11 +43,7 @@ def _shown(value: Any) -> str:
         text = repr(value)
     except ValueError:  # Python writes out no number of more than 4,300 digits
         text = "something very long"
-    return f"{text if len(text) <= 60 else text[:57] + '...'} ({_kind(value)})"
-
-
-def _kind(value: Any) -> str:
-    return _KINDS.get(type(value), type(value).__name__)
+    return f"{text if len(text) <= 60 else text[:57] + '...'} ({_KINDS.get(type(value), type(value).__name__)})"
 
 
 # --- sections --------------------------------------------------------------------------------------------------
@@ -64,17 +61,35 @@ def not_a_key(default: Any) -> Any:
 
 @dataclass(frozen=True)
 class Section:
-    """What all sections share: limits that hold however the section was made."""
+    """What all sections share: closed, and with limits that hold however the section was made."""
 
+    __pydantic_config__ = ConfigDict(extra="forbid")
     no_effect: ClassVar[frozenset[str]] = frozenset()  # keys of PaddleClas that have no meaning here
 
     @classmethod
-    def read_as(cls, value: Any) -> tuple[type[Section], Any]:
-        """The kind of section that a raw value stands for, and its keys; variants.py has sections of several kinds.
+    def kinds(cls) -> dict[str, type[Section]]:
+        """The kinds that there are of it, by their names in YAML; those of variants.py have several."""
+        return {}
 
-        Raises ValueError that says what is wanted.
-        """
-        return cls, value
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        made: Any = handler.resolve_ref_schema(handler(source))
+        # pydantic keeps a schema under its ref, for the next key of this kind: that must be the one with keys_in
+        return core_schema.no_info_before_validator_function(cls.keys_in, made, ref=made.pop("ref"))
+
+    @classmethod
+    def keys_in(cls, value: Any) -> Any:
+        """The keys that a raw value stands for; a section that was made already passes. Raises UnwantedError."""
+        if isinstance(value, cls):
+            return value
+        if value is None or value == "None":
+            return {}
+        if not isinstance(value, dict):
+            raise UnwantedError("a section is wanted, that is a mapping of keys to values")
+        for each in dataclasses.fields(cls):
+            if "hidden" in each.metadata and each.name in value:
+                raise PydanticCustomError(_UNKNOWN, "{name}", {"name": each.name})
+        return {str(key): each for key, each in value.items()}
 
     def __post_init__(self) -> None:
         for each in dataclasses.fields(self):
@@ -85,30 +100,37 @@ class Section:
             # `all(...)` and not `any(... < low)`: a NaN must fail
             if not all(low <= number <= high for number in (value if isinstance(value, tuple) else (value,))):
                 limits = f"between {low} and {high}" if high < math.inf else f"of at least {low}"
-                raise BadValueError(f"{type(self).__name__}.{each.name}", value, f"a number {limits} is wanted")
+                raise BadValueError(each.name, value, f"a number {limits} is wanted")
 
 
-def _keys(kind: type[Section]) -> dict[str, Any]:
+def keys_of(kind: type[Section]) -> dict[str, Any]:
+    """The keys that YAML can set, and their types."""
     hints = get_type_hints(kind, include_extras=True)
     return {each.name: hints[each.name] for each in dataclasses.fields(kind) if "hidden" not in each.metadata}
 
 
-def _section_in(hint: Any) -> type[Section] | None:
-    for part in (hint, *get_args(hint)):
-        # Python 3.10 takes dict[str, Any] for a type, but then issubclass refuses it
-        if get_origin(part) is None and isinstance(part, type) and issubclass(part, Section):
-            return part
-    return None
+def section_in(hint: Any) -> type[Section] | None:
+    """The kind of section that a key of this type holds, if it holds any."""
+    # Python 3.10 takes dict[str, Any] for a type, but then issubclass refuses it
+    if get_origin(hint) is None and isinstance(hint, type) and issubclass(hint, Section):
+        return hint
+    return next(filter(None, map(section_in, get_args(hint))), None)
 
 
 def _dotted(kind: type[Section], prefix: str = "") -> Iterator[str]:
-    for name, hint in _keys(kind).items():
+    for name, hint in keys_of(kind).items():
         yield prefix + name
-        if inner := _section_in(hint):
+        if inner := section_in(hint):
             yield from _dotted(inner, f"{prefix}{name}.")
 
 
 # --- the reader ------------------------------------------------------------------------------------------------
+
+
+@cache
+def adapter(kind: Any) -> TypeAdapter[Any]:
+    """pydantic's reader of a kind of section; made once, on first use."""
+    return TypeAdapter(kind)
 
 
 @dataclass(frozen=True)
@@ -120,101 +142,35 @@ class Reader:
     overrides: dict[str, str] = field(default_factory=dict)
 
     def section(self, kind: type[AnySection], value: Any, key: str = "", **hidden: Any) -> AnySection:
-        if isinstance(value, kind):
-            return value
-        if value is None or value == "None":
-            value = {}
+        """What `value` says below `key`; changes it in place. Raises ConfigError for the first mistake."""
         try:
-            meant, value = kind.read_as(value)
-        except ValueError as error:
-            raise self._refused(key, value, str(error)) from None
-        assert issubclass(meant, kind)
-        return self._filled(meant, value, key, **hidden)
+            made: AnySection = adapter(kind).validate_python(value)  # type: ignore[arg-type]
+        except ValidationError as error:
+            problems = [_Problem(kind, value, key, each) for each in error.errors(include_url=False)]
+        else:
+            return dataclasses.replace(made, **hidden) if hidden else made
+        # two things depend on where a value stands, which pydantic does not tell its validators
+        mended = [self._mended(problem) for problem in problems]
+        if not any(mended):
+            raise self._told(problems[0])
+        return self.section(kind, value, key, **hidden)
 
-    def _filled(self, kind: type[AnySection], value: Any, key: str, **hidden: Any) -> AnySection:
-        if not isinstance(value, dict):
-            raise self._refused(key, value, "a section is wanted, that is a mapping of keys to values")
-        prefix, keys, values = f"{key}." if key else "", _keys(kind), {}
-        for name, raw in value.items():
-            if name in kind.no_effect:
-                _log.warning("%s%s in %s has no effect", prefix, name, self._where(prefix + name))
-            elif name in keys:
-                values[name] = self._value(keys[name], raw, prefix + name)
-            else:
-                raise self._unknown(kind, key, str(name))
-        try:
-            return kind(**values, **hidden)
-        except BadValueError as error:  # a section knows its limits, and the reader knows where the value came from
-            raise self._refused(error.key, error.value, error.wanted) from None
+    def _mended(self, problem: _Problem) -> bool:
+        """Whether a key without effect was taken out, or an override's value became the text that it was typed as."""
+        if problem.unknown and problem.last in problem.section.no_effect:
+            _log.warning("%s in %s has no effect", problem.key, self._where(problem.path))
+            del problem.holder[problem.last]
+            return True
+        override = self.overrides.get(problem.path)
+        typed = isinstance(problem.error, NoTextError) and not isinstance(problem.value, (list, dict))
+        if override and typed:  # `-o Global.infer_imgs=2024`: a folder of that name
+            problem.holder[problem.last] = override.partition("=")[2].strip()
+        return bool(override) and typed
 
-    def _value(self, hint: Any, value: Any, key: str) -> Any:
-        if get_origin(hint) in (Union, types.UnionType):  # something | None is the only union there is
-            hint = next(part for part in get_args(hint) if part is not type(None))
-            if value is None or value in ("", "None"):
-                return None
-        inner = None if get_origin(hint) is tuple else _section_in(hint)
-        if value is None and not inner:
-            raise self._refused(key, value, f"{_wanted(hint)} is wanted; leave it out for the default")
-        return self.section(inner, value, key) if inner else self._convert(hint, value, key)
-
-    def _convert(self, hint: Any, value: Any, key: str) -> Any:
-        if hint == Operators:
-            return self._operators(value, key)
-        if get_origin(hint) is tuple:
-            return self._list(get_args(hint)[0], value, key)
-        if get_origin(hint) is Literal:
-            return self._choice(get_args(hint), value, key)
-        if get_origin(hint) is Annotated:
-            return self._path(value, key)
-        if hint is str:
-            return self._text(value, key)
-        try:
-            return _PLAIN[hint](value)
-        except (TypeError, ValueError, OverflowError):
-            raise self._refused(key, value, f"{_wanted(hint)} is wanted") from None
-
-    def _text(self, value: Any, key: str) -> str:
-        override = self.overrides.get(key)
-        if override and not isinstance(value, (str, list, dict)):
-            value = override.partition("=")[2].strip()  # `-o Global.infer_imgs=2024`: a folder of that name
-        if isinstance(value, str):
-            return "\t" if value == r"\t" else value  # a shell hands over backslash and t
-        wanted = "text is wanted"
-        if isinstance(value, bool):
-            wanted += "; YAML reads an unquoted no, yes, on, off, true or false as a bool: put it in quotes"
-        elif not isinstance(value, (list, dict)):
-            wanted += ": put it in quotes"
-        raise self._refused(key, value, wanted)
-
-    def _path(self, value: Any, key: str) -> str:
-        text = self._text(value, key)
-        if not text.strip() or "\0" in text or text == "None":
-            raise self._refused(key, text, "a path is wanted")
-        return os.path.expanduser(text)
-
-    def _choice(self, choices: Sequence[str], value: Any, key: str) -> str:
-        by_name = {choice.casefold(): choice for choice in choices}
-        if isinstance(value, str) and value.casefold() in by_name:
-            return by_name[value.casefold()]
-        raise self._refused(key, value, f"one of {', '.join(choices)} is wanted")
-
-    def _list(self, item: Any, value: Any, key: str) -> tuple[Any, ...]:
-        if not isinstance(value, (list, tuple)):
-            raise self._refused(key, value, f"a list is wanted, written [a, b], each {_wanted(item)}")
-        return tuple(self._value(item, each, f"{key}.{number}") for number, each in enumerate(value))
-
-    def _operators(self, value: Any, key: str) -> Operators:
-        wanted = "a list of operators is wanted, each a mapping with one key, such as {ResizeImage: {size: 224}}"
-        if not isinstance(value, (list, tuple)):
-            raise self._refused(key, value, wanted)
-        for number, each in enumerate(value):
-            if not isinstance(each, dict) or len(each) != 1 or not isinstance(next(iter(each)), str):
-                hint = f"; write {each}: with a colon" if isinstance(each, str) else ""
-                raise self._refused(f"{key}.{number}", each, wanted + hint)
-        return tuple(value)
-
-    def _refused(self, key: str, value: Any, wanted: str) -> BadValueError:
-        return BadValueError(key, value, wanted, self._where(key))
+    def _told(self, problem: _Problem) -> ConfigError:
+        if problem.unknown:
+            return self._unknown(problem)
+        return BadValueError(problem.key, problem.value, problem.wanted, self._where(problem.path))
 
     def _where(self, key: str) -> str:
         parts = key.split(".")
@@ -223,8 +179,9 @@ class Reader:
                 return f"-o {override}"
         return self.name
 
-    def _unknown(self, kind: type[Section], prefix: str, name: str) -> ConfigError:
-        beside = [f"{prefix}.{each}" if prefix else each for each in _keys(kind)]
+    def _unknown(self, problem: _Problem) -> ConfigError:
+        prefix, _, name = problem.key.rpartition(".")
+        beside = [f"{prefix}.{each}" if prefix else each for each in keys_of(problem.section)]
         known = [*_dotted(self.root), *beside]
         by_name = {each.rpartition(".")[2].lower(): each for each in beside}
         elsewhere = [each for each in known if each.rpartition(".")[2] == name]
@@ -237,41 +194,35 @@ class Reader:
             advice = f"the {what}s {'of ' + prefix if prefix else 'there are'}: {names}"
         else:
             advice = f"{prefix} takes no keys: write {prefix}: {{}}"
-        key = f"{prefix}.{name}" if prefix else name
-        return ConfigError(f"Unknown {what} {key} in {self._where(key)}; {advice}")
+        return ConfigError(f"Unknown {what} {problem.key} in {self._where(problem.path)}; {advice}")
 
 
-# --- single values; ValueError or TypeError where it is none ---------------------------------------------------
+class _Problem:
+    """One of pydantic's errors, and where it lies.
 
+    `key` is dotted, as messages write it; `path` as overrides do, with the key that names a kind. `section` is the kind
+    of section around it, `holder` what the YAML has there, and `last` the place in that.
+    """
 
-def _bool(value: Any) -> bool:
-    if isinstance(value, str) and value.strip().lower() in _WORDS:
-        return _WORDS[value.strip().lower()]
-    if isinstance(value, int) and value in (0, 1):
-        return bool(value)
-    raise TypeError
-
-
-def _int(value: Any) -> int:
-    if isinstance(value, str) or (isinstance(value, int) and not isinstance(value, bool)):
-        return int(value)
-    raise TypeError
-
-
-def _float(value: Any) -> float:
-    if isinstance(value, (str, float)) or (isinstance(value, int) and not isinstance(value, bool)):
-        return float(value)  # text: YAML 1.1 takes 1e-3 for text
-    raise TypeError
-
-
-_PLAIN: dict[type, Callable[[Any], Any]] = {bool: _bool, int: _int, float: _float}
-
-
-def _wanted(hint: Any) -> str:
-    if get_origin(hint) is Literal:
-        return f"one of {', '.join(get_args(hint))}"
-    if get_origin(hint) is Annotated:
-        return "a path"
-    if get_origin(hint) is tuple:
-        return "a list"
-    return {bool: "true or false", int: "an int", float: "a number", str: "text"}[hint]
+    def __init__(self, kind: type[Section], raw: Any, key: str, found: Any) -> None:
+        self.unknown, self.value, context = found["type"] == _UNKNOWN, found["input"], found.get("ctx", {})
+        self.error, self.section, self.holder, self.last = context.get("error"), kind, raw, None
+        self.wanted = getattr(self.error, "wanted", None) or str(self.error or found["msg"])
+        shown, steps, here = [key] * bool(key), [key] * bool(key), raw
+        for part in found["loc"]:
+            kinds = self.section.kinds()
+            if part not in kinds or (isinstance(here, dict) and part in here):
+                # where there is no such key, a mapping has another one that names what it holds: {Student: {...}}
+                other = isinstance(here, dict) and part not in here and len(here) == 1
+                self.holder, self.last = here, next(iter(here)) if other else part
+                here = here[self.last] if isinstance(here, (dict, list)) else None
+                steps.append(str(self.last))
+                if part not in kinds:
+                    shown.append(steps[-1])
+            self.section = kinds.get(part) or section_in(keys_of(self.section).get(part)) or self.section
+        # what a section says of itself as a whole
+        if inner := getattr(self.error, "key", None) or context.get("name"):
+            shown, steps = [*shown, inner], [*steps, inner]
+        if isinstance(self.error, BadValueError):
+            self.value = self.error.value
+        self.key, self.path = ".".join(shown), ".".join(steps)

@@ -1,4 +1,4 @@
-"""Sections that come in several kinds, told apart by a `name` key or by the one key of a mapping.
+"""Sections that come in several kinds, told apart by a `name` key or by the one key of a mapping: tagged unions.
 
 The kinds are the subclasses of the base, called in YAML as in Python unless `yaml_name` says otherwise.
 """
@@ -9,6 +9,10 @@ import difflib
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from pydantic import GetCoreSchemaHandler
+from pydantic_core import CoreSchema, core_schema
+
+from shitu.config.keys import UnwantedError
 from shitu.config.values import Section
 
 
@@ -19,18 +23,42 @@ class Variant(Section):
     yaml_name: ClassVar[str] = ""
 
     @classmethod
-    def kinds(cls) -> dict[str, type[Section]]:
-        """The kinds by their names in YAML."""
-        return {each.__dict__.get("yaml_name") or each.__name__: each for each in cls.__subclasses__()}
+    def called(cls) -> str:
+        return cls.__dict__.get("yaml_name") or cls.__name__
 
     @classmethod
-    def kind_named(cls, name: Any) -> type[Section]:
-        """Raises ValueError that names the nearest or all of them."""
-        kinds = cls.kinds()
-        if isinstance(name, str) and name in kinds:
-            return kinds[name]
-        near = difflib.get_close_matches(str(name), kinds, n=1, cutoff=0.5)
-        raise ValueError(f"did you mean {near[0]}?" if near else f"one of {', '.join(kinds)} is wanted")
+    def kinds(cls) -> dict[str, type[Section]]:
+        return {each.called(): each for each in cls.__subclasses__()}
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        if not cls.kinds():
+            return super().__get_pydantic_core_schema__(source, handler)
+        choices: Any = {name: handler.generate_schema(kind) for name, kind in cls.kinds().items()}
+        name_of = lambda value: value.called() if isinstance(value, cls) else cls.split(value)[0]  # noqa: E731
+        union = core_schema.tagged_union_schema(choices, name_of)
+        return core_schema.no_info_before_validator_function(cls._checked, union)
+
+    @classmethod
+    def _checked(cls, value: Any) -> Any:
+        """`value`, of which the kind is known. Raises UnwantedError that names the nearest kind or all of them."""
+        if isinstance(value, cls):
+            return value
+        name, kinds = cls.split(value)[0], cls.kinds()
+        if not isinstance(name, str) or name not in kinds:
+            near = difflib.get_close_matches(str(name), kinds, n=1, cutoff=0.5)
+            advice = f"did you mean {near[0]}?" if near else f"one of {', '.join(kinds)} is wanted"
+            raise UnwantedError(f"unknown name {name}: {advice}")
+        return value
+
+    @classmethod
+    def keys_in(cls, value: Any) -> Any:
+        return value if isinstance(value, cls) else super().keys_in(cls.split(value)[1])
+
+    @classmethod
+    def split(cls, value: Any) -> tuple[Any, Any]:
+        """The name of the kind, and the keys. Raises UnwantedError."""
+        raise NotImplementedError
 
 
 @dataclass(frozen=True)
@@ -38,33 +66,20 @@ class ByName(Variant):
     """`{name: PKSampler, batch_size: 256}`"""
 
     @classmethod
-    def read_as(cls, value: Any) -> tuple[type[Section], Any]:
-        if not cls.kinds():
-            return cls, value
+    def split(cls, value: Any) -> tuple[Any, Any]:
         if not isinstance(value, dict) or "name" not in value:
-            raise ValueError(f"a section with a name is wanted, one of {', '.join(cls.kinds())}")
-        try:
-            kind = cls.kind_named(value["name"])
-        except ValueError as error:
-            raise ValueError(f"unknown name {value['name']}: {error}") from None
-        return kind, {key: each for key, each in value.items() if key != "name"}
+            raise UnwantedError(f"a section with a name is wanted, one of {', '.join(cls.kinds())}")
+        return value["name"], {key: each for key, each in value.items() if key != "name"}
 
 
 @dataclass(frozen=True)
 class ByKey(Variant):
-    """`{CELoss: {weight: 1.0}}`, as in PaddleClas's lists of losses and metrics."""
+    """`{CELoss: {weight: 1.0}}`, as in PaddleClas's lists of losses and metrics; without keys the name alone."""
 
     @classmethod
-    def read_as(cls, value: Any) -> tuple[type[Section], Any]:
-        if not cls.kinds():
-            return cls, value
+    def split(cls, value: Any) -> tuple[Any, Any]:
         if isinstance(value, str):
             value = {value: {}}
         if not isinstance(value, dict) or len(value) != 1:
-            raise ValueError(f"a mapping with one key is wanted, one of {', '.join(cls.kinds())}")
-        ((name, keys),) = value.items()
-        try:
-            kind = cls.kind_named(name)
-        except ValueError as error:
-            raise ValueError(f"unknown {name}: {error}") from None
-        return kind, {} if keys is None else keys
+            raise UnwantedError(f"a mapping with one key is wanted, one of {', '.join(cls.kinds())}")
+        return next(iter(value.items()))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from shitu.config.keys import Choice, Flag, Number
 from shitu.config.values import Section, within
 
 
@@ -14,8 +15,8 @@ class AMP(Section):
 
     no_effect = frozenset({"use_fp16_test", "use_promote"})
 
-    use_amp: bool = True
-    level: Literal["O1", "O2"] = "O1"
-    scale_loss: float = within(128.0, 1)
-    use_dynamic_loss_scaling: bool = True
-    dtype: Literal["float16", "bfloat16"] = "float16"  # ours
+    use_amp: Flag = True
+    level: Choice[Literal["O1", "O2"]] = "O1"
+    scale_loss: Number = within(128.0, 1)
+    use_dynamic_loss_scaling: Flag = True
+    dtype: Choice[Literal["float16", "bfloat16"]] = "float16"  # ours

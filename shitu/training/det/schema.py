@@ -10,8 +10,9 @@ from typing import Any, Literal
 
 import yaml
 
+from shitu.config.keys import Choice, FilePath, Flag, Maybe, Number, Operators, Several, Text, Whole
 from shitu.config.load import load_sections
-from shitu.config.values import BadValueError, FilePath, Operators, Section, not_a_key, within
+from shitu.config.values import BadValueError, Section, not_a_key, within
 from shitu.config.variants import ByName
 from shitu.training.det import schema_net as net
 
@@ -29,13 +30,13 @@ class COCODataSet(Dataset):
 
     no_effect = frozenset({"data_fields", "load_crowd", "repeat", "use_default_label"})
 
-    dataset_dir: FilePath | None = None
-    image_dir: FilePath | None = None
-    anno_path: FilePath | None = None
-    sample_num: int = -1  # so many images at most; -1: all
-    allow_empty: bool = False  # train on images without boxes, too
-    empty_ratio: float = within(1.0, 0, 1)  # their largest share, drawn with the seed; 1: all of them
-    any_category: bool = False  # ours: whatever the category, a box is foreground
+    dataset_dir: Maybe[FilePath] = None
+    image_dir: Maybe[FilePath] = None
+    anno_path: Maybe[FilePath] = None
+    sample_num: Whole = -1  # so many images at most; -1: all
+    allow_empty: Flag = False  # train on images without boxes, too
+    empty_ratio: Number = within(1.0, 0, 1)  # their largest share, drawn with the seed; 1: all of them
+    any_category: Flag = False  # ours: whatever the category, a box is foreground
 
 
 @dataclass(frozen=True)
@@ -45,36 +46,36 @@ class Scheduler(ByName):
 
 @dataclass(frozen=True)
 class CosineDecay(Scheduler):
-    max_epochs: int | None = within(None, 1)  # when the lowest is reached; None, ours: when the run ends
-    use_warmup: bool = True
-    min_lr_ratio: float = within(0.0, 0, 1)
+    max_epochs: Maybe[Whole] = within(None, 1)  # when the lowest is reached; None, ours: when the run ends
+    use_warmup: Flag = True
+    min_lr_ratio: Number = within(0.0, 0, 1)
 
 
 @dataclass(frozen=True)
 class PiecewiseDecay(Scheduler):
-    milestones: tuple[int, ...] = within((8, 11), 0)  # epochs
-    gamma: tuple[float, ...] = within((0.1, 0.01), 0)  # of base_lr, after each milestone
-    use_warmup: bool = True
+    milestones: Several[Whole] = within((8, 11), 0)  # epochs
+    gamma: Several[Number] = within((0.1, 0.01), 0)  # of base_lr, after each milestone
+    use_warmup: Flag = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if len(self.gamma) != len(self.milestones):
-            raise BadValueError("PiecewiseDecay.gamma", list(self.gamma), "as many numbers as milestones are wanted")
+            raise BadValueError("gamma", list(self.gamma), "as many numbers as milestones are wanted")
 
 
 @dataclass(frozen=True)
 class LinearWarmup(Scheduler):
-    steps: int = within(500, 0)
-    start_factor: float = within(1 / 3, 0, 1)
-    epochs: int | None = within(None, 0)  # goes before steps
+    steps: Whole = within(500, 0)
+    start_factor: Number = within(1 / 3, 0, 1)
+    epochs: Maybe[Whole] = within(None, 0)  # goes before steps
 
 
 @dataclass(frozen=True)
 class LearningRate(Section):
-    base_lr: float = within(0.01, 0)
-    schedulers: tuple[Scheduler, ...] = (CosineDecay(), LinearWarmup())
-    for_batch_size: int | None = within(None, 1)  # ours: the total batch (all cards) that base_lr is made for
-    scaling: Literal["linear", "none"] = "linear"  # ours: what another total batch does to it
+    base_lr: Number = within(0.01, 0)
+    schedulers: Several[Scheduler] = (CosineDecay(), LinearWarmup())
+    for_batch_size: Maybe[Whole] = within(None, 1)  # ours: the total batch (all cards) that base_lr is made for
+    scaling: Choice[Literal["linear", "none"]] = "linear"  # ours: what another total batch does to it
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -82,28 +83,28 @@ class LearningRate(Section):
         if kinds not in ([False], [False, True]):
             names = [type(each).__name__ for each in self.schedulers]
             wanted = "CosineDecay or PiecewiseDecay is wanted, and after it LinearWarmup if there is to be one"
-            raise BadValueError("LearningRate.schedulers", names, wanted)
+            raise BadValueError("schedulers", names, wanted)
 
 
 @dataclass(frozen=True)
 class Optimizer(Section):
-    type: Literal["Momentum", "AdamW"] = "Momentum"
-    momentum: float = within(0.9, 0, 1)
-    use_nesterov: bool = False
-    weight_decay: float = within(0.01, 0)  # AdamW's
+    type: Choice[Literal["Momentum", "AdamW"]] = "Momentum"
+    momentum: Number = within(0.9, 0, 1)
+    use_nesterov: Flag = False
+    weight_decay: Number = within(0.01, 0)  # AdamW's
 
 
 @dataclass(frozen=True)
 class Regularizer(Section):
-    type: Literal["L2"] = "L2"
-    factor: float = within(0.0001, 0)  # batch norms are left out, as ppdet's layers ask
+    type: Choice[Literal["L2"]] = "L2"
+    factor: Number = within(0.0001, 0)  # batch norms are left out, as ppdet's layers ask
 
 
 @dataclass(frozen=True)
 class OptimizerBuilder(Section):
-    clip_grad_by_norm: float | None = within(None, 0)
+    clip_grad_by_norm: Maybe[Number] = within(None, 0)
     optimizer: Optimizer = field(default_factory=Optimizer)
-    regularizer: Regularizer | None = field(default_factory=Regularizer)
+    regularizer: Maybe[Regularizer] = field(default_factory=Regularizer)
 
 
 @dataclass(frozen=True)
@@ -112,19 +113,19 @@ class Reader(Section):
 
     sample_transforms: Operators = ()
     batch_transforms: Operators = ()
-    batch_size: int = within(1, 1)  # a card
-    use_shared_memory: bool = True
+    batch_size: Whole = within(1, 1)  # a card
+    use_shared_memory: Flag = True
 
 
 @dataclass(frozen=True)
 class TrainReader(Reader):
-    shuffle: bool = True
-    drop_last: bool = True
+    shuffle: Flag = True
+    drop_last: Flag = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.drop_last:
-            raise BadValueError("TrainReader.drop_last", False, "true is wanted: every step has a full batch")
+            raise BadValueError("drop_last", False, "true is wanted: every step has a full batch")
 
 
 @dataclass(frozen=True)
@@ -147,40 +148,40 @@ class DetConfig(Section):
         | {"print_flops", "print_params", "use_vdl", "vdl_log_dir", "use_npu", "use_xpu", "use_mlu", "to_static"}
     )
 
-    architecture: Literal["PicoDet"] = "PicoDet"
-    metric: Literal["COCO"] = "COCO"
-    num_classes: int = within(1, 1)
-    epoch: int = within(100, 1)
-    snapshot_epoch: int = within(1, 1)  # so many epochs between evaluations and checkpoints
+    architecture: Choice[Literal["PicoDet"]] = "PicoDet"
+    metric: Choice[Literal["COCO"]] = "COCO"
+    num_classes: Whole = within(1, 1)
+    epoch: Whole = within(100, 1)
+    snapshot_epoch: Whole = within(1, 1)  # so many epochs between evaluations and checkpoints
     save_dir: FilePath = "output"  # the run's folder is save_dir/NAME-OF-THE-CONFIG
-    pretrain_weights: str | None = None  # path or address of a .pdparams: a backbone's or a whole detector's
-    weights: FilePath | None = None  # what eval-det and export-det take, with or without .pdparams
-    use_gpu: bool = True
-    use_ema: bool = False
-    ema_decay: float = within(0.9998, 0, 1)
-    ema_decay_type: Literal["threshold", "normal", "exponential"] = "threshold"
-    cycle_epoch: int = -1  # the average begins anew after so many snapshots (not epochs: as in ppdet); -1: never
-    use_amp: bool = False
-    norm_type: Literal["bn", "sync_bn"] = "bn"
-    find_unused_parameters: bool = False  # no matter here: gradients are averaged after the backward pass
-    log_iter: int = within(20, 1)
-    worker_num: int = within(4, 0)
-    eval_size: tuple[int, ...] | None = within(None, _STRIDE)
-    seed: int = within(0, 0)  # ours
-    max_iters: int | None = within(None, 1)  # ours: stop after so many steps, whatever the epochs
-    save_steps: int | None = within(None, 1)  # ours: write `latest` inside an epoch too, every so many steps
-    cpu_threads: int | None = within(None, 1)  # ours: threads of Paddle on the CPU; None: Paddle's own choice
+    pretrain_weights: Maybe[Text] = None  # path or address of a .pdparams: a backbone's or a whole detector's
+    weights: Maybe[FilePath] = None  # what eval-det and export-det take, with or without .pdparams
+    use_gpu: Flag = True
+    use_ema: Flag = False
+    ema_decay: Number = within(0.9998, 0, 1)
+    ema_decay_type: Choice[Literal["threshold", "normal", "exponential"]] = "threshold"
+    cycle_epoch: Whole = -1  # the average begins anew after so many snapshots (not epochs: as in ppdet); -1: never
+    use_amp: Flag = False
+    norm_type: Choice[Literal["bn", "sync_bn"]] = "bn"
+    find_unused_parameters: Flag = False  # no matter here: gradients are averaged after the backward pass
+    log_iter: Whole = within(20, 1)
+    worker_num: Whole = within(4, 0)
+    eval_size: Maybe[Several[Whole]] = within(None, _STRIDE)
+    seed: Whole = within(0, 0)  # ours
+    max_iters: Maybe[Whole] = within(None, 1)  # ours: stop after so many steps, whatever the epochs
+    save_steps: Maybe[Whole] = within(None, 1)  # ours: write `latest` inside an epoch too, every so many steps
+    cpu_threads: Maybe[Whole] = within(None, 1)  # ours: threads of Paddle on the CPU; None: Paddle's own choice
     LearningRate: _LearningRate = field(default_factory=_LearningRate)
     OptimizerBuilder: _OptimizerBuilder = field(default_factory=_OptimizerBuilder)
     PicoDet: net.PicoDet = field(default_factory=net.PicoDet)
     LCNet: net.LCNet = field(default_factory=net.LCNet)
     CSPPAN: net.CSPPAN = field(default_factory=net.CSPPAN)
     PicoHead: net.PicoHead = field(default_factory=net.PicoHead)
-    TrainDataset: Dataset | None = None
-    EvalDataset: Dataset | None = None
+    TrainDataset: Maybe[Dataset] = None
+    EvalDataset: Maybe[Dataset] = None
     TrainReader: _TrainReader = field(default_factory=_TrainReader)
     EvalReader: _EvalReader = field(default_factory=_EvalReader)
-    _BASE_: tuple[str, ...] = ()
+    _BASE_: Several[Text] = ()
     source: str = not_a_key("built-in defaults")
 
     def __post_init__(self) -> None:

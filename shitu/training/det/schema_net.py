@@ -5,32 +5,33 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from shitu.config.keys import Choice, Flag, Number, Several, Whole
 from shitu.config.values import Section, within
 from shitu.config.variants import ByName
 
 
 @dataclass(frozen=True)
 class PicoDet(Section):
-    backbone: Literal["LCNet"] = "LCNet"
-    neck: Literal["CSPPAN"] = "CSPPAN"
-    head: Literal["PicoHead"] = "PicoHead"
+    backbone: Choice[Literal["LCNet"]] = "LCNet"
+    neck: Choice[Literal["CSPPAN"]] = "CSPPAN"
+    head: Choice[Literal["PicoHead"]] = "PicoHead"
 
 
 @dataclass(frozen=True)
 class LCNet(Section):
-    scale: float = within(1.0, 0.25)
-    feature_maps: tuple[int, ...] = within((3, 4, 5), 2, 5)
-    act: Literal["hard_swish", "relu6"] = "hard_swish"
+    scale: Number = within(1.0, 0.25)
+    feature_maps: Several[Whole] = within((3, 4, 5), 2, 5)
+    act: Choice[Literal["hard_swish", "relu6"]] = "hard_swish"
 
 
 @dataclass(frozen=True)
 class CSPPAN(Section):
-    out_channels: int = within(128, 8)
-    kernel_size: int = within(5, 1)
-    num_features: int = within(4, 3, 4)
-    num_csp_blocks: int = within(1, 1)
-    use_depthwise: bool = True
-    act: Literal["hard_swish", "leaky_relu"] = "hard_swish"
+    out_channels: Whole = within(128, 8)
+    kernel_size: Whole = within(5, 1)
+    num_features: Whole = within(4, 3, 4)
+    num_csp_blocks: Whole = within(1, 1)
+    use_depthwise: Flag = True
+    act: Choice[Literal["hard_swish", "leaky_relu"]] = "hard_swish"
 
 
 @dataclass(frozen=True)
@@ -40,14 +41,14 @@ class ConvFeat(ByName):
 
 @dataclass(frozen=True)
 class PicoFeat(ConvFeat):
-    feat_in: int = within(128, 1)
-    feat_out: int = within(128, 1)
-    num_fpn_stride: int = within(4, 1)
-    num_convs: int = within(4, 1)
-    norm_type: Literal["bn", "sync_bn", "gn"] = "bn"
-    share_cls_reg: bool = True
-    act: Literal["hard_swish", "leaky_relu", "relu6"] = "hard_swish"
-    use_se: bool = False
+    feat_in: Whole = within(128, 1)
+    feat_out: Whole = within(128, 1)
+    num_fpn_stride: Whole = within(4, 1)
+    num_convs: Whole = within(4, 1)
+    norm_type: Choice[Literal["bn", "sync_bn", "gn"]] = "bn"
+    share_cls_reg: Flag = True
+    act: Choice[Literal["hard_swish", "leaky_relu", "relu6"]] = "hard_swish"
+    use_se: Flag = False
 
 
 @dataclass(frozen=True)
@@ -57,11 +58,11 @@ class ClassLoss(ByName):
 
 @dataclass(frozen=True)
 class VarifocalLoss(ClassLoss):
-    use_sigmoid: bool = True
-    alpha: float = within(0.75, 0)
-    gamma: float = within(2.0, 0)
-    iou_weighted: bool = True
-    loss_weight: float = within(1.0, 0)
+    use_sigmoid: Flag = True
+    alpha: Number = within(0.75, 0)
+    gamma: Number = within(2.0, 0)
+    iou_weighted: Flag = True
+    loss_weight: Number = within(1.0, 0)
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ class SideLoss(ByName):
 
 @dataclass(frozen=True)
 class DistributionFocalLoss(SideLoss):
-    loss_weight: float = within(0.25, 0)
+    loss_weight: Number = within(0.25, 0)
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ class BoxLoss(ByName):
 
 @dataclass(frozen=True)
 class GIoULoss(BoxLoss):
-    loss_weight: float = within(2.0, 0)
+    loss_weight: Number = within(2.0, 0)
 
 
 @dataclass(frozen=True)
@@ -91,11 +92,11 @@ class Assigner(ByName):
 
 @dataclass(frozen=True)
 class SimOTAAssigner(Assigner):
-    candidate_topk: int = within(10, 1)
-    iou_weight: float = within(6.0, 0)
-    center_radius: float = within(2.5, 0)
-    cls_weight: float = within(1.0, 0)
-    use_vfl: bool = True
+    candidate_topk: Whole = within(10, 1)
+    iou_weight: Number = within(6.0, 0)
+    center_radius: Number = within(2.5, 0)
+    cls_weight: Number = within(1.0, 0)
+    use_vfl: Flag = True
 
 
 @dataclass(frozen=True)
@@ -105,10 +106,10 @@ class Suppression(ByName):
 
 @dataclass(frozen=True)
 class MultiClassNMS(Suppression):
-    nms_top_k: int = within(1000, -1)
-    keep_top_k: int = within(100, -1)
-    score_threshold: float = within(0.025, 0, 1)
-    nms_threshold: float = within(0.6, 0, 1)
+    nms_top_k: Whole = within(1000, -1)
+    keep_top_k: Whole = within(100, -1)
+    score_threshold: Number = within(0.025, 0, 1)
+    nms_threshold: Number = within(0.6, 0, 1)
 
 
 @dataclass(frozen=True)
@@ -116,11 +117,11 @@ class PicoHead(Section):
     """Defaults are those of PaddleDetection's configs/picodet for LCNet, not of the class."""
 
     conv_feat: ConvFeat = field(default_factory=PicoFeat)
-    fpn_stride: tuple[int, ...] = within((8, 16, 32, 64), 1)
-    feat_in_chan: int = within(128, 1)
-    prior_prob: float = within(0.01, 0, 1)
-    reg_max: int = within(7, 1)
-    cell_offset: float = within(0.5, 0, 1)
+    fpn_stride: Several[Whole] = within((8, 16, 32, 64), 1)
+    feat_in_chan: Whole = within(128, 1)
+    prior_prob: Number = within(0.01, 0, 1)
+    reg_max: Whole = within(7, 1)
+    cell_offset: Number = within(0.5, 0, 1)
     loss_class: ClassLoss = field(default_factory=VarifocalLoss)
     loss_dfl: SideLoss = field(default_factory=DistributionFocalLoss)
     loss_bbox: BoxLoss = field(default_factory=GIoULoss)

@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from shitu.config.values import BadValueError, Operators
+from shitu.config.keys import Operators
+from shitu.config.values import BadValueError
 from shitu.errors import ConfigError
 from shitu.training.det.parts import ppdet
 from shitu.training.det.schema import Reader, checked_size

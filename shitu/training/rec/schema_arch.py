@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from shitu.config.values import BadValueError, FilePath, Section, within
+from shitu.config.keys import Choice, FilePath, Flag, Maybe, Number, Several, Text, UnwantedError, Whole
+from shitu.config.values import BadValueError, Section, within
 from shitu.config.variants import ByName
 
 
@@ -16,13 +17,13 @@ class Initializer(ByName):
 
 @dataclass(frozen=True)
 class Constant(Initializer):
-    value: float = 0.0
+    value: Number = 0.0
 
 
 @dataclass(frozen=True)
 class Normal(Initializer):
-    mean: float = 0.0
-    std: float = within(1.0, 0)
+    mean: Number = 0.0
+    std: Number = within(1.0, 0)
 
 
 @dataclass(frozen=True)
@@ -39,38 +40,39 @@ class KaimingNormal(Initializer):
 class ParamAttr(Section):
     """How a weight or bias begins and learns; `bias_attr: False` means none at all."""
 
-    initializer: Initializer | None = None
-    learning_rate: float = within(1.0, 0)  # below 1e-10 is taken for frozen
-    present: bool = True
+    initializer: Maybe[Initializer] = None
+    learning_rate: Number = within(1.0, 0)  # below 1e-10 is taken for frozen
+    present: Flag = True
 
     @classmethod
-    def read_as(cls, value: Any) -> tuple[type[Section], Any]:
-        return cls, {"present": value} if isinstance(value, bool) else value
+    def keys_in(cls, value: Any) -> Any:
+        return {"present": value} if isinstance(value, bool) else super().keys_in(value)
 
 
 @dataclass(frozen=True)
 class Backbone(Section):
     """A network of paddleclas by its name (PPLCNetV2_base_ShiTu, PPLCNet_x2_5 ...), or EfficientNetLite0 to 2."""
 
-    name: str = "PPLCNetV2_base_ShiTu"
+    name: Text = "PPLCNetV2_base_ShiTu"
     # True: paddleclas's own ImageNet weights, downloaded once; or a path, or a known name
-    pretrained: str | None = None
-    use_ssld: bool = False
-    class_expand: int | None = within(None, 1)
-    class_num: int | None = within(None, 1)
-    dropout_prob: float | None = within(None, 0, 1)
-    freeze_befor: str | None = None  # sic: this layer of the backbone and all before it do not learn
+    pretrained: Maybe[Text] = None
+    use_ssld: Flag = False
+    class_expand: Maybe[Whole] = within(None, 1)
+    class_num: Maybe[Whole] = within(None, 1)
+    dropout_prob: Maybe[Number] = within(None, 0, 1)
+    freeze_befor: Maybe[Text] = None  # sic: this layer of the backbone and all before it do not learn
 
     @classmethod
-    def read_as(cls, value: Any) -> tuple[type[Section], Any]:
-        if isinstance(value, dict) and isinstance(value.get("pretrained"), bool):
-            value = {**value, "pretrained": "True" if value["pretrained"] else None}
-        return cls, value
+    def keys_in(cls, value: Any) -> Any:
+        keys = super().keys_in(value)
+        if isinstance(keys, dict) and isinstance(keys.get("pretrained"), bool):
+            keys["pretrained"] = "True" if keys["pretrained"] else None
+        return keys
 
 
 @dataclass(frozen=True)
 class BackboneStopLayer(Section):
-    name: str = "flatten"
+    name: Text = "flatten"
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ class Neck(ByName):
 
 @dataclass(frozen=True)
 class BNNeck(Neck):
-    num_features: int = within(512, 1)
+    num_features: Whole = within(512, 1)
     weight_attr: ParamAttr = field(default_factory=lambda: ParamAttr(Constant(1.0)))
     bias_attr: ParamAttr = field(default_factory=lambda: ParamAttr(Constant(0.0), learning_rate=0.0))
 
@@ -88,16 +90,16 @@ class BNNeck(Neck):
 @dataclass(frozen=True)
 class FCNeck(Neck):
     yaml_name = "FC"
-    embedding_size: int = within(1280, 1)
-    class_num: int = within(512, 1)
+    embedding_size: Whole = within(1280, 1)
+    class_num: Whole = within(512, 1)
     weight_attr: ParamAttr = field(default_factory=ParamAttr)
     bias_attr: ParamAttr = field(default_factory=ParamAttr)
 
 
 @dataclass(frozen=True)
 class Head(ByName):
-    embedding_size: int = within(512, 1)
-    class_num: int | None = within(None, 1)  # None (ours): as many as the train list has
+    embedding_size: Whole = within(512, 1)
+    class_num: Maybe[Whole] = within(None, 1)  # None (ours): as many as the train list has
 
 
 @dataclass(frozen=True)
@@ -108,32 +110,32 @@ class FC(Head):
 
 @dataclass(frozen=True)
 class ArcMargin(Head):
-    margin: float = within(0.5, 0)
-    scale: float = within(80.0, 0)
-    easy_margin: bool = False
+    margin: Number = within(0.5, 0)
+    scale: Number = within(80.0, 0)
+    easy_margin: Flag = False
 
 
 @dataclass(frozen=True)
 class CosMargin(Head):
-    margin: float = within(0.35, 0)
-    scale: float = within(64.0, 0)
+    margin: Number = within(0.35, 0)
+    scale: Number = within(64.0, 0)
 
 
 @dataclass(frozen=True)
 class CircleMargin(Head):
-    margin: float = within(0.25, 0)
-    scale: float = within(64.0, 0)
+    margin: Number = within(0.25, 0)
+    scale: Number = within(64.0, 0)
 
 
 @dataclass(frozen=True)
 class Arch(ByName):
     """RecModel, or DistillationModel."""
 
-    infer_output_key: Literal["features", "backbone", "neck"] = "features"
-    infer_add_softmax: bool = False
-    use_sync_bn: bool = False
-    is_rec: bool = True
-    freeze_layers: tuple[str, ...] = ()  # ours: parameters whose names begin so do not learn; their norms stand still
+    infer_output_key: Choice[Literal["features", "backbone", "neck"]] = "features"
+    infer_add_softmax: Flag = False
+    use_sync_bn: Flag = False
+    is_rec: Flag = True
+    freeze_layers: Several[Text] = ()  # ours: parameters whose names begin so do not learn; their norms stand still
 
 
 _Backbone = Backbone
@@ -145,44 +147,44 @@ _Head = Head
 @dataclass(frozen=True)
 class RecModel(Arch):
     Backbone: _Backbone = field(default_factory=_Backbone)
-    BackboneStopLayer: _BackboneStopLayer | None = None
-    Neck: _Neck | None = None
-    Head: _Head | None = None
-    head_feature_from: Literal["neck", "backbone"] = "neck"
+    BackboneStopLayer: Maybe[_BackboneStopLayer] = None
+    Neck: Maybe[_Neck] = None
+    Head: Maybe[_Head] = None
+    head_feature_from: Choice[Literal["neck", "backbone"]] = "neck"
 
 
 @dataclass(frozen=True)
 class NamedModel(Section):
     """`{Student: {name: RecModel, ...}}`, one entry of DistillationModel.models."""
 
-    key: str = ""
+    key: Text = ""
     model: RecModel = field(default_factory=RecModel)
 
     @classmethod
-    def read_as(cls, value: Any) -> tuple[type[Section], Any]:
+    def keys_in(cls, value: Any) -> Any:
+        if isinstance(value, cls):
+            return value
         if not isinstance(value, dict) or len(value) != 1 or not isinstance(next(iter(value.values())), dict):
-            raise ValueError("a mapping with one key is wanted, such as {Student: {name: RecModel, ...}}")
+            raise UnwantedError("a mapping with one key is wanted, such as {Student: {name: RecModel, ...}}")
         ((key, model),) = value.items()
         if model.get("name") != "RecModel":
-            raise ValueError(f"{key}.name must be RecModel")
-        return cls, {"key": str(key), "model": {name: each for name, each in model.items() if name != "name"}}
+            raise UnwantedError(f"{key}.name must be RecModel")
+        return {"key": str(key), "model": model}
 
 
 @dataclass(frozen=True)
 class DistillationModel(Arch):
-    models: tuple[NamedModel, ...] = ()
-    infer_model_name: str = "Student"
-    pretrained_list: tuple[FilePath | None, ...] | None = None
-    freeze_params_list: tuple[bool, ...] | None = None
+    models: Several[NamedModel] = ()
+    infer_model_name: Text = "Student"
+    pretrained_list: Maybe[Several[Maybe[FilePath]]] = None
+    freeze_params_list: Maybe[Several[Flag]] = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         names = [each.key for each in self.models]
         if self.models and self.infer_model_name not in names:
             wanted = f"one of the models is wanted: {', '.join(names)}"
-            raise BadValueError("Arch.infer_model_name", self.infer_model_name, wanted)
+            raise BadValueError("infer_model_name", self.infer_model_name, wanted)
         for key, values in (("pretrained_list", self.pretrained_list), ("freeze_params_list", self.freeze_params_list)):
             if values and len(values) != len(self.models):
-                raise BadValueError(
-                    f"Arch.{key}", list(values), f"{len(self.models)} entries, one per model, are wanted"
-                )
+                raise BadValueError(key, list(values), f"{len(self.models)} entries, one per model, are wanted")

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from shitu.config.values import BadValueError, FilePath, Operators, Section, within
+from shitu.config.keys import Choice, FilePath, Flag, Maybe, Number, Operators, Several, Text, Whole
+from shitu.config.values import BadValueError, Section, within
 from shitu.config.variants import ByName
 
 
@@ -16,16 +17,16 @@ class Dataset(ByName):
     no_effect = frozenset({"backend"})
 
     image_root: FilePath = "."
-    cls_label_path: FilePath | None = None
-    delimiter: str = " "  # a TAB where the lines hold one
-    relabel: bool = False  # number the labels 0, 1, 2 ... in ascending order of their values
+    cls_label_path: Maybe[FilePath] = None
+    delimiter: Text = " "  # a TAB where the lines hold one
+    relabel: Flag = False  # number the labels 0, 1, 2 ... in ascending order of their values
     transform_ops: Operators = ()
-    check_files: bool = True  # ours: refuse to start where a listed file is missing
+    check_files: Flag = True  # ours: refuse to start where a listed file is missing
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.delimiter:
-            raise BadValueError("dataset.delimiter", self.delimiter, "what stands between the columns is wanted")
+            raise BadValueError("delimiter", self.delimiter, "what stands between the columns is wanted")
 
 
 @dataclass(frozen=True)
@@ -40,9 +41,9 @@ class VeriWild(Dataset):
 
 @dataclass(frozen=True)
 class Sampler(ByName):
-    batch_size: int = within(64, 1)  # per card
-    drop_last: bool = False
-    shuffle: bool = False
+    batch_size: Whole = within(64, 1)  # per card
+    drop_last: Flag = False
+    shuffle: Flag = False
 
 
 @dataclass(frozen=True)
@@ -52,35 +53,35 @@ class DistributedBatchSampler(Sampler):
 
 @dataclass(frozen=True)
 class PKSampler(Sampler):
-    sample_per_id: int = within(4, 1)  # K; P = batch_size / K
-    shuffle: bool = True
-    sample_method: Literal["id_avg_prob", "sample_avg_prob"] = "sample_avg_prob"
-    id_list: tuple[int, ...] = ()  # pairs of class ids, both ends included
-    ratio: tuple[float, ...] = ()  # one factor per pair
-    total_epochs: int = within(100, 1)  # PaddleClas seeds with it; no meaning here
+    sample_per_id: Whole = within(4, 1)  # K; P = batch_size / K
+    shuffle: Flag = True
+    sample_method: Choice[Literal["id_avg_prob", "sample_avg_prob"]] = "sample_avg_prob"
+    id_list: Several[Whole] = ()  # pairs of class ids, both ends included
+    ratio: Several[Number] = ()  # one factor per pair
+    total_epochs: Whole = within(100, 1)  # PaddleClas seeds with it; no meaning here
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.batch_size % self.sample_per_id:
             wanted = f"a multiple of sample_per_id ({self.sample_per_id}) is wanted"
-            raise BadValueError("sampler.batch_size", self.batch_size, wanted)
+            raise BadValueError("batch_size", self.batch_size, wanted)
         if len(self.id_list) != 2 * len(self.ratio):
-            raise BadValueError("sampler.id_list", list(self.id_list), "two class ids for each ratio are wanted")
+            raise BadValueError("id_list", list(self.id_list), "two class ids for each ratio are wanted")
 
 
 @dataclass(frozen=True)
 class DistributedRandomIdentitySampler(Sampler):
-    num_instances: int = within(4, 1)
-    shuffle: bool = True
-    max_iters: int | None = within(None, 1)
+    num_instances: Whole = within(4, 1)
+    shuffle: Flag = True
+    max_iters: Maybe[Whole] = within(None, 1)
 
 
 @dataclass(frozen=True)
 class Loader(Section):
     no_effect = frozenset({"prefetch_factor"})
 
-    num_workers: int = within(4, 0)
-    use_shared_memory: bool = True
+    num_workers: Whole = within(4, 0)
+    use_shared_memory: Flag = True
 
 
 _Dataset = Dataset
@@ -99,11 +100,11 @@ class Data(Section):
 
 @dataclass(frozen=True)
 class EvalData(Section):
-    Query: Data | None = None
-    Gallery: Data | None = None
+    Query: Maybe[Data] = None
+    Gallery: Maybe[Data] = None
 
 
 @dataclass(frozen=True)
 class DataLoader(Section):
-    Train: Data | None = None
-    Eval: EvalData | None = None
+    Train: Maybe[Data] = None
+    Eval: Maybe[EvalData] = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from shitu.config.keys import Choice, Flag, Maybe, Number, Several, Text, Whole
 from shitu.config.values import BadValueError, within
 from shitu.config.variants import ByKey
 
@@ -13,24 +14,24 @@ from shitu.config.variants import ByKey
 class Loss(ByKey):
     """`weight` is the loss's share in the sum."""
 
-    weight: float = within(1.0, 0)
+    weight: Number = within(1.0, 0)
 
 
 @dataclass(frozen=True)
 class CELoss(Loss):
-    epsilon: float | None = within(None, 0, 1)  # label smoothing
+    epsilon: Maybe[Number] = within(None, 0, 1)  # label smoothing
 
 
 @dataclass(frozen=True)
 class TripletAngularMarginLoss(Loss):
-    feature_from: Literal["features", "backbone"] = "features"
-    margin: float = within(0.5, 0)
-    normalize_feature: bool = True
-    reduction: Literal["mean", "sum"] = "mean"
-    add_absolute: bool = False
-    absolute_loss_weight: float = within(1.0, 0)
-    ap_value: float = within(0.9, -1, 1)
-    an_value: float = within(0.5, -1, 1)
+    feature_from: Choice[Literal["features", "backbone"]] = "features"
+    margin: Number = within(0.5, 0)
+    normalize_feature: Flag = True
+    reduction: Choice[Literal["mean", "sum"]] = "mean"
+    add_absolute: Flag = False
+    absolute_loss_weight: Number = within(1.0, 0)
+    ap_value: Number = within(0.9, -1, 1)
+    an_value: Number = within(0.5, -1, 1)
 
 
 @dataclass(frozen=True)
@@ -39,53 +40,53 @@ class TripletAngularMarginLoss_XBM(Loss):  # noqa: N801 - PaddleClas's name
 
     no_effect = frozenset({"feat_dim"})  # the first batch says it
 
-    feature_from: Literal["features", "backbone"] = "features"
-    margin: float = within(0.5, 0)
-    normalize_feature: bool = True
-    reduction: Literal["mean", "sum"] = "mean"
-    add_absolute: bool = False
-    absolute_loss_weight: float = within(1.0, 0)
-    ap_value: float = within(0.9, -1, 1)
-    an_value: float = within(0.5, -1, 1)
-    start_iter: int = within(1000, 0)
-    xbm_size: int = within(10000, 1)
-    xbm_weight: float = within(1.0, 0)
+    feature_from: Choice[Literal["features", "backbone"]] = "features"
+    margin: Number = within(0.5, 0)
+    normalize_feature: Flag = True
+    reduction: Choice[Literal["mean", "sum"]] = "mean"
+    add_absolute: Flag = False
+    absolute_loss_weight: Number = within(1.0, 0)
+    ap_value: Number = within(0.9, -1, 1)
+    an_value: Number = within(0.5, -1, 1)
+    start_iter: Whole = within(1000, 0)
+    xbm_size: Whole = within(10000, 1)
+    xbm_weight: Number = within(1.0, 0)
 
 
 @dataclass(frozen=True)
 class DistillationGTCELoss(Loss):
     """Cross-entropy of each named model with the labels."""
 
-    key: str = "logits"
-    model_names: tuple[str, ...] = ()
-    epsilon: float | None = within(None, 0, 1)
+    key: Text = "logits"
+    model_names: Several[Text] = ()
+    epsilon: Maybe[Number] = within(None, 0, 1)
 
 
 @dataclass(frozen=True)
 class DistillationDMLLoss(Loss):
     """Deep mutual learning: symmetric KL between the two models of each pair."""
 
-    key: str = "logits"
-    model_name_pairs: tuple[tuple[str, ...], ...] = ()
-    act: Literal["softmax", "sigmoid"] = "softmax"
+    key: Text = "logits"
+    model_name_pairs: Several[Several[Text]] = ()
+    act: Choice[Literal["softmax", "sigmoid"]] = "softmax"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_pairs("DistillationDMLLoss", self.model_name_pairs)
+        _check_pairs(self.model_name_pairs)
 
 
 @dataclass(frozen=True)
 class DistillationDistanceLoss(Loss):
-    key: str = "backbone"
-    model_name_pairs: tuple[tuple[str, ...], ...] = ()
-    mode: Literal["l2", "l1", "smooth_l1"] = "l2"
+    key: Text = "backbone"
+    model_name_pairs: Several[Several[Text]] = ()
+    mode: Choice[Literal["l2", "l1", "smooth_l1"]] = "l2"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_pairs("DistillationDistanceLoss", self.model_name_pairs)
+        _check_pairs(self.model_name_pairs)
 
 
-def _check_pairs(name: str, pairs: tuple[tuple[str, ...], ...]) -> None:
+def _check_pairs(pairs: tuple[tuple[str, ...], ...]) -> None:
     for pair in pairs:
         if len(pair) != 2:
-            raise BadValueError(f"{name}.model_name_pairs", list(pair), "two names of models are wanted")
+            raise BadValueError("model_name_pairs", list(pair), "two names of models are wanted")

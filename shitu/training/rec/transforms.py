@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from math import inf
 from typing import Any
 
-from shitu.config.values import Operators
+from shitu.config.keys import Operators
 from shitu.errors import ConfigError
 from shitu.models.model_yaml import INTERPOLATIONS, Preprocess
 from shitu.recognise.preprocess import CV2_INTERPOLATION, Image, Preprocessor, Resize, Tensor
