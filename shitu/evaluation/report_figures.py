@@ -16,7 +16,6 @@ _DETECTOR = {
     "off": "not used: whole photos were recognised",
     "given": "not used: the boxes of the query list were cut out",
 }
-_SCORE = {"IP": "cosine similarity", "L2": "squared distance", "hamming": "differing bits"}
 
 
 def facts(evaluation: Evaluation, date: str, detector_model: str) -> Markup:
@@ -91,7 +90,7 @@ def threshold(evaluation: Evaluation) -> Markup:
         title = "Unknown things" if found.kind == "listed" else "The same things, their own label hidden"
         bars.append(_shares(title, found.unknown, unknown))
     note = "What the config as it is answers: a thing is named when its score reaches the threshold."
-    quantity = _SCORE.get(evaluation.settings.dist_type, "score")
+    quantity = evaluation.settings.measure.score_name
     return element(
         "section",
         element("h2", f"At the config’s threshold: {quantity} {at.threshold:g}"),
@@ -185,7 +184,7 @@ def _histogram(evaluation: Evaluation) -> Markup:
     ]
     settings = evaluation.settings
     threshold = settings.sign * evaluation.at_threshold.threshold
-    plot = histogram(groups, threshold, settings.sign, _SCORE.get(settings.dist_type, "score"))
+    plot = histogram(groups, threshold, settings.sign, settings.measure.score_name)
     words = "How many queries had which score. A threshold is good where right lies beyond it and unknown before it."
     return element("figure", plot, element("figcaption", words))
 
