@@ -30,6 +30,12 @@ class GalleryError(UsageError):
     """A gallery that is missing, damaged, or does not fit the model or the configuration."""
 
 
+class GalleryWriteError(GalleryError):
+    """A disk that was full, or failed, while a gallery was written; what was there before is unchanged."""
+
+    exit_status = 1
+
+
 class GalleryBusyError(ShituError):
     """Another process is writing the gallery."""
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from shitu.evaluation.cut import Floats, bootstrap, cuts, place, reachable, recall_error, rounded, shares
+from shitu.measure import IP, L2, measure_of
 
 
 def best_recall(right: Floats, unknown: Floats, rate: float) -> tuple[float, float]:
@@ -34,12 +35,12 @@ def test_cuts_are_the_best_there_are(dist_type: str, rate: float) -> None:
         right = scores(random, (3, random.integers(1, 12)), dist_type)
         unknown = scores(random, (3, random.integers(1, 25)), dist_type)
         found = cuts(right, unknown, rate)
-        placed = place(found.lower, found.upper, dist_type)
+        placed = place(found.lower, found.upper, measure_of(dist_type))
         realised = shares(right, unknown, placed)
         for row in range(3):
             recall, accepted = best_recall(right[row], unknown[row], rate)
             assert found.recall[row] == pytest.approx(recall)
-            if reachable(found, dist_type)[row]:
+            if reachable(found, measure_of(dist_type))[row]:
                 assert realised[0][row] == pytest.approx(recall), "the threshold does what the cut says"
                 assert accepted - 1e-12 <= realised[1][row] <= rate
             else:
@@ -51,8 +52,8 @@ def test_thresholds_stay_inside_the_range_and_off_the_edges(dist_type: str) -> N
     random = np.random.default_rng(8)
     right, unknown = scores(random, (200, 6), dist_type), scores(random, (200, 9), dist_type)
     found = cuts(right, unknown, 0.2)
-    placed = place(found.lower, found.upper, dist_type)
-    good = reachable(found, dist_type)
+    placed = place(found.lower, found.upper, measure_of(dist_type))
+    good = reachable(found, measure_of(dist_type))
     assert (placed[good] > found.lower[good]).all()
     assert (placed <= found.upper).all()
     assert (placed <= (1.0 if dist_type == "IP" else 0.0)).all()
@@ -71,7 +72,7 @@ def test_a_table_by_hand() -> None:
     unknown = np.array([[0.95, 0.7, 0.5, 0.5, 0.45, 0.3, 0.2, 0.1, -np.inf, -np.inf]])
     found = cuts(right, unknown, 0.2)
     assert (found.lower[0], found.upper[0], found.recall[0], found.false_accepts[0]) == (0.5, 0.55, 0.6, 0.2)
-    assert place(found.lower, found.upper, "IP")[0] == pytest.approx(0.525)
+    assert place(found.lower, found.upper, IP)[0] == pytest.approx(0.525)
     assert cuts(right, unknown, 0.29999999999999999).false_accepts[0] == 0.2, "both at 0.5 would be 4 of 10"
     assert cuts(right, unknown, 0.4).false_accepts[0] == 0.4
     assert cuts(right, unknown, 0.8).lower[0] == -np.inf, "those without answer need no threshold"
@@ -80,11 +81,11 @@ def test_a_table_by_hand() -> None:
 def test_nothing_to_refuse_and_nothing_to_accept() -> None:
     none, some = np.array([[-np.inf, -np.inf]]), np.array([[0.5, 0.8]])
     found = cuts(some, none, 0.1)
-    assert place(found.lower, found.upper, "IP")[0] == pytest.approx(0.4875), "a little below what was accepted"
+    assert place(found.lower, found.upper, IP)[0] == pytest.approx(0.4875), "a little below what was accepted"
     found = cuts(none, some, 0.1)
-    assert place(found.lower, found.upper, "IP")[0] == pytest.approx(0.9), "between what is refused and the end"
+    assert place(found.lower, found.upper, IP)[0] == pytest.approx(0.9), "between what is refused and the end"
     found = cuts(none - 0, none, 0.1)
-    assert np.isfinite(place(found.lower, found.upper, "L2")).all()
+    assert np.isfinite(place(found.lower, found.upper, L2)).all()
 
 
 @pytest.mark.parametrize(
@@ -108,7 +109,7 @@ def test_intervals_hold_what_they_promise() -> None:
     recalls = 0
     for _ in range(200):
         right, unknown = random.normal(2.5, 1, 200) / 10, random.normal(0, 1, 200) / 10
-        found = bootstrap(right, unknown, 0.1, "IP", draws=400)
+        found = bootstrap(right, unknown, 0.1, IP, draws=400)
         inside += found.threshold[0] <= true / 10 <= found.threshold[1]
         recalls += found.recall[0] <= recall_true <= found.recall[1]
         assert found.false_accepts[0] <= 0.1 <= found.false_accepts[1]
@@ -119,10 +120,10 @@ def test_intervals_hold_what_they_promise() -> None:
 def test_intervals_are_seeded_and_do_not_take_few_for_certain() -> None:
     unknown = np.linspace(0.1, 0.6, 19)
     right = np.linspace(0.4, 0.9, 40)
-    found = bootstrap(right, unknown, 0.05, "IP")
-    assert found == bootstrap(right, unknown, 0.05, "IP")
+    found = bootstrap(right, unknown, 0.05, IP)
+    assert found == bootstrap(right, unknown, 0.05, IP)
     assert found.false_accepts[1] > 0.05, "none of 19 is named, and yet the rate may be higher than wanted"
-    paired = bootstrap(unknown, unknown, 0.05, "IP", paired=True)
+    paired = bootstrap(unknown, unknown, 0.05, IP, paired=True)
     assert paired.recall == paired.false_accepts, "drawn together they are the same queries"
 
 

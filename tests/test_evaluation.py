@@ -18,9 +18,9 @@ from shitu.evaluation.observe import Observation, Observer, observe
 from shitu.evaluation.queries import Query, read_queries
 from shitu.evaluation.settings import Settings
 from shitu.gallery import Gallery
-from shitu.gallery.read.search import score
 from shitu.images.boxes import iou_matrix
 from shitu.images.read import read_image
+from shitu.measure import measure_of
 from shitu.recognise.system import SystemPredictor
 from tests.conftest import DEMO
 from tests.evaluation_demo import LABELS, build_galleries, demo_queries
@@ -117,7 +117,7 @@ def brute_force(config: Config, seen: list[Observation], *, leave_one_out: bool)
         vectors, items = np.asarray(gallery.vectors()), list(gallery.items())
     hits, precisions, hidden = [], [], []
     for one in seen:
-        nearness = sign * score(one.vectors[0], vectors, dist_type)
+        nearness = sign * measure_of(dist_type).score(one.vectors[0], vectors)
         rows = [n for n, item in enumerate(items) if not (leave_one_out and item.image == one.query.image)]
         ranked = sorted(rows, key=lambda n: (-nearness[n], n))
         right = [items[n].label == one.query.label for n in ranked]
@@ -189,14 +189,17 @@ def test_brute_force_over_the_regions_of_predict(galleries: dict[str, Config], d
     """Queries without boxes: an entry ranks by its best score over all the regions that `predict` returns."""
     config, queries = galleries[dist_type], [replace(query, box=None) for query in demo_queries("desk", "beach")]
     predictor, sign = SystemPredictor(config), Settings.from_config(config).sign
-    vectors, items = np.asarray(predictor.gallery.vectors()), list(predictor.gallery.items())
+    vectors, items = (
+        np.asarray(Gallery.open(str(config.IndexProcess.index_dir)).vectors()),
+        list(predictor.gallery.items()),
+    )
     precisions, hits = [], []
     for query in queries:
         photo = read_image(query.path)
         boxes = [region.bbox for region in predictor.predict([photo])[0].regions]
         assert len(boxes) > 3
         rows = predictor.rec_predictor.predict([photo[y1:y2, x1:x2] for x1, y1, x2, y2 in boxes])
-        best = np.max([sign * score(row, vectors, dist_type) for row in rows], axis=0)
+        best = np.max([sign * measure_of(dist_type).score(row, vectors) for row in rows], axis=0)
         right = [items[n].label == query.label for n in sorted(range(len(items)), key=lambda n: (-best[n], n))]
         if any(right):
             precisions.append(np.mean([sum(right[: n + 1]) / (n + 1) for n in range(len(right)) if right[n]]))
@@ -219,7 +222,7 @@ def test_recall_reads_no_gallery_vectors(
     caplog.set_level("INFO")
     assert evaluate(config, queries, with_map=True).to_dict() == whole.to_dict()
     assert caplog.text == ""
-    monkeypatch.delattr(Gallery, "vectors")
+    monkeypatch.delattr(Gallery, "blocks")
     found = evaluate(config, queries)
     assert "mAP is left out for a gallery of 27 entries; --map works it out" in caplog.text
     assert (found.mean_average_precision, found.recall) == (None, whole.recall)

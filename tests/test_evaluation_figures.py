@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,8 @@ from shitu.evaluation.open_set import (
 from shitu.evaluation.precision import average_precision, nearness
 from shitu.evaluation.queries import Query
 from shitu.evaluation.settings import Answer, Settings
-from shitu.gallery.read.search import score
+from shitu.gallery import Gallery, Item
+from shitu.measure import measure_of
 from shitu.results import Match, Region
 
 metrics = pytest.importorskip("sklearn.metrics")
@@ -178,17 +180,18 @@ def test_average_precision_is_scikit_learns(seed: int) -> None:
 
 
 @pytest.mark.parametrize("dist_type", ["IP", "L2", "hamming"])
-def test_nearness_is_the_gallerys_own_score(dist_type: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shitu.evaluation.precision.GALLERY_ROWS", 7)
+def test_nearness_is_the_gallerys_own_score(dist_type: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shitu.gallery.read.store.BLOCK_ROWS", 7)
     random = np.random.default_rng(0)
     if dist_type == "hamming":
         queries, gallery = (random.integers(0, 256, (n, 8)).astype(np.uint8) for n in (5, 30))
     else:
         queries, gallery = (random.normal(size=(n, 16)).astype(np.float32) for n in (5, 30))
     gallery[3] = gallery[20] = queries[0]
-    sign = 1 if dist_type == "IP" else -1
-    expected = [sign * score(query, gallery, dist_type) for query in queries]
-    found = nearness(queries, gallery, dist_type)
+    measure, items = measure_of(dist_type), (Item("a", f"{number}") for number in range(30))
+    expected = [measure.sign * measure.score(query, gallery) for query in queries]
+    made = Gallery.create(tmp_path, gallery, items, index_method="Flat", dist_type=dist_type, fingerprint="")
+    found = nearness(queries, made)
     np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
     assert found[0, 3] == found[0, 20], "equal vectors score equally"
 

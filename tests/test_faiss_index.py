@@ -12,7 +12,8 @@ import pytest
 from shitu.errors import GalleryError
 from shitu.gallery.read import faiss_index
 from shitu.gallery.read.faiss_index import VectorIndex, exact_search
-from shitu.gallery.read.index_method import factory_string, is_flat, width_of
+from shitu.gallery.read.index_method import factory_string, is_flat
+from shitu.measure import measure_of
 
 RNG = np.random.default_rng(5)
 
@@ -34,7 +35,7 @@ def codes(count: int, width: int = 8) -> np.ndarray:
 
 def build(vectors: np.ndarray, method: str, dist_type: str = "IP") -> VectorIndex:
     rows = np.arange(len(vectors))
-    return VectorIndex.build(vectors, rows, rows * 3 + 7, method, dist_type)
+    return VectorIndex.build(vectors, rows, rows * 3 + 7, method, measure_of(dist_type))
 
 
 @pytest.mark.parametrize(
@@ -54,19 +55,11 @@ def build(vectors: np.ndarray, method: str, dist_type: str = "IP") -> VectorInde
     ],
 )
 def test_factory_string(method: str, dist_type: str, count: int, wanted: str) -> None:
-    assert factory_string(method, dist_type, count) == wanted
+    assert factory_string(method, measure_of(dist_type), count) == wanted
 
 
 def test_only_flat_is_flat() -> None:
     assert [is_flat(name) for name in ("Flat", " FLAT", "flat", "IVF4,Flat", "HNSW32")] == [True] * 3 + [False] * 2
-
-
-def test_widths() -> None:
-    assert width_of(512, "hamming") == (64, np.uint8)
-    assert width_of(512, "IP") == (512, np.float32)
-    for dimension, dist_type in ((12, "hamming"), (0, "hamming"), (8, "cosine")):
-        with pytest.raises(GalleryError):
-            width_of(dimension, dist_type)
 
 
 @pytest.mark.parametrize("count", [1, 40])
@@ -76,7 +69,7 @@ def test_exact_search_is_the_numpy_answer(dist_type: str, count: int, tmp_path: 
     vectors.tofile(tmp_path / "v")
     mapped = np.memmap(tmp_path / "v", vectors.dtype, "r", shape=vectors.shape)
     queries = codes(count) if dist_type == "hamming" else unit(count)
-    scores, rows = exact_search(queries, mapped, 300, dist_type)
+    scores, rows = exact_search(queries, mapped, 300, measure_of(dist_type))
     if dist_type == "IP":
         truth = queries @ vectors.T
     elif dist_type == "L2":
@@ -102,7 +95,7 @@ def test_build_write_read_search(method: str, dist_type: str, tmp_path: Path) ->
         digest = index.write(file)
     assert len(digest) == 64
     read = VectorIndex.read(tmp_path / "图 #1?.faiss", "advice")
-    assert (read.count, read.dist_type) == (300, dist_type)
+    assert (read.count, read.measure.name) == (300, dist_type)
     assert read.dimension == (64 if dist_type == "hamming" else 32)
     np.testing.assert_array_equal(read.search(vectors[:25], 1)[1][:, 0], np.arange(25) * 3 + 7)
     np.testing.assert_array_equal(np.sort(read.ids()), np.arange(300) * 3 + 7)

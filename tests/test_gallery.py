@@ -97,7 +97,7 @@ def test_ivf_is_taught_again_when_it_has_outgrown_its_lists(tmp_path: Path) -> N
     vectors = make(np.random.default_rng(6), 2000, "IP", 0)
     gallery = new(tmp_path, vectors[:16], "IVF")
     gallery.append(vectors[16:], items_for(1984))
-    assert gallery.meta.index_learned == 2000
+    assert gallery.facts.index_learned == 2000
     agree(Gallery.open(tmp_path, nprobe=250), dict(enumerate(vectors)), vectors[:3], 5, 1.0)
 
 

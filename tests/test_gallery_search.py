@@ -107,8 +107,6 @@ def test_a_match_tells_the_item(tmp_path: Path) -> None:
     assert gallery.find(images=["图/4.jpg"]) == [4]
     assert gallery.find(sha256s=[f"{4:064x}", f"{7:064x}"]) == [4, 7]
     assert gallery.find() == []
-    assert gallery.has(f"{4:064x}") == ("label 4",)
-    assert gallery.has("") == gallery.has("0") == ()
     assert next(gallery.items()) == Item("label 0", "图/0.jpg", "0" * 64, (0, 1, 2, 3), 0)
     assert (gallery.dimension, gallery.dist_type, gallery.index_method, gallery.fingerprint) == (
         64,

@@ -11,6 +11,7 @@ import pytest
 from shitu.config import load_config
 from shitu.gallery import Gallery, Item
 from shitu.images.read import read_image
+from shitu.measure import HAMMING, IP, L2
 from shitu.recognise.embed import RecPredictor
 from shitu.recognise.system import SystemPredictor
 from shitu.recognise.vote import TEMPERATURE, elect
@@ -23,18 +24,18 @@ def matches(*pairs: tuple[str, float]) -> list[Match]:
 
 
 def test_one_vote_is_the_nearest() -> None:
-    assert elect(matches(("a", 0.9), ("b", 0.89), ("b", 0.89)), 1, "IP", 4) == 0
+    assert elect(matches(("a", 0.9), ("b", 0.89), ("b", 0.89)), 1, IP, 4) == 0
 
 
 def test_two_near_ones_outvote_the_nearest() -> None:
     found = matches(("a", 0.90), ("b", 0.88), ("b", 0.87))
-    assert elect(found, 2, "IP", 4) == 0
-    assert elect(found, 3, "IP", 4) == 1
+    assert elect(found, 2, IP, 4) == 0
+    assert elect(found, 3, IP, 4) == 1
 
 
 def test_far_ones_do_not() -> None:
     """Ten votes of exp(-0.3 / 0.1) = 0.05 each stay below the one of the nearest."""
-    assert elect(matches(("a", 0.9), *[("b", 0.6)] * 10), 11, "IP", 4) == 0
+    assert elect(matches(("a", 0.9), *[("b", 0.6)] * 10), 11, IP, 4) == 0
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -45,7 +46,7 @@ def test_against_counting_by_hand(seed: int) -> None:
     sums = {name: sum(math.exp(s / TEMPERATURE) for s in scores[:8][labels[:8] == name]) for name in set(labels[:8])}
     winner = max(sums, key=lambda name: sums[name])
     pairs = [(str(label), float(score)) for label, score in zip(labels, scores, strict=True)]
-    assert elect(matches(*pairs), 8, "IP", 4) == labels.tolist().index(winner)
+    assert elect(matches(*pairs), 8, IP, 4) == labels.tolist().index(winner)
 
 
 def test_distances_vote_as_the_cosines_they_stand_for() -> None:
@@ -56,11 +57,11 @@ def test_distances_vote_as_the_cosines_they_stand_for() -> None:
         ip = matches(*zip(labels, cosines.tolist(), strict=True))
         l2 = matches(*zip(labels, (2 - 2 * cosines).tolist(), strict=True))
         hamming = matches(*zip(labels, ((1 - cosines) * 64).tolist(), strict=True))
-        assert elect(ip, 6, "IP", 128) == elect(l2, 6, "L2", 128) == elect(hamming, 6, "hamming", 128)
+        assert elect(ip, 6, IP, 128) == elect(l2, 6, L2, 128) == elect(hamming, 6, HAMMING, 128)
 
 
 def test_no_matches() -> None:
-    assert elect([], 5, "IP", 4) == 0
+    assert elect([], 5, IP, 4) == 0
 
 
 def test_a_voted_label_in_the_pipeline(tmp_path: Path) -> None:

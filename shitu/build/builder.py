@@ -21,6 +21,7 @@ from shitu.config import Config
 from shitu.errors import ConfigError, GalleryError
 from shitu.gallery import Gallery, Item, write_lock
 from shitu.gallery.read.faiss_index import check_method
+from shitu.measure import measure_of
 from shitu.recognise.detect import DetPredictor
 from shitu.recognise.embed import RecPredictor
 
@@ -98,15 +99,17 @@ class GalleryBuilder:
         det = self._detector()
         gallery = self._open() if appending else None
         if not appending:
-            check_method(self.index.index_method, self.index.dist_type, rec.dimension)
-        if gallery:
+            check_method(self.index.index_method, measure_of(self.index.dist_type), rec.dimension)
+        if gallery is not None:
             gallery.check_fits(fingerprint=rec.fingerprint, dimension=rec.dimension, dist_type=self.index.dist_type)
         with self._staging(rec, det) as staging:
-            # a set: the worker threads may not share the gallery's database connection
-            known = frozenset(item.sha256 for item in gallery.items()) if gallery else frozenset()
+            known: dict[str, tuple[str, ...]] = {}
+            for item in gallery.items() if gallery is not None else ():
+                if item.sha256:
+                    known[item.sha256] = (*known.get(item.sha256, ()), item.label)
             ahead = EmbedAhead(rec, det, staging, crop=self.index.crop, batch_size=self.index.batch_size)
-            outcomes = ahead.run(entries, progress, known=known)
-            rows, items = self._collect(entries, outcomes, gallery)
+            outcomes = ahead.run(entries, progress, known=known.keys())
+            rows, items = self._collect(entries, outcomes, known if appending else None)
             if items or not appending:
                 self._commit(gallery, staging.vectors(), rows, items, rec)
             staging.delete()
@@ -126,7 +129,7 @@ class GalleryBuilder:
         return Staging(self.index_dir / "building", key=key, width=width, dtype="uint8" if rec.packed else "float32")
 
     def _collect(
-        self, entries: Sequence[Entry], outcomes: Sequence[Outcome], gallery: Gallery | None
+        self, entries: Sequence[Entry], outcomes: Sequence[Outcome], known: dict[str, tuple[str, ...]] | None
     ) -> tuple[list[int], list[Item]]:
         """Rows of the staged vectors and their items, in the order of the list."""
         rows: list[int] = []
@@ -136,7 +139,7 @@ class GalleryBuilder:
             if outcome.error:
                 self._count_failure(entry, outcome)
                 continue
-            if gallery is not None and (labels := gallery.has(outcome.sha256) or seen.get(outcome.sha256)):
+            if known is not None and (labels := known.get(outcome.sha256) or seen.get(outcome.sha256)):
                 self.report.already_there += 1
                 if entry.label not in labels:
                     self.report.relabel.append(entry.image)
@@ -164,7 +167,7 @@ class GalleryBuilder:
             raise GalleryError(f"no image could be indexed, the gallery is left as it was. {reasons}")
         in_order = np.array_equal(rows, np.arange(len(staged)))
         vectors = staged if in_order else staged[np.asarray(rows)]
-        if gallery:
+        if gallery is not None:
             gallery.append(vectors, items)
             return
         Gallery.create(

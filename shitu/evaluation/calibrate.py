@@ -14,7 +14,7 @@ from typing import Any
 from shitu.config import Config
 from shitu.errors import ShituError, UsageError
 from shitu.evaluation.choose_settings import SEARCHED, CrossValidation, Figures, Task, cross_validate
-from shitu.evaluation.cut import LIMIT, Intervals, bootstrap, place, reachable, rounded
+from shitu.evaluation.cut import Intervals, bootstrap, place, reachable, rounded
 from shitu.evaluation.evaluate import check_labels
 from shitu.evaluation.observe import DetectorUse, Observer
 from shitu.evaluation.queries import Query
@@ -51,7 +51,7 @@ class Calibration:
     @property
     def values(self) -> dict[str, tuple[Any, Any]]:
         """Key of the config -> (before, after), the threshold first."""
-        name = "hamming_radius" if self.before.dist_type == "hamming" else "score_thres"
+        name = self.before.measure.threshold_key
         keys = {f"IndexProcess.{name}": name, **{f"Global.{key}": key for key in self.searched}}
         return {key: (getattr(self.before, name), getattr(self.after, name)) for key, name in keys.items()}
 
@@ -144,7 +144,7 @@ def calibrate_cases(cases: Sequence[Case], present: Settings, false_accept: floa
     task = Task.of(cases, tried, present, false_accept)
     best, found = task.choose()
     cut = (found.lower[best : best + 1], found.upper[best : best + 1])
-    after = _with_threshold(tried[best], float(place(*cut, present.dist_type)[0]), float(cut[0][0]), float(cut[1][0]))
+    after = _with_threshold(tried[best], float(place(*cut, present.measure)[0]), float(cut[0][0]), float(cut[1][0]))
     now = tried.index(present)
     old, new = (one.sign * float(one.accept_at or 0.0) for one in (present, after))
     crossed = cross_validate(task, best)
@@ -161,23 +161,24 @@ def calibrate_cases(cases: Sequence[Case], present: Settings, false_accept: floa
         before=present,
         after=after,
         before_figures=task.figures(now, old),
-        before_at_rate=task.figures(now, float(place(found.lower, found.upper, present.dist_type)[now])),
+        before_at_rate=task.figures(now, float(place(found.lower, found.upper, present.measure)[now])),
         after_figures=task.figures(best, new),
-        intervals=bootstrap(task.right[best], task.unknown[best], false_accept, present.dist_type, paired=task.hidden),
+        intervals=bootstrap(task.right[best], task.unknown[best], false_accept, present.measure, paired=task.hidden),
         cross_validation=crossed,
         warnings=tuple(
-            _warnings(task, bool(reachable(found, present.dist_type)[best]), bool(found.recall[best]), crossed)
+            _warnings(task, bool(reachable(found, present.measure)[best]), bool(found.recall[best]), crossed)
         ),
     )
 
 
 def _with_threshold(settings: Settings, threshold: float, lower: float, upper: float) -> Settings:
     """In the gallery's own scores; `threshold` is a score of which the greater is nearer."""
-    if settings.dist_type == "hamming":
-        return replace(settings, hamming_radius=round(-threshold))
-    upper = min(upper, LIMIT[settings.dist_type])
+    measure = settings.measure
+    if measure.packed:
+        return replace(settings, hamming_radius=round(measure.sign * threshold))
+    upper = min(upper, measure.limit)
     short = rounded(threshold, lower if math.isfinite(lower) else 2 * threshold - upper, upper)
-    return replace(settings, score_thres=abs(short) if settings.dist_type == "L2" else short)
+    return replace(settings, score_thres=measure.sign * short + 0.0)
 
 
 def _warnings(task: Task, kept: bool, right: bool, crossed: CrossValidation | None) -> list[str]:

@@ -14,6 +14,7 @@ from shitu.errors import UsageError
 from shitu.evaluation.cut import SEED, Cuts, Floats, cuts, place, reachable, recall_error, shares
 from shitu.evaluation.settings import Settings
 from shitu.evaluation.simulate import WHOLE_IMAGE, Case, Outcomes, simulate
+from shitu.measure import Measure
 
 FOLDS = 5
 SEARCHED = ("whole_image", "max_det_results", "threshold", "rec_nms_thresold")
@@ -52,7 +53,7 @@ class Task:
     known_groups: Rows
     unknown_groups: Rows
     hidden: bool
-    dist_type: str
+    measure: Measure
     rate: float
 
     @classmethod
@@ -74,7 +75,7 @@ class Task:
             (photos if listed else labels)[known],
             labels[~known] if listed else labels,
             not listed,
-            present.dist_type,
+            present.measure,
             rate,
         )
 
@@ -88,7 +89,7 @@ class Task:
         a share of (x + 1) / (n + 2), since 8 right of 8 is no certain 1, or of the whole procedure if that is greater.
         """
         found = cuts(self.right, self.unknown, self.rate)
-        recall = np.where(reachable(found, self.dist_type), found.recall, -1.0)
+        recall = np.where(reachable(found, self.measure), found.recall, -1.0)
         best, count = int(recall.argmax()), self.right.shape[1]
         share = (max(recall[best], 0.0) * count + 1) / (count + 2)
         procedure = recall_error(self.right[best], self.unknown[best], self.rate, paired=self.hidden)
@@ -142,7 +143,7 @@ def cross_validate(task: Task, best: int) -> CrossValidation | None:
     for fold in range(count):
         inside = [each == fold for each in folds]
         setting, found = task.only(~inside[0], ~inside[1]).choose()
-        threshold = place(found.lower, found.upper, task.dist_type)[setting]
+        threshold = place(found.lower, found.upper, task.measure)[setting]
         same += setting == best
         named += int((task.right[setting, inside[0]] >= threshold).sum())
         accepted += int((task.unknown[setting, inside[1]] >= threshold).sum())

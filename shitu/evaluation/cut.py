@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from shitu.measure import Measure
+
 Floats = NDArray[np.float64]
-LIMIT = {"IP": 1.0, "L2": 0.0, "hamming": 0.0}  # nothing is nearer: a cosine of 1, a distance of 0
 DRAWS = 1000
 SEED = 0
 _DRAWS_AT_ONCE = 50
@@ -47,21 +48,21 @@ def cuts(right: Floats, unknown: Floats, rate: float) -> Cuts:
     return Cuts(lower, upper, (right > edge).mean(axis=1), (unknown > edge).mean(axis=1))
 
 
-def reachable(found: Cuts, dist_type: str) -> NDArray[np.bool_]:
-    """Where a threshold inside dist_type's range keeps the rate: not where unknown queries lie at its very end."""
-    return np.asarray(found.lower < LIMIT[dist_type])
+def reachable(found: Cuts, measure: Measure) -> NDArray[np.bool_]:
+    """Where a threshold inside the measure's range keeps the rate: not where unknown queries lie at its very end."""
+    return np.asarray(found.lower < measure.limit)
 
 
-def place(lower: Floats, upper: Floats, dist_type: str) -> Floats:
-    """Thresholds midway between the two, away from the edge of either, inside dist_type's range.
+def place(lower: Floats, upper: Floats, measure: Measure) -> Floats:
+    """Thresholds midway between the two, away from the edge of either, inside the measure's range.
 
     Where nothing has to be refused, a little below what is accepted: farther down nothing was seen.
     """
-    limit = LIMIT[dist_type]
+    limit = measure.limit
     upper = np.minimum(upper, limit)
     lower = np.where(np.isneginf(lower), upper - 0.05 * np.abs(upper), np.minimum(lower, limit))
-    middle = np.clip((lower + upper) / 2.0, -1.0 if dist_type == "IP" else -np.inf, limit)
-    return np.asarray(np.ceil(middle) if dist_type == "hamming" else middle)
+    middle = np.clip((lower + upper) / 2.0, measure.sign * measure.worst, limit)
+    return np.asarray(np.ceil(middle) if measure.packed else middle)
 
 
 def rounded(threshold: float, lower: float, upper: float) -> float:
@@ -93,7 +94,7 @@ def bootstrap(
     right: Floats,
     unknown: Floats,
     rate: float,
-    dist_type: str,
+    measure: Measure,
     *,
     paired: bool = False,
     draws: int = DRAWS,
@@ -113,7 +114,7 @@ def bootstrap(
         count = min(_DRAWS_AT_ONCE, draws - start)
         first, second = (_drawn(random, right, unknown, count, paired) for _ in range(2))
         cut = cuts(first[0], first[1], rate)
-        threshold = place(cut.lower, cut.upper, dist_type)
+        threshold = place(cut.lower, cut.upper, measure)
         found.append(np.stack([threshold, *shares(second[0], second[1], threshold)]))
     low, high = np.percentile(np.concatenate(found, axis=1), [2.5, 97.5], axis=1)
     pairs = [(float(a), float(b)) for a, b in zip(low, high, strict=True)]

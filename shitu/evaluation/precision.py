@@ -9,11 +9,10 @@ from numpy.typing import NDArray
 
 from shitu.evaluation.observe import Observation
 from shitu.evaluation.settings import Answer
-from shitu.gallery import Gallery
+from shitu.gallery import GalleryReader
 
 MOST_ENTRIES = 100_000  # beyond, only when asked for: 10,000 queries against these take minutes
 REGIONS_AT_ONCE = 128  # x entries x 4 bytes are in memory at once
-GALLERY_ROWS = 8192  # converted to float64 at once
 
 Vectors = NDArray[Any]
 Nearness = NDArray[np.float32]
@@ -26,9 +25,8 @@ class Precision:
     REGIONS_AT_ONCE regions (or one query's) are kept.
     """
 
-    def __init__(self, gallery: Gallery) -> None:
-        self._dist_type = gallery.dist_type
-        self._vectors = gallery.vectors()
+    def __init__(self, gallery: GalleryReader) -> None:
+        self._gallery = gallery
         self._codes: dict[str, int] = {}
         ids, labels = [], []
         for item in gallery.items():
@@ -52,7 +50,7 @@ class Precision:
 
     def _work(self) -> None:
         parts = [rows for rows, _, _ in self._waiting if len(rows)]
-        scores = nearness(np.concatenate(parts), self._vectors, self._dist_type) if parts else np.empty((0, 0))
+        scores = nearness(np.concatenate(parts), self._gallery) if parts else np.empty((0, 0))
         start = 0
         for rows, label, left_out in self._waiting:
             own = scores[start : start + len(rows)]
@@ -83,27 +81,12 @@ def average_precision(scores: NDArray[Any], positive: NDArray[np.bool_]) -> floa
     return float((np.arange(1, len(ranks) + 1) / ranks).mean())
 
 
-def nearness(queries: Vectors, gallery: Vectors, dist_type: str) -> Nearness:
-    """(q, n) float32: cosines, negated squared distances or negated differing bits; sums in float64.
-
-    Products summed in float32 would round by position and order equal vectors at random (shitu/gallery/read/search.py).
-    """
+def nearness(queries: Vectors, gallery: GalleryReader) -> Nearness:
+    """(q, n) float32 of (q, width) queries with all entries by id: `Measure.nearness`, block by block."""
+    measure = gallery.facts.measure
     found = np.empty((len(queries), len(gallery)), np.float32)
-    wide = _wide(queries, dist_type)
-    for start in range(0, len(gallery), GALLERY_ROWS):
-        rows = _wide(gallery[start : start + GALLERY_ROWS], dist_type)
-        products = wide @ rows.T
-        if dist_type == "L2":
-            squares = (wide**2).sum(axis=1)[:, None] + (rows**2).sum(axis=1)
-            products = 2 * products - squares
-        elif dist_type == "hamming":
-            products = (products - wide.shape[1]) / 2
-        found[:, start : start + GALLERY_ROWS] = products
+    start = 0
+    for ids, vectors in gallery.blocks():
+        found[:, start : start + len(ids)] = measure.nearness(queries, vectors)
+        start += len(ids)
     return found
-
-
-def _wide(vectors: Vectors, dist_type: str) -> NDArray[np.float64]:
-    """Codes as -1 and 1: their product is dimension - 2 x differing bits."""
-    if dist_type == "hamming":
-        return np.unpackbits(vectors, axis=1).astype(np.float64) * 2 - 1
-    return np.asarray(vectors, np.float64)

@@ -18,7 +18,6 @@ MANY_ROWS = 30  # longer tables are closed at first
 MOST_CLASSES = 2000  # rows of the table; the JSON has all
 MOST_CONFUSIONS = 100
 MOST_JSON = 1_000_000  # characters
-_QUANTITY = {"IP": "cosine similarity", "L2": "squared distance", "hamming": "differing bits"}
 # Characters that neither HTML nor XML can hold; a half of a surrogate pair cannot even be written as UTF-8.
 _NOT_TEXT = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
@@ -55,7 +54,7 @@ def write_report(
     Raises UsageError, ShituError (full disk).
     """
     check_report_path(path)
-    quantity = _QUANTITY.get(evaluation.settings.dist_type, "score")
+    quantity = evaluation.settings.measure.score_name
     page = (
         _environment(evaluation.settings.sign)
         .get_template("report.html")

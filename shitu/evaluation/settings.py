@@ -12,6 +12,7 @@ from shitu.config import Config
 from shitu.evaluation.observe import Observation
 from shitu.evaluation.queries import Query
 from shitu.images.boxes import iou_matrix
+from shitu.measure import Measure, measure_of
 from shitu.recognise.suppress import Suppression
 from shitu.recognise.vote import elect
 from shitu.results import Box, Match, Region
@@ -53,14 +54,18 @@ class Settings:
         )
 
     @property
+    def measure(self) -> Measure:
+        return measure_of(self.dist_type)
+
+    @property
     def accept_at(self) -> float | None:
         """The threshold in the gallery's own scores: a cosine, a squared distance, a number of bits."""
-        return self.hamming_radius if self.dist_type == "hamming" and self.score_thres is not None else self.score_thres
+        return None if self.score_thres is None else self.measure.threshold(self.score_thres, self.hamming_radius)
 
     @property
     def sign(self) -> float:
         """Times this, a gallery's score is greater where it is nearer."""
-        return 1.0 if self.dist_type == "IP" else -1.0
+        return self.measure.sign
 
     @property
     def suppression(self) -> Suppression:
@@ -87,10 +92,10 @@ class Settings:
         taken = [n for n, one in enumerate(seen.candidates[: self.max_det_results]) if one.det_score >= least]
         if seen.whole is not None and (self.whole_image == "always" or (self.whole_image == "fallback" and not taken)):
             taken.append(len(seen.candidates))
-        bits = seen.vectors.shape[1] * (8 if self.dist_type == "hamming" else 1)
+        dimension = self.measure.dimension(seen.vectors.shape[1])
         parts = seen.parts
         regions = [
-            replace(parts[n], matches=matches[n], chosen=elect(matches[n], self.vote_k, self.dist_type, bits))
+            replace(parts[n], matches=matches[n], chosen=elect(matches[n], self.vote_k, self.measure, dimension))
             for n in taken
             if matches[n]
         ]

@@ -84,8 +84,9 @@ def _competing(overlaps: Floats | None, named: Sequence[Match | None], present: 
 
 
 def _elected(matches: tuple[Match, ...], seen: Observation, present: Settings) -> Match | None:
-    bits = seen.vectors.shape[1] * (8 if present.dist_type == "hamming" else 1)
-    return matches[elect(matches, present.vote_k, present.dist_type, bits)] if matches else None
+    measure = present.measure
+    dimension = measure.dimension(seen.vectors.shape[1])
+    return matches[elect(matches, present.vote_k, measure, dimension)] if matches else None
 
 
 def _scores(matches: Sequence[Match | None], sign: float) -> Floats:

@@ -1,5 +1,10 @@
-"""The gallery: vectors, items and index as one object, kept in one folder."""
+"""The gallery: vectors, items and index as one object, kept in a folder or wherever its URL says."""
 
+from shitu.gallery.base import Facts as Facts
+from shitu.gallery.base import GalleryReader as GalleryReader
+from shitu.gallery.base import GalleryWriter as GalleryWriter
+from shitu.gallery.base import Item as Item
 from shitu.gallery.gallery import Gallery as Gallery
-from shitu.gallery.read.items import Item as Item
+from shitu.gallery.open import open_reader as open_reader
+from shitu.gallery.open import open_writer as open_writer
 from shitu.gallery.write.lock import write_lock as write_lock

@@ -11,6 +11,7 @@ import io
 import pickle
 import re
 import uuid
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,10 @@ import yaml
 from numpy.typing import NDArray
 
 from shitu.errors import GalleryError
+from shitu.gallery.base import Block, Item
 from shitu.gallery.read.faiss_index import VectorIndex
-from shitu.gallery.read.items import Item, ItemDb, Meta
+from shitu.gallery.read.items import ItemDb, Meta
+from shitu.gallery.read.store import BLOCK_ROWS, POINTER
 
 INDEX, PICKLE, YAML = "vector.index", "id_map.pkl", "id_map.yaml"
 MOST_BYTES = 2**31
@@ -42,11 +45,16 @@ class ForeignStore:
     ids: NDArray[np.int64]
     rows: NDArray[np.int64]
     index: VectorIndex
+    state: tuple[float, ...]
     vectors: None = None
 
     @property
     def index_key(self) -> str:
         return self.format
+
+    def is_current(self) -> bool:
+        """Whether the folder still holds these files, and no gallery of ours."""
+        return self.state == _state(self.folder)
 
     def read_index(self) -> VectorIndex:
         return self.index
@@ -57,13 +65,18 @@ class ForeignStore:
         vectors.flags.writeable = False
         return vectors
 
+    def blocks(self) -> Iterator[Block]:
+        vectors = self.stored_vectors()
+        for start in range(0, len(self.ids), BLOCK_ROWS):
+            yield self.ids[start : start + BLOCK_ROWS], vectors[start : start + BLOCK_ROWS]
+
     def files(self) -> list[Path]:
         return [path for name in (INDEX, PICKLE, YAML) if (path := self.folder / name).exists()]
 
 
 def open_foreign(folder: Path, delimiter: str) -> ForeignStore | None:
     """Open what PaddleClas or PaddleX left in the folder; None where there is neither. Raises GalleryError."""
-    path = folder / INDEX
+    path, state = folder / INDEX, _state(folder)
     entries: dict[int, tuple[str, str]]
     if (folder / PICKLE).exists():
         form, id_map = "paddleclas", read_pickle(folder / PICKLE)
@@ -86,7 +99,7 @@ def open_foreign(folder: Path, delimiter: str) -> ForeignStore | None:
         )
     meta = Meta(
         index.dimension,
-        index.dist_type,
+        index.measure.name,
         index.describe(),
         uid=uuid.uuid4().hex,
         next_id=int(ids[-1]) + 1 if len(ids) else 0,
@@ -96,7 +109,12 @@ def open_foreign(folder: Path, delimiter: str) -> ForeignStore | None:
     with db.transaction():
         made = (Item(entries[number][1], entries[number][0], id=number) for number in ids.tolist())
         db.insert((item, row, 0) for row, item in enumerate(made))
-    return ForeignStore(form, folder, db, meta, ids, order.astype(np.int64), index)
+    return ForeignStore(form, folder, db, meta, ids, order.astype(np.int64), index, state)
+
+
+def _state(folder: Path) -> tuple[float, ...]:
+    paths = [folder / name for name in (INDEX, PICKLE, YAML, POINTER)]
+    return tuple(path.stat().st_mtime_ns if path.exists() else 0 for path in paths)
 
 
 def split_entry(line: str, delimiter: str) -> tuple[str, str]:

@@ -1,15 +1,12 @@
-"""The gallery: vectors, items and index as one object, kept in one folder.
+"""The gallery in one folder: vectors, items and index as one object.
 
-It is searched and changed through `Gallery` only. Galleries that PaddleClas or PaddleX made are opened in place and
-become one of ours with their first change.
+Galleries that PaddleClas or PaddleX made are opened in place and become one of ours with their first change.
 """
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,34 +14,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shitu.errors import GalleryError
+from shitu.gallery.base import Block, Changed, Facts, Item
 from shitu.gallery.foreign import ForeignStore, open_foreign
 from shitu.gallery.inspect import describe, verify
-from shitu.gallery.read.faiss_index import VectorIndex
-from shitu.gallery.read.items import Item, Meta
-from shitu.gallery.read.search import SearchSpace
-from shitu.gallery.read.store import COMPACT, Store, current_generation, open_store
-from shitu.gallery.write import changes as gallery_write
-from shitu.gallery.write.generation import sweep
-from shitu.gallery.write.lock import write_lock, writing
+from shitu.gallery.read.items import Meta
+from shitu.gallery.read.store import COMPACT, Store, open_store
+from shitu.gallery.read.view import Tuning, View
+from shitu.gallery.write.writer import BUILD, FolderWriter
+from shitu.measure import measure_of
 from shitu.results import Match
-
-log = logging.getLogger(__name__)
-BUILD = "build one with `shitu build-gallery -c CONFIG`"
 
 
 class Gallery:
-    """An open gallery. What another process changes after `open` is not seen, and harms nothing."""
+    """An open gallery, a `GalleryReader` that can also be changed; all threads of a process may share it.
 
-    def __init__(
-        self, path: Path, store: Store | ForeignStore, *, ef_search: int | None = None, nprobe: int | None = None
-    ) -> None:
-        self.path = path
-        self._store = store
-        self._tuning = (ef_search, nprobe)
-        self._index: VectorIndex | None = None
-        self._index_key = ""
-        self._warned = False
-        self._space: SearchSpace | None = None
+    Every call works on the gallery of one moment. What this object changes is seen by the calls that begin later, what
+    another process changes by the reader that `refreshed` returns.
+    """
+
+    def __init__(self, path: Path, view: View, delimiter: str = "\t") -> None:
+        self.path, self._view, self._delimiter = path, view, delimiter
 
     @classmethod
     def open(
@@ -64,19 +53,7 @@ class Gallery:
         Raises: GalleryError where it is missing, damaged or of another version.
         """
         path = Path(index_dir)
-        for _ in range(5):
-            store = open_store(path) or open_foreign(path, delimiter)
-            if store is None:
-                raise GalleryError(f"there is no gallery in {path}: {BUILD}")
-            gallery = cls(path, store, ef_search=efSearch, nprobe=nprobe)
-            try:
-                if load_index:
-                    gallery._load_index()
-                return gallery
-            except FileNotFoundError as error:  # a writer may just have replaced it
-                store.db.close()
-                missing = error
-        raise GalleryError(f"the index of the gallery in {path} is missing ({missing}): {COMPACT}") from missing
+        return cls(path, _open(path, delimiter, (efSearch, nprobe), load_index=load_index), delimiter)
 
     @classmethod
     def create(
@@ -96,37 +73,53 @@ class Gallery:
         map larger than memory. Ids count from 0.
         Raises: GalleryError (index method, full disk), GalleryBusyError, ValueError (zero or infinite vectors).
         """
-        path = Path(index_dir)
-        with write_lock(path), writing(path):
-            meta = gallery_write.fresh_meta(vectors, index_method, dist_type, fingerprint, model_name)
-            blocks = gallery_write.blocks_of(vectors, meta.dimension, dist_type)
-            gallery_write.write_generation(path, meta, blocks, items, must_index=True)
-            return cls.open(path, load_index=False)
+        if vectors.ndim != 2:
+            raise ValueError(f"vectors have shape {vectors.shape}, wanted (n, d)")
+        dimension = measure_of(dist_type).dimension(vectors.shape[1])
+        facts = Facts.new(dimension, dist_type, index_method, fingerprint, model_name)
+        with FolderWriter(Path(index_dir)) as writer:
+            change = writer.begin(facts)
+            change.add(vectors, items)
+            change.commit()
+            return cls.open(index_dir, load_index=False)
+
+    # --- reading ------------------------------------------------------------------------------------------------------
 
     @property
-    def meta(self) -> Meta:
-        return self._store.meta
+    def url(self) -> str:
+        return str(self.path)
+
+    @property
+    def facts(self) -> Meta:
+        return self._view.store.meta
 
     @property
     def dimension(self) -> int:
-        return self.meta.dimension
+        return self.facts.dimension
 
     @property
     def dist_type(self) -> str:
-        return self.meta.dist_type
+        return self.facts.dist_type
 
     @property
     def index_method(self) -> str:
-        return self.meta.index_method
+        return self.facts.index_method
 
     @property
     def fingerprint(self) -> str:
-        return self.meta.fingerprint
+        return self.facts.fingerprint
+
+    @property
+    def _store(self) -> Store | ForeignStore:
+        store = self._view.store
+        assert isinstance(store, Store | ForeignStore)
+        return store
 
     def __len__(self) -> int:
         return len(self._store.ids)
 
     def close(self) -> None:
+        """Free the database at once; without it that happens when nothing uses the gallery any more."""
         self._store.db.close()
 
     def __enter__(self) -> Gallery:
@@ -137,24 +130,7 @@ class Gallery:
 
     def check_fits(self, *, fingerprint: str, dimension: int, dist_type: str) -> None:
         """GalleryError where vectors of this model cannot be compared with the gallery's."""
-        meta = self.meta
-        made_by = f", made by model {meta.model_name}," if meta.model_name else ""
-        pairs = (("dimension", dimension, meta.dimension), ("dist_type", dist_type, meta.dist_type))
-        for name, wanted, have in pairs:
-            if wanted != have:
-                raise GalleryError(
-                    f"the gallery {self.path}{made_by} has {name} {have}, the model and configuration have {wanted}: "
-                    f"rebuild it with `shitu build-gallery`, or use the model and {name} it was made with"
-                )
-        if meta.fingerprint and fingerprint and meta.fingerprint != fingerprint:
-            advice = f"use model {meta.model_name}" if meta.model_name else "use the model it was made with"
-            raise GalleryError(
-                f"the gallery {self.path} was made by another model or preprocessing (its fingerprint is "
-                f"{meta.fingerprint}, the model's {fingerprint}): rebuild it with `shitu build-gallery`, or {advice}"
-            )
-        if not meta.fingerprint and not self._warned:
-            self._warned = True
-            log.warning("%s does not say which model made it; with another model its labels mean nothing", self.path)
+        self.facts.check_fits(self.path, fingerprint=fingerprint, dimension=dimension, dist_type=dist_type)
 
     def search(self, vectors: NDArray[Any], k: int) -> list[list[Match]]:
         """The k nearest entries of each query, nearest first, ties by lower id; fewer if the gallery is smaller.
@@ -162,93 +138,7 @@ class Gallery:
         vectors: (n, d) float32 unit vectors, or (n, d / 8) uint8 codes. Raises: ValueError for other shapes and for
         zero or infinite vectors.
         """
-        if k < 1:
-            raise ValueError(f"k is {k}: it must be 1 or more")
-        queries = gallery_write.checked(vectors, self.dimension, self.dist_type)
-        found = self._search_space().nearest(queries, k)
-        known = self._store.db.lookup({int(number) for ids, _ in found for number in ids[:k]})
-        return [self._matches(ids, scores, k, known) for ids, scores in found]
-
-    def _matches(
-        self, ids: NDArray[np.int64], scores: NDArray[np.float32], k: int, known: dict[int, Item]
-    ) -> list[Match]:
-        if any(int(number) not in known for number in ids[:k]):  # removed by another process since we opened
-            known = known | self._store.db.lookup(ids.tolist())
-        pairs = zip(ids.tolist(), scores.tolist(), strict=True)
-        matches = [
-            Match(known[number].label, value, number, known[number].image) for number, value in pairs if number in known
-        ]
-        return matches[:k]
-
-    def _search_space(self) -> SearchSpace:
-        self._load_index()
-        if self._space is None:
-            store = self._store
-            self._space = SearchSpace(
-                self.dist_type, store.ids, store.rows, store.vectors, self._index, self.meta.index_rows
-            )
-        return self._space
-
-    def _load_index(self) -> VectorIndex | None:
-        """The index that the current facts name, read once; None where there is none."""
-        if self._index_key != self._store.index_key:
-            self._index, self._space = self._store.read_index(), None
-            self._index_key = self._store.index_key
-            if self._index is not None:
-                self._index.tune(*self._tuning)
-        return self._index
-
-    def append(self, vectors: NDArray[Any], items: Iterable[Item]) -> list[int]:
-        """Add entries; returns their ids. All of them are there afterwards, or none.
-
-        Raises: GalleryError, GalleryBusyError, ValueError (shapes, zero or infinite vectors).
-        """
-        with self._changing() as store:
-            return gallery_write.append(store, self._load_index, np.asarray(vectors), list(items))
-
-    def remove(self, ids: Iterable[int]) -> int:
-        """Remove the entries of those ids; returns how many there were. Raises: GalleryError, GalleryBusyError."""
-        with self._changing() as store:
-            return gallery_write.remove(store, self._load_index, ids)
-
-    def compact(self) -> None:
-        """Write the gallery anew: what was removed leaves the disk, and the index is rebuilt. Ids stay."""
-        with self._changing() as store:
-            gallery_write.compact(self.path, store)
-
-    @contextmanager
-    def _changing(self) -> Iterator[Store]:
-        """The write lock, and the gallery as it is on disk, ours; afterwards this object is up to date again."""
-        with write_lock(self.path), writing(self.path):
-            sweep(self.path)
-            store = self._current()
-            try:
-                yield store
-            except BaseException:
-                self._index_key = "unknown"  # a change that failed may have added to the index in memory
-                raise
-            finally:
-                self._reopen()
-
-    def _current(self) -> Store:
-        """Our own store as it is on disk now; a gallery of another program becomes one of ours first."""
-        foreign = isinstance(self._store, ForeignStore)
-        if foreign and current_generation(self.path) is None:
-            blocks = gallery_write.blocks_of(self.vectors(), self.dimension, self.dist_type)
-            items, ids = self.items(), self._store.ids
-            gallery_write.write_generation(self.path, self.meta, blocks, items, ids, must_index=False)
-        if isinstance(self._store, ForeignStore) or not self._store.is_current(self.path):
-            return self._reopen()
-        return self._store
-
-    def _reopen(self) -> Store:
-        """Take up what is on disk now; GalleryError where that is another gallery, whose ids mean other entries."""
-        store = open_store(self.path)
-        if store is None or store.meta.uid != self.meta.uid:
-            raise GalleryError(f"{self.path} was built anew since it was opened; open it again")
-        self._store.db.close()
-        self._store, self._space = store, None
-        return store
+        return self._view.search(vectors, k)
 
     def items(self) -> Iterator[Item]:
         """All entries, by id."""
@@ -267,27 +157,28 @@ class Gallery:
         sha256s: Iterable[str] | None = None,
     ) -> list[int]:
         """Ids, ascending, of the entries that match any of the requests."""
+        db = self._store.db
         requests = (("id", ids), ("label", labels), ("image", images), ("sha256", sha256s))
-        return sorted({n for column, values in requests if values for n in self._store.db.find(column, values)})
-
-    def has(self, sha256: str) -> tuple[str, ...]:
-        """The labels under which an image file of this content is there; empty when it is not."""
-        if not sha256:
-            return ()
-        ids = self._store.db.find("sha256", [sha256])
-        return tuple(sorted({item.label for item in self._store.db.lookup(ids).values()}))
+        return sorted({n for column, values in requests if values for n in db.find(column, values)})
 
     def vectors(self) -> NDArray[Any]:
         """The live vectors in the order of the ids, read-only: a memory map, or a copy where entries were removed."""
-        store = self._store
-        if store.vectors is None:
-            return store.stored_vectors()
-        rows = store.rows
-        if len(rows) and np.array_equal(rows, np.arange(rows[0], rows[0] + len(rows))):
-            return store.vectors[rows[0] : rows[0] + len(rows)]
-        chosen = np.ascontiguousarray(store.vectors[rows])
-        chosen.flags.writeable = False
-        return chosen
+        return self._store.stored_vectors()
+
+    def blocks(self) -> Iterator[Block]:
+        """Ids, ascending, and their vectors, some thousands at a time."""
+        return self._store.blocks()
+
+    def refreshed(self) -> Gallery:
+        """This gallery where nothing has changed since it was opened, else another object, as it is on disk now.
+
+        Asking costs some ten microseconds. This object and its searches go on as they are. Raises GalleryError.
+        """
+        return self if self._store.is_current() else Gallery(self.path, self._renewed(), self._delimiter)
+
+    def _renewed(self) -> View:
+        view = self._view
+        return _open(self.path, self._delimiter, view.tuning, load_index=view.loaded, before=view)
 
     def verify(self) -> list[str]:
         """What is wrong with the gallery, a sentence each; empty when it is sound. Reads everything."""
@@ -296,3 +187,51 @@ class Gallery:
     def info(self) -> dict[str, Any]:
         """What there is to say about the gallery, ready for JSON."""
         return describe(self.path, self._store)
+
+    # --- changing -----------------------------------------------------------------------------------------------------
+
+    def append(self, vectors: NDArray[Any], items: Iterable[Item]) -> list[int]:
+        """Add entries; returns their ids. All of them are there afterwards, or none.
+
+        Raises: GalleryError, GalleryBusyError, ValueError (shapes, zero or infinite vectors).
+        """
+        return list(self._change(np.asarray(vectors), items, ()).ids)
+
+    def remove(self, ids: Iterable[int]) -> int:
+        """Remove the entries of those ids; returns how many there were. Raises: GalleryError, GalleryBusyError."""
+        return self._change(None, (), ids).removed
+
+    def _change(self, vectors: NDArray[Any] | None, items: Iterable[Item], ids: Iterable[int]) -> Changed:
+        with self._writer() as writer:
+            change = writer.begin()
+            if vectors is not None:
+                change.add(vectors, items)
+            change.remove(ids)
+            changed = change.commit()
+            self._view = self._renewed()
+            return changed
+
+    def compact(self) -> None:
+        """Write the gallery anew: what was removed leaves the disk, and the index is rebuilt. Ids stay."""
+        with self._writer() as writer:
+            writer.compact()
+            self._view = self._renewed()
+
+    def _writer(self) -> FolderWriter:
+        return FolderWriter(self.path, delimiter=self._delimiter, known=self._store)
+
+
+def _open(path: Path, delimiter: str, tuning: Tuning, *, load_index: bool, before: View | None = None) -> View:
+    """Try again when a writer replaces it meanwhile. Raises GalleryError."""
+    for _ in range(5):
+        store = open_store(path) or open_foreign(path, delimiter)
+        if store is None:
+            raise GalleryError(f"there is no gallery in {path}: {BUILD}")
+        view = View(store, tuning, before)
+        try:
+            if load_index:
+                view.load_index()
+            return view
+        except FileNotFoundError as error:
+            missing = error
+    raise GalleryError(f"the index of the gallery in {path} is missing ({missing}): {COMPACT}") from missing

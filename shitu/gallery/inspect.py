@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,11 @@ import numpy as np
 from tqdm import tqdm
 
 from shitu.errors import GalleryError
+from shitu.files import sha256_of
 from shitu.gallery.foreign import ForeignStore
-from shitu.gallery.read.store import COMPACT, Store, crc32_rows, current_generation, orphans
+from shitu.gallery.read.store import BLOCK_ROWS, COMPACT, Store, crc32_rows, current_generation, orphans
+from shitu.measure import IP
 
-BLOCK_ROWS = 8192
 UNIT_TOLERANCE = 1e-3
 NAMED = 5  # ids named in one sentence
 
@@ -70,7 +70,7 @@ def _vector_problems(store: Store) -> list[str]:
             part = slice(start, start + BLOCK_ROWS)
             block, ids = store.vectors[store.rows[part]], store.ids[part]
             changed += ids[crc32_rows(block) != wanted[part]].tolist()
-            if store.meta.dist_type != "hamming":
+            if not store.meta.measure.packed:
                 finite = np.isfinite(block).all(axis=1)
                 infinite += ids[~finite].tolist()
                 norms = np.linalg.norm(block.astype(np.float64), axis=1)
@@ -80,7 +80,7 @@ def _vector_problems(store: Store) -> list[str]:
         problems.append(f"{_count(changed)} changed on disk since written; rebuild the gallery from its images.")
     if infinite:
         problems.append(f"{_count(infinite)} not finite; remove them.")
-    if other_length and store.meta.dist_type == "IP":
+    if other_length and store.meta.measure is IP:
         problems.append(f"{_count(other_length)} not of unit length, so scores are no cosines; rebuild the gallery.")
     return problems
 
@@ -96,15 +96,12 @@ def _index_problems(store: Store) -> list[str]:
         return []
     try:
         index = store.read_index()
-        digest = hashlib.sha256()
-        with store.index_path.open("rb") as file:
-            while piece := file.read(2**20):
-                digest.update(piece)
+        digest = sha256_of(store.index_path)
     except FileNotFoundError:
         return [f"{store.index_path} is missing; {COMPACT}."]
     except GalleryError as error:
         return [f"{error}."]
-    if digest.hexdigest() != store.meta.index_sha256:
+    if digest != store.meta.index_sha256:
         return [f"{store.index_path} is not what was written (its sha256 differs); {COMPACT}."]
     unknown = set() if index is None else set(store.ids[store.rows < store.meta.index_rows]) - set(index.ids())
     return [f"{len(unknown)} entries are missing from {store.index_path}; {COMPACT}."] if unknown else []

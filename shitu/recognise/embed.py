@@ -14,6 +14,7 @@ from shitu.engines.base import EngineOptions, Session, Streams
 from shitu.engines.paddle import open_session, options_from
 from shitu.errors import ConfigError, EngineError
 from shitu.images.read import Picture
+from shitu.measure import measure_of
 from shitu.models import ModelFolder, open_model
 from shitu.recognise.preprocess import Preprocessor, Tensor
 from shitu.recognise.transform_ops import PADDLECLAS_RECOGNITION, preprocessor_for
@@ -36,7 +37,7 @@ class RecPredictor:
                 "such as -o Global.rec_inference_model_dir=efficientnet_lite0_512"
             )
         self.model: ModelFolder = open_model(where, task="recognition")
-        self.packed: bool = config.IndexProcess.dist_type == "hamming"
+        self.packed: bool = measure_of(config.IndexProcess.dist_type).packed
         self.preprocess: Preprocessor = preprocessor_for(self.model, config.RecPreProcess, PADDLECLAS_RECOGNITION)
         self._shares: tuple[float, ...] = config.RecPreProcess.multi_crop
         # vectors are comparable when the weights and what the images go through are the same

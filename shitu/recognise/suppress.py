@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from shitu.images.boxes import nms
+from shitu.measure import measure_of
 from shitu.results import Match, Region
 
 
@@ -26,9 +27,8 @@ class Suppression:
 
     def accepts(self, match: Match) -> bool:
         """Near enough: similarity at least (IP), distance at most (L2: squared; hamming: bits) the threshold."""
-        if self.dist_type == "IP":
-            return match.score >= self.score_thres
-        return match.score <= (self.hamming_radius if self.dist_type == "hamming" else self.score_thres)
+        measure = measure_of(self.dist_type)
+        return measure.accepts(match.score, measure.threshold(self.score_thres, self.hamming_radius))
 
     def choose(self, candidates: Sequence[Region]) -> tuple[Region, ...]:
         """The recognised regions, nearest first: those that are near enough and not beside a nearer one."""
@@ -39,7 +39,7 @@ class Suppression:
         """Greedy NMS by retrieval score, nearest first; almost any overlap removes the worse of two regions."""
         if not regions:
             return ()
-        sign = 1.0 if self.dist_type == "IP" else -1.0
+        sign = measure_of(self.dist_type).sign
         boxes = np.array([region.bbox for region in regions], np.float32)
         scores = np.array([sign * region.score for region in regions])
         groups = np.unique([region.label for region in regions], return_inverse=True)[1] if self.within_labels else None

@@ -13,6 +13,7 @@ from shitu.config import Config
 from shitu.errors import ConfigError, GalleryError
 from shitu.gallery import Gallery
 from shitu.images.read import Picture
+from shitu.measure import measure_of
 from shitu.recognise.detect import DetPredictor
 from shitu.recognise.embed import RecPredictor
 from shitu.recognise.suppress import Suppression
@@ -50,7 +51,7 @@ class SystemPredictor:
             config.Global.rec_nms_thresold,
             config.Global.rec_nms_within_labels,
         )
-        self.gallery = gallery or open_gallery(config)
+        self.gallery = open_gallery(config) if gallery is None else gallery  # an empty one is false
         self.det_predictor = DetPredictor(config) if config.Global.det_inference_model_dir else None
         self.rec_predictor = RecPredictor(config)
         if self.det_predictor is None and self.whole_image == "never":
@@ -103,7 +104,7 @@ class SystemPredictor:
         ]
 
     def _region(self, candidate: Detection, matches: Sequence[Match]) -> Region:
-        chosen = elect(matches, self.vote_k, self.suppression.dist_type, self.gallery.dimension)
+        chosen = elect(matches, self.vote_k, measure_of(self.suppression.dist_type), self.gallery.dimension)
         return Region(candidate.bbox, candidate.score, tuple(matches), chosen)
 
     def _candidates(self, image: Picture) -> list[Detection]:

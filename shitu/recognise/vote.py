@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from shitu.measure import Measure
 from shitu.results import Match
 
 # A match counts exp(similarity / TEMPERATURE): a cosine smaller by 0.1 counts a third. By this weight, of those tried,
@@ -12,22 +13,14 @@ from shitu.results import Match
 TEMPERATURE = 0.1
 
 
-def elect(matches: Sequence[Match], vote_k: int, dist_type: str, dimension: int) -> int:
+def elect(matches: Sequence[Match], vote_k: int, measure: Measure, dimension: int) -> int:
     """The place in `matches`, which are nearest first, of the nearest one with the label that the first `vote_k` elect.
 
-    0 for no matches. `dimension` is the number of bits of hamming codes. Distances count as the cosines they stand for:
-    1 - d / 2 for squared distances of unit vectors, 1 - 2 d / dimension for differing bits.
+    0 for no matches. `dimension` is the number of bits of hamming codes. Distances count as the cosines they stand for.
     """
     votes: dict[str, float] = {}
     for match in matches[:vote_k]:
-        gap = similarity(match.score, dist_type, dimension) - similarity(matches[0].score, dist_type, dimension)
+        gap = measure.cosine(match.score, dimension) - measure.cosine(matches[0].score, dimension)
         votes[match.label] = votes.get(match.label, 0.0) + math.exp(gap / TEMPERATURE)
     winner = max(votes, key=lambda label: votes[label], default="")  # a tie goes to the nearer
     return next((place for place, match in enumerate(matches) if match.label == winner), 0)
-
-
-def similarity(score: float, dist_type: str, dimension: int) -> float:
-    """A score as a cosine, exactly or by its expectation."""
-    if dist_type == "L2":
-        return 1.0 - score / 2.0
-    return score if dist_type == "IP" else 1.0 - 2.0 * score / dimension

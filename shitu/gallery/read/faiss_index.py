@@ -1,7 +1,6 @@
 """The one door to faiss: an index made from stored vectors, searched, written and read back.
 
-Vectors are (n, d) float32 for `IP` and `L2`, and (n, d / 8) uint8 packed bits for `hamming`; `dimension` is d, in
-components or bits.
+Vectors are as shitu/measure.py says.
 """
 
 from __future__ import annotations
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 from shitu.cores import available_cores
 from shitu.errors import GalleryError
 from shitu.gallery.read.index_method import EXAMPLES, factory_string, is_flat
+from shitu.measure import HAMMING, IP, L2, Measure
 
 logging.getLogger("faiss.loader").setLevel(logging.WARNING)  # it tells at each start which build it has found
 import faiss as _faiss  # noqa: E402
@@ -54,41 +54,43 @@ def _faiss_errors(message: str) -> Iterator[None]:
 
 
 def exact_search(
-    queries: NDArray[Any], vectors: NDArray[Any], k: int, dist_type: str
+    queries: NDArray[Any], vectors: NDArray[Any], k: int, measure: Measure
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Nearest rows by comparing with every row; the rows may be a memory map and are not copied.
 
     Returns: scores (n, k) float32 and row numbers (n, k) int64, nearest first, -1 where there are fewer rows.
     """
     use_threads(1 if len(queries) < MANY_QUERIES else available_cores())
-    if dist_type == "hamming":
+    if measure.packed:
         scores, rows = faiss.knn_hamming(queries, vectors, k)
         return scores.astype(np.float32), rows.astype(np.int64)
-    metric = faiss.METRIC_INNER_PRODUCT if dist_type == "IP" else faiss.METRIC_L2
-    scores, rows = faiss.knn(queries, vectors, k, metric=metric)
+    scores, rows = faiss.knn(queries, vectors, k, metric=_metric(measure))
     return scores, rows
+
+
+def _metric(measure: Measure) -> int:
+    return int(faiss.METRIC_INNER_PRODUCT if measure is IP else faiss.METRIC_L2)
 
 
 class VectorIndex:
     """A faiss index whose ids are the gallery's item ids."""
 
-    def __init__(self, raw: Any, dist_type: str) -> None:
+    def __init__(self, raw: Any, measure: Measure) -> None:
         self._raw = raw
-        self.dist_type = dist_type
+        self.measure = measure
         self.count = int(raw.ntotal)
         self.dimension = int(raw.d)
 
     @classmethod
     def build(
-        cls, vectors: NDArray[Any], rows: NDArray[np.int64], ids: NDArray[np.int64], method: str, dist_type: str
+        cls, vectors: NDArray[Any], rows: NDArray[np.int64], ids: NDArray[np.int64], method: str, measure: Measure
     ) -> VectorIndex:
         """Index `vectors[rows]` under `ids`; GalleryError where the method is no method or lacks points to learn."""
-        dimension = vectors.shape[1] * (8 if dist_type == "hamming" else 1)
-        raw = _make(dimension, method, dist_type, len(rows))
+        raw = _make(measure.dimension(vectors.shape[1]), method, measure, len(rows))
         use_threads(available_cores())
         if not raw.is_trained:
             _train(raw, vectors, rows, method)
-        index = cls(raw, dist_type)
+        index = cls(raw, measure)
         with _faiss_errors(f"index_method '{method}' takes no vectors with ids: use {EXAMPLES}"):
             index.add(vectors, rows, ids)
         return index
@@ -151,7 +153,7 @@ class VectorIndex:
 
     def stored_vectors(self) -> NDArray[Any]:
         """The vectors as they were added, in the order of `ids()`; GalleryError where the index keeps no originals."""
-        binary = self.dist_type == "hamming"
+        binary = self.measure.packed
         inner = self._raw.index if hasattr(self._raw, "id_map") else self._raw
         core = faiss.downcast_IndexBinary(inner) if binary else faiss.downcast_index(inner)
         exact = ("IndexFlat", "IndexFlatIP", "IndexFlatL2", "IndexHNSWFlat", "IndexIVFFlat")
@@ -179,7 +181,7 @@ class VectorIndex:
 
         # Through Python's file object: faiss's own fopen fails on a Windows path that is not ASCII.
         writer = faiss.PyCallbackIOWriter(sink)
-        if self.dist_type == "hamming":
+        if self.measure.packed:
             faiss.write_index_binary(raw, writer)
         else:
             faiss.write_index(raw, writer)
@@ -207,29 +209,29 @@ class VectorIndex:
             raise GalleryError(f"{path} keeps its lists in another file, which is not supported; {advice}")
         if not binary and raw.metric_type not in (faiss.METRIC_INNER_PRODUCT, faiss.METRIC_L2):
             raise GalleryError(f"{path} measures neither IP nor L2 (faiss metric {raw.metric_type}); {advice}")
-        metric = "IP" if not binary and raw.metric_type == faiss.METRIC_INNER_PRODUCT else "L2"
-        return cls(raw, "hamming" if binary else metric)
+        if binary:
+            return cls(raw, HAMMING)
+        return cls(raw, IP if raw.metric_type == faiss.METRIC_INNER_PRODUCT else L2)
 
 
-def check_method(method: str, dist_type: str, dimension: int) -> None:
+def check_method(method: str, measure: Measure, dimension: int) -> None:
     """GalleryError where no index of this method can be made, before hours go into the vectors for it."""
     if not is_flat(method):
-        _make(dimension, method, dist_type, count=1)
+        _make(dimension, method, measure, count=1)
 
 
-def _make(dimension: int, method: str, dist_type: str, count: int) -> Any:
+def _make(dimension: int, method: str, measure: Measure, count: int) -> Any:
     """An empty index that takes ids."""
-    factory = factory_string(method, dist_type, count)
-    advice = f"index_method '{method}' cannot be made for dist_type {dist_type} with {dimension} dimensions: "
+    factory = factory_string(method, measure, count)
+    advice = f"index_method '{method}' cannot be made for dist_type {measure.name} with {dimension} dimensions: "
     with _faiss_errors(f"{advice}use {EXAMPLES}"):
-        if dist_type == "hamming":
+        if measure.packed:
             raw = faiss.index_binary_factory(dimension, factory)
         else:
-            metric = faiss.METRIC_INNER_PRODUCT if dist_type == "IP" else faiss.METRIC_L2
-            raw = faiss.index_factory(dimension, factory, metric)
+            raw = faiss.index_factory(dimension, factory, _metric(measure))
     if getattr(_core(raw), "nlist", 1) < 1 or hasattr(raw, "id_map"):
         raise GalleryError(f"{advice}use {EXAMPLES}")
-    return faiss.IndexBinaryIDMap2(raw) if dist_type == "hamming" else faiss.IndexIDMap2(raw)
+    return faiss.IndexBinaryIDMap2(raw) if measure.packed else faiss.IndexIDMap2(raw)
 
 
 def _core(raw: Any) -> Any:

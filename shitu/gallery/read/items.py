@@ -10,6 +10,7 @@ import json
 import re
 import sqlite3
 import threading
+import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
@@ -19,7 +20,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shitu.errors import GalleryError
+from shitu.errors import GalleryError, GalleryWriteError
+from shitu.gallery.base import Facts, Item
 from shitu.results import Box
 
 APPLICATION_ID = 0x53485455  # "SHTU"
@@ -38,31 +40,10 @@ SCHEMA_NAMES = {"meta", "item", "item_label", "item_image", "item_sha256"}
 REBUILD = "rebuild it with `shitu build-gallery`"
 
 
-@dataclass(frozen=True, slots=True)
-class Item:
-    """One gallery entry: its label, the image it came from, the sha256 of that file, and the box cut from it.
-
-    `id` is -1 until the gallery has given one; ids are never reused.
-    """
-
-    label: str
-    image: str
-    sha256: str = ""
-    box: Box | None = None
-    id: int = -1
-
-
 @dataclass(frozen=True)
-class Meta:
-    """What holds for the whole gallery. `rows` counts the committed rows of vectors.bin, removed ones included."""
+class Meta(Facts):
+    """The facts, and how the folder keeps them. `rows` counts the rows of vectors.bin, removed ones included."""
 
-    dimension: int
-    dist_type: str
-    index_method: str
-    fingerprint: str = ""
-    model_name: str = ""
-    uid: str = ""  # stays through append, remove and compact; another one means another gallery
-    created: str = ""
     next_id: int = 0
     rows: int = 0
     index_file: str = ""  # "" where there is none: Flat, an empty gallery, or too few vectors to learn from
@@ -71,6 +52,11 @@ class Meta:
     index_count: int = 0  # vectors in the index file, ids removed since then included
     index_rows: int = 0  # the index covers what lived in the rows before this one; later rows are scanned
     index_learned: int = 0  # vectors that it was trained on
+
+    @property
+    def row_bytes(self) -> int:
+        """What one vector occupies in vectors.bin."""
+        return self.measure.width(self.dimension) * self.measure.dtype.itemsize
 
     def to_rows(self) -> list[tuple[str, str]]:
         return [(field.name, str(getattr(self, field.name))) for field in fields(self)]
@@ -93,6 +79,7 @@ class ItemDb:
     def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
         self._connection = connection
         self._lock = threading.Lock()  # a server may search from several threads
+        weakref.finalize(self, connection.close)  # with the last reader that uses it
         self.path = path
 
     @classmethod
@@ -141,7 +128,9 @@ class ItemDb:
         return cls(connection, path or Path(":memory:"))
 
     def close(self) -> None:
-        self._connection.close()
+        """Not under a running query: SQLite would end the process. Later queries raise GalleryError."""
+        with self._lock:
+            self._connection.close()
 
     def _ask(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         try:
@@ -160,6 +149,9 @@ class ItemDb:
         except BaseException as error:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
+            if isinstance(error, sqlite3.OperationalError) and "disk" in str(error):
+                message = f"{self.path} cannot be written ({error}); nothing was changed. Make room on the disk"
+                raise GalleryWriteError(f"{message} and run the same command again") from error
             if isinstance(error, sqlite3.Error | UnicodeEncodeError):  # the latter: a file name that is no text
                 raise GalleryError(f"{self.path} cannot be written ({error}); nothing was changed") from error
             raise

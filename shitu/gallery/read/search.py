@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shitu.gallery.read.faiss_index import VectorIndex, exact_search
+from shitu.measure import Measure
 
 SPARE = 16
 SMALL = 10_000  # so few rows are compared in half a millisecond, and a graph may have lost some of them
@@ -33,7 +34,7 @@ class SearchSpace:
     only the index has them; tail: the first row that the index does not cover (ignored without an index).
     """
 
-    dist_type: str
+    measure: Measure
     ids: NDArray[np.int64]
     rows: NDArray[np.int64]
     vectors: NDArray[Any] | None
@@ -86,7 +87,7 @@ class SearchSpace:
         assert self.vectors is not None
         part = self.vectors[start:]
         count = min(fetch, len(part))
-        scores, rows = exact_search(queries, part, count, self.dist_type)
+        scores, rows = exact_search(queries, part, count, self.measure)
         ids = self._row_ids[rows + start]
         return _Source(scores, ids, count < len(part), np.zeros(len(queries), np.bool_))
 
@@ -103,7 +104,7 @@ class SearchSpace:
         places = np.minimum(np.searchsorted(self.ids, ids), len(self.ids) - 1)
         alive = self.ids[places] == ids
         if self.vectors is not None:
-            scores = score(query, self.vectors[self.rows[places[alive]]], self.dist_type)
+            scores = self.measure.score(query, self.vectors[self.rows[places[alive]]])
         else:
             scores = scores[alive]
         return ids[alive], scores
@@ -111,17 +112,17 @@ class SearchSpace:
     def _merge(self, parts: list[Found]) -> Found:
         ids = np.concatenate([part[0] for part in parts])
         scores = np.concatenate([part[1] for part in parts])
-        order = np.lexsort((ids, -scores if self.dist_type == "IP" else scores))
+        order = np.lexsort((ids, -self.measure.sign * scores))
         return ids[order], scores[order]
 
     def _complete(self, query: NDArray[Any], found: Found, parts: list[Found], full: list[bool], want: int) -> bool:
         """Whether no source can hold back an entry as near as the last one wanted (a tie with a lower id)."""
         if len(found[0]) < want:
             return False
-        sign = -1.0 if self.dist_type == "IP" else 1.0
+        sign = -self.measure.sign  # the smaller is the nearer here
         last = sign * float(found[1][want - 1])
         unsure = ROUNDING * max(1.0, abs(last), float(np.dot(query, query)))
-        margin = 0.5 if self.dist_type == "hamming" else unsure
+        margin = 0.5 if self.measure.packed else unsure
         return all(
             not more or (len(part[0]) > 0 and float((sign * part[1]).max()) > last + margin)
             for part, more in zip(parts, full, strict=True)
@@ -142,13 +143,3 @@ class _Source:
 
     def of(self, place: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         return self.scores[place], self.ids[place]
-
-
-def score(query: NDArray[Any], vectors: NDArray[Any], dist_type: str) -> NDArray[np.float32]:
-    """Scores (n,) float32 of one query with vectors (n, width); each row's result is independent of the others."""
-    if dist_type == "hamming":
-        bits: NDArray[np.float32] = np.unpackbits(vectors ^ query, axis=1).sum(axis=1).astype(np.float32)
-        return bits
-    rows, one = vectors.astype(np.float64), query.astype(np.float64)
-    products = (rows * one).sum(axis=1) if dist_type == "IP" else ((rows - one) ** 2).sum(axis=1)
-    return np.asarray(products, np.float32)

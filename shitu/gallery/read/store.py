@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import zlib
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shitu.errors import GalleryError
-from shitu.gallery.read.index_method import width_of
+from shitu.files import PARTS
+from shitu.gallery.base import Block
 from shitu.gallery.read.items import REBUILD, ItemDb, Meta
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ POINTER = "gallery.json"
 ITEMS, VECTORS = "items.db", "vectors.bin"
 GENERATION = re.compile(r"gen-(\d{6,})")
 INDEX_FILE = re.compile(r"index-(\d{6,})\.faiss")
+BLOCK_ROWS = 8192
 COMPACT = "make it anew with `shitu gallery compact`"
 
 
@@ -75,27 +78,39 @@ class Store:
         for name, have, wanted in (
             ("vectors", index.count, meta.index_count),
             ("dimensions", index.dimension, meta.dimension),
-            ("measure", index.dist_type, meta.dist_type),
+            ("measure", index.measure.name, meta.dist_type),
         ):
             if have != wanted:
                 raise GalleryError(f"{path} has {name} {have} where the gallery says {wanted}; {COMPACT}")
         return index
 
-    def is_current(self, index_dir: Path) -> bool:
-        """Whether the disk still holds what this store has read."""
-        return current_generation(index_dir) == self.folder and self.db.version() == self.version
+    def is_current(self) -> bool:
+        """Whether the disk still holds what this store has read; costs a small file and a word from SQLite."""
+        return current_generation(self.folder.parent) == self.folder and self.db.version() == self.version
+
+    def stored_vectors(self) -> NDArray[Any]:
+        """The live vectors in the order of `ids`, read-only: a memory map, or a copy where entries were removed."""
+        rows = self.rows
+        if len(rows) and np.array_equal(rows, np.arange(rows[0], rows[0] + len(rows))):
+            return self.vectors[rows[0] : rows[0] + len(rows)]
+        chosen = np.ascontiguousarray(self.vectors[rows])
+        chosen.flags.writeable = False
+        return chosen
+
+    def blocks(self) -> Iterator[Block]:
+        """Live ids and their vectors, BLOCK_ROWS at a time."""
+        for start in range(0, len(self.ids), BLOCK_ROWS):
+            part = slice(start, start + BLOCK_ROWS)
+            yield self.ids[part], self.vectors[self.rows[part]]
 
     def files(self) -> list[Path]:
         return sorted(self.folder.iterdir())
 
-    def close(self) -> None:
-        self.db.close()
-
 
 def map_vectors(path: Path, meta: Meta) -> NDArray[Any]:
     """The committed rows, (rows, width) float32 or uint8, read-only; GalleryError where the file is too short."""
-    width, dtype = width_of(meta.dimension, meta.dist_type)
-    have, wanted = path.stat().st_size, meta.rows * width * dtype.itemsize
+    width, dtype = meta.measure.width(meta.dimension), meta.measure.dtype
+    have, wanted = path.stat().st_size, meta.rows * meta.row_bytes
     if have < wanted:
         raise GalleryError(f"{path} has {have} bytes where its {meta.rows} entries need {wanted}; {REBUILD}")
     if meta.rows == 0:
@@ -141,7 +156,7 @@ def open_store(index_dir: Path) -> Store | None:
 def orphans(index_dir: Path, folder: Path | None) -> list[Path]:
     """Files and folders of ours that the current generation does not use."""
     found = [path for path in index_dir.glob("gen-*") if GENERATION.fullmatch(path.name) and path != folder]
-    found += index_dir.glob(POINTER + ".tmp")
+    found += [*index_dir.glob(POINTER + ".tmp"), *index_dir.glob(PARTS)]
     with suppress(GalleryError, FileNotFoundError):  # a damaged database does not say what it uses
         if folder is not None:
             db = ItemDb.open(folder / ITEMS)

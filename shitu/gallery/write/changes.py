@@ -1,16 +1,14 @@
-"""The four changes of a gallery, each durable at one moment: a new generation, append, remove, compact.
+"""What is written at a change: a new generation, or new and deleted entries in the current one.
 
-All of them run under the write lock. Their order is always: data that nothing refers to yet, fsync, then the one
-commit that refers to it.
+All of it runs under the write lock. The order is always: data that nothing refers to yet, fsync, then the one commit
+that refers to it.
 """
 
 from __future__ import annotations
 
-import datetime
 import logging
 import shutil
-import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -20,9 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shitu.errors import GalleryError
-from shitu.gallery.read.faiss_index import BLOCK_ROWS, VectorIndex
-from shitu.gallery.read.index_method import is_flat, width_of
-from shitu.gallery.read.items import Item, ItemDb, Meta
+from shitu.gallery.base import Changed, Item
+from shitu.gallery.foreign import ForeignStore
+from shitu.gallery.read.faiss_index import VectorIndex
+from shitu.gallery.read.index_method import is_flat
+from shitu.gallery.read.items import ItemDb, Meta
 from shitu.gallery.read.store import ITEMS, VECTORS, Store, map_vectors
 from shitu.gallery.write.generation import (
     commit_generation,
@@ -38,46 +38,6 @@ log = logging.getLogger(__name__)
 LEAST_LAG = 1024  # entries that the index file may lack, or hold in vain, before it is written anew
 LAG_SHARE = 0.05
 
-IndexLoader = Callable[[], VectorIndex | None]
-
-
-def checked(vectors: NDArray[Any], dimension: int, dist_type: str) -> NDArray[Any]:
-    """The vectors as they are stored, (n, d) float32 or (n, d / 8) uint8; ValueError where they cannot be searched."""
-    width, dtype = width_of(dimension, dist_type)
-    array = np.asarray(vectors)
-    if array.ndim != 2 or array.shape[1] != width:
-        raise ValueError(f"vectors have shape {array.shape}, the gallery wants (n, {width}) {dtype.name}")
-    if dist_type == "hamming":
-        if array.dtype != np.uint8:
-            raise ValueError(f"hamming wants packed bits as uint8, not {array.dtype}")
-        return np.ascontiguousarray(array)
-    array = np.ascontiguousarray(array, np.float32)
-    squares = np.einsum("ij,ij->i", array, array)
-    bad = np.flatnonzero(~np.isfinite(squares) | (squares == 0))
-    if len(bad):
-        raise ValueError(f"vector {bad[0]} is zero or not finite (of {len(bad)} such vectors)")
-    return array
-
-
-def blocks_of(
-    vectors: NDArray[Any], dimension: int, dist_type: str, rows: NDArray[np.int64] | None = None
-) -> Iterator[NDArray[Any]]:
-    """`vectors` (or `vectors[rows]`) checked, in pieces that fit in memory."""
-    for start in range(0, len(vectors) if rows is None else len(rows), BLOCK_ROWS):
-        part = slice(start, start + BLOCK_ROWS)
-        yield checked(vectors[part] if rows is None else vectors[rows[part]], dimension, dist_type)
-
-
-def fresh_meta(vectors: NDArray[Any], index_method: str, dist_type: str, fingerprint: str, model_name: str) -> Meta:
-    """The facts of a new gallery of (n, width) vectors."""
-    if vectors.ndim != 2:
-        raise ValueError(f"vectors have shape {vectors.shape}, wanted (n, d)")
-    dimension = vectors.shape[1] * (8 if dist_type == "hamming" else 1)
-    width_of(dimension, dist_type)
-    now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
-    method = "Flat" if is_flat(index_method) else index_method.strip()
-    return Meta(dimension, dist_type, method, fingerprint, model_name, uuid.uuid4().hex, now)
-
 
 def write_generation(
     index_dir: Path,
@@ -87,8 +47,8 @@ def write_generation(
     ids: NDArray[np.int64] | None = None,
     *,
     must_index: bool,
-) -> None:
-    """Write a whole gallery as the next generation and make it the current one.
+) -> int:
+    """Write a whole gallery as the next generation and make it the current one; returns the number of entries.
 
     ids: the ids of the items, ascending; 0, 1, 2 ... when None. must_index: GalleryError where the index method
     cannot learn from so few vectors; otherwise such a gallery is searched without an index.
@@ -96,8 +56,7 @@ def write_generation(
     sweep(index_dir)
     folder = new_generation(index_dir)
     try:
-        row_bytes = _row_bytes(meta)
-        crcs = write_vectors(folder / VECTORS, 0, blocks, row_bytes)
+        crcs = write_vectors(folder / VECTORS, 0, blocks, meta.row_bytes)
         ids = np.arange(len(crcs), dtype=np.int64) if ids is None else ids
         meta = replace(meta, rows=len(crcs), next_id=max(meta.next_id, int(ids[-1]) + 1 if len(ids) else 0))
         meta = replace(_without_index(meta), index_learned=len(crcs))
@@ -109,44 +68,35 @@ def write_generation(
         shutil.rmtree(folder, ignore_errors=True)
         raise
     commit_generation(index_dir, folder)
+    return len(ids)
 
 
-def append(store: Store, load_index: IndexLoader, vectors: NDArray[Any], items: list[Item]) -> list[int]:
-    """Add vectors and items to the current generation; returns their ids."""
+def rewrite(index_dir: Path, store: Store | ForeignStore) -> None:
+    """Write the live entries, with their ids, as a new generation of ours with a new index."""
     meta = store.meta
-    if len(vectors) != len(items):
-        raise ValueError(f"{len(vectors)} vectors for {len(items)} items")
-    blocks = blocks_of(vectors, meta.dimension, meta.dist_type)
-    crcs = write_vectors(store.folder / VECTORS, meta.rows, blocks, _row_bytes(meta))
-    ids = np.arange(meta.next_id, meta.next_id + len(items), dtype=np.int64)
-    rows = np.arange(meta.rows, meta.rows + len(items), dtype=np.int64)
-    meta = replace(meta, next_id=meta.next_id + len(items), rows=meta.rows + len(items))
-    live = np.concatenate([store.ids, ids]), np.concatenate([store.rows, rows])
-    meta = _renewed(store, meta, *live, load_index)
+    blocks = (meta.measure.checked(vectors, meta.dimension) for _, vectors in store.blocks())
+    write_generation(index_dir, meta, blocks, store.db.items(), store.ids, must_index=False)
+
+
+def apply(store: Store, blocks: Iterable[NDArray[Any]], items: list[Item], unwanted: Iterable[int]) -> Changed:
+    """Delete entries from the current generation and add others, in one commit."""
+    meta, count = store.meta, len(items)
+    gone = np.isin(store.ids, np.unique(np.array([number for number in unwanted if 0 <= number < 2**63], np.int64)))
+    if not count and not gone.any():
+        return Changed()
+    crcs = write_vectors(store.folder / VECTORS, meta.rows, blocks, meta.row_bytes) if count else ()
+    ids = np.arange(meta.next_id, meta.next_id + count, dtype=np.int64)
+    rows = np.arange(meta.rows, meta.rows + count, dtype=np.int64)
+    meta = replace(meta, next_id=meta.next_id + count, rows=meta.rows + count)
+    live = np.concatenate([store.ids[~gone], ids]), np.concatenate([store.rows[~gone], rows])
+    meta = _renewed(store, meta, *live)
     with _change(store, meta) as db:
+        removed = db.delete(store.ids[gone].tolist())
         db.insert(
             (replace(item, id=int(number)), int(row), int(crc))
             for item, number, row, crc in zip(items, ids, rows, crcs, strict=True)
         )
-    return [int(number) for number in ids]
-
-
-def remove(store: Store, load_index: IndexLoader, ids: Iterable[int]) -> int:
-    """Delete the entries of those ids; returns how many there were."""
-    unwanted = np.unique(np.array([number for number in ids if 0 <= number < 2**63], np.int64))
-    stay = ~np.isin(store.ids, unwanted)
-    if stay.all():
-        return 0
-    meta = _renewed(store, store.meta, store.ids[stay], store.rows[stay], load_index)
-    with _change(store, meta) as db:
-        return db.delete(store.ids[~stay].tolist())
-
-
-def compact(index_dir: Path, store: Store) -> None:
-    """Write the live entries, with their ids, as a new generation with a new index."""
-    meta = store.meta
-    blocks = blocks_of(store.vectors, meta.dimension, meta.dist_type, store.rows)
-    write_generation(index_dir, meta, blocks, store.db.items(), store.ids, must_index=False)
+    return Changed(range(meta.next_id - count, meta.next_id), removed)
 
 
 @contextmanager
@@ -164,18 +114,11 @@ def _change(store: Store, meta: Meta) -> Iterator[ItemDb]:
             store.index_path.unlink()
 
 
-def _row_bytes(meta: Meta) -> int:
-    width, dtype = width_of(meta.dimension, meta.dist_type)
-    return width * dtype.itemsize
-
-
 def _without_index(meta: Meta) -> Meta:
     return replace(meta, index_file="", index_sha256="", index_bytes=0, index_count=0, index_rows=0, index_learned=0)
 
 
-def _renewed(
-    store: Store, meta: Meta, ids: NDArray[np.int64], rows: NDArray[np.int64], load_index: IndexLoader
-) -> Meta:
+def _renewed(store: Store, meta: Meta, ids: NDArray[np.int64], rows: NDArray[np.int64]) -> Meta:
     """Write the index file anew where it lags too far behind the live `ids` and `rows`; the facts that name it."""
     covered = rows < meta.index_rows
     lacking, in_vain = int((~covered).sum()), meta.index_count - int(covered.sum())
@@ -185,7 +128,7 @@ def _renewed(
     vectors = map_vectors(store.folder / VECTORS, meta)
     index = None
     if in_vain <= limit and meta.index_file:
-        index = load_index()
+        index = store.read_index()  # from the file: the one in memory is searched by other threads
     if index is not None and not (index.learns and len(ids) > 2 * meta.index_learned):
         index.add(vectors, rows[~covered], ids[~covered])
     else:
@@ -200,7 +143,7 @@ def _build(
     if is_flat(meta.index_method) or len(ids) == 0:
         return None
     try:
-        return VectorIndex.build(vectors, rows, ids, meta.index_method, meta.dist_type)
+        return VectorIndex.build(vectors, rows, ids, meta.index_method, meta.measure)
     except GalleryError as error:
         if must_index:
             raise

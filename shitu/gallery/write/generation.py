@@ -19,7 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shitu.errors import GalleryError
-from shitu.gallery.read.items import Item, ItemDb, Meta
+from shitu.files import replace_file, sync_folder
+from shitu.gallery.base import Item
+from shitu.gallery.read.items import ItemDb, Meta
 from shitu.gallery.read.store import (
     FORMAT,
     GENERATION,
@@ -98,14 +100,8 @@ def save_index(folder: Path, meta: Meta, index: VectorIndex) -> Meta:
 def commit_generation(index_dir: Path, folder: Path) -> None:
     """Make `folder` the gallery: this is the moment of the change. Then delete its predecessors."""
     content = {"format": FORMAT, "version": VERSION, "generation": folder.name}
-    temporary = index_dir / (POINTER + ".tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        json.dump(content, file)
-        file.flush()
-        os.fsync(file.fileno())
     sync_folder(index_dir)
-    os.replace(temporary, index_dir / POINTER)
-    sync_folder(index_dir)
+    replace_file(index_dir / POINTER, lambda file: file.write(json.dumps(content).encode()))
     sweep(index_dir)
 
 
@@ -121,14 +117,3 @@ def sweep(index_dir: Path) -> None:
         else:
             with suppress(OSError):
                 path.unlink()
-
-
-def sync_folder(folder: Path) -> None:
-    """Make new names in a folder durable; Windows does that by itself."""
-    if os.name == "nt":
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from collections.abc import Iterator
@@ -11,9 +12,10 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from shitu.errors import GalleryBusyError, GalleryError
+from shitu.errors import GalleryBusyError, GalleryError, GalleryWriteError
 
 LOCK, OWNER = ".lock", ".lock-owner"
+DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # what no other command line would mend
 
 
 @dataclass
@@ -87,6 +89,7 @@ def writing(folder: Path) -> Iterator[None]:
     except Timeout:
         raise
     except OSError as error:
-        raise GalleryError(
-            f"{folder}: the gallery could not be written ({error}); what was there before is unchanged"
-        ) from error
+        message = f"{folder}: the gallery could not be written ({error}); what was there before is unchanged"
+        if error.errno in DISK:
+            raise GalleryWriteError(f"{message}. Make room on the disk and run the same command again") from error
+        raise GalleryError(f"{message}. Check who may write there, or name another place") from error

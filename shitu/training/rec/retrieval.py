@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shitu.gallery.read.faiss_index import exact_search
+from shitu.measure import IP
 
 Vectors = NDArray[np.float32]
 Integers = NDArray[np.int64]
@@ -168,7 +169,7 @@ def _first_ranks(part: Embedded, gallery: Embedded, pairs: Pairs, k: int) -> Ite
     if not fetch:
         yield from (None for _ in found)
         return
-    nearest, rows = exact_search(part.vectors, gallery.vectors, fetch, "IP")
+    nearest, rows = exact_search(part.vectors, gallery.vectors, fetch, IP)
     for row, (positives, own) in enumerate(found):
         if not len(positives):
             yield None

@@ -1,0 +1,78 @@
+"""Files and folders put in place whole, and what they hold told by a digest: here once, for all who write."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, BinaryIO
+
+PARTS = ".shitu-*.part"  # what `replace_file` leaves when its process is killed, as a glob
+
+
+def sha256_of(*paths: Path) -> str:
+    """The SHA-256 of files, one after the other, as hex digits. Raises OSError."""
+    digest = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def replace_file(path: Path, write: Callable[[BinaryIO], Any], *, durable: bool = True) -> None:
+    """Let `write` fill a file beside `path`, then put it in its place: readers see the old file or the new one.
+
+    The old file's mode stays. durable: the disk has it when this returns. Whatever `write` or the system raises
+    leaves the old file as it was.
+    """
+    # A short name of its own: the target's may be as long as the system allows.
+    part = path.with_name(f".shitu-{os.getpid()}-{threading.get_ident()}.part")
+    try:
+        with part.open("wb") as file:
+            write(file)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        with suppress(FileNotFoundError):
+            shutil.copymode(path, part)
+        os.replace(part, path)
+    except BaseException:
+        with suppress(OSError):
+            part.unlink()
+        raise
+    if durable:
+        sync_folder(path.parent)
+
+
+def replace_folder(new: Path, old: Path) -> None:
+    """Put the folder `new` in the place of `old`, if there is one; raises OSError, and then `old` is back."""
+    aside = Path(tempfile.mkdtemp(prefix=f".{old.name}.old-", dir=old.parent))
+    kept = aside / old.name
+    try:
+        if old.exists():
+            os.replace(old, kept)
+        try:
+            os.replace(new, old)
+        except OSError:
+            if kept.exists():
+                os.replace(kept, old)
+            raise
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make new names in a folder durable; Windows does that by itself."""
+    if os.name == "nt":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

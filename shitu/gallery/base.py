@@ -1,0 +1,193 @@
+"""What a gallery is to those who use one: facts, items, a reader and a writer, whatever keeps it.
+
+A folder on disk is one kind (gallery.py, write/writer.py); open.py finds the kind by the URL in
+IndexProcess.index_dir, and another kind registers itself there.
+"""
+
+from __future__ import annotations
+
+import datetime
+import logging
+import uuid
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shitu.errors import GalleryError
+from shitu.measure import Measure, measure_of
+from shitu.results import Box, Match
+
+log = logging.getLogger(__name__)
+Block = tuple[NDArray[np.int64], NDArray[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One gallery entry: its label, the image it came from, the sha256 of that file, and the box cut from it.
+
+    `id` is -1 until the gallery has given one; ids are never reused.
+    """
+
+    label: str
+    image: str
+    sha256: str = ""
+    box: Box | None = None
+    id: int = -1
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What holds for a whole gallery. `fingerprint` names the model that made its vectors, "" where nobody knows."""
+
+    dimension: int
+    dist_type: str
+    index_method: str
+    fingerprint: str = ""
+    model_name: str = ""
+    uid: str = ""  # stays through append, remove and compact; another one means another gallery
+    created: str = ""
+
+    @classmethod
+    def new(cls, dimension: int, dist_type: str, index_method: str, fingerprint: str, model_name: str = "") -> Facts:
+        """The facts of a gallery that is made now. Raises GalleryError where there is no such measure."""
+        measure_of(dist_type).width(dimension)
+        now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+        return Facts(dimension, dist_type, index_method, fingerprint, model_name, uuid.uuid4().hex, now)
+
+    @property
+    def measure(self) -> Measure:
+        return measure_of(self.dist_type)
+
+    def check_fits(self, where: object, *, fingerprint: str, dimension: int, dist_type: str) -> None:
+        """GalleryError where vectors of this model cannot be compared with the gallery's; `where` it is kept."""
+        made_by = f", made by model {self.model_name}," if self.model_name else ""
+        pairs = (("dimension", dimension, self.dimension), ("dist_type", dist_type, self.dist_type))
+        for name, wanted, have in pairs:
+            if wanted != have:
+                raise GalleryError(
+                    f"the gallery {where}{made_by} has {name} {have}, the model and configuration have {wanted}: "
+                    f"rebuild it with `shitu build-gallery`, or use the model and {name} it was made with"
+                )
+        if self.fingerprint and fingerprint and self.fingerprint != fingerprint:
+            advice = f"use model {self.model_name}" if self.model_name else "use the model it was made with"
+            raise GalleryError(
+                f"the gallery {where} was made by another model or preprocessing (its fingerprint is "
+                f"{self.fingerprint}, the model's {fingerprint}): rebuild it with `shitu build-gallery`, or {advice}"
+            )
+        if not self.fingerprint and self.uid not in _WARNED:
+            _WARNED.add(self.uid)
+            log.warning("%s does not say which model made it; with another model its labels mean nothing", where)
+
+
+_WARNED: set[str] = set()  # the galleries of which this process has said so
+
+
+@dataclass(frozen=True)
+class Changed:
+    """What a change did: the ids of the entries added, in their order, and how many were removed."""
+
+    ids: range = range(0)
+    removed: int = 0
+
+
+class GalleryReader(Protocol):
+    """A gallery as it was when opened or refreshed; may be shared among threads."""
+
+    @property
+    def url(self) -> str: ...
+
+    @property
+    def facts(self) -> Facts: ...
+
+    def __len__(self) -> int: ...
+
+    def search(self, vectors: NDArray[Any], k: int) -> list[list[Match]]:
+        """The k nearest entries of each query (n, width), nearest first, ties by lower id; fewer in a smaller gallery.
+
+        Raises ValueError for other shapes and for zero or infinite vectors.
+        """
+        ...
+
+    def find(
+        self,
+        *,
+        ids: Iterable[int] | None = None,
+        labels: Iterable[str] | None = None,
+        images: Iterable[str] | None = None,
+        sha256s: Iterable[str] | None = None,
+    ) -> list[int]:
+        """Ids, ascending, of the entries that match any of the requests."""
+        ...
+
+    def lookup(self, ids: Iterable[int]) -> dict[int, Item]:
+        """The entries of those ids that are there."""
+        ...
+
+    def items(self) -> Iterator[Item]:
+        """All entries, by id."""
+        ...
+
+    def blocks(self) -> Iterator[Block]:
+        """All ids, ascending, (m,) int64 with their vectors (m, width), some thousands at a time."""
+        ...
+
+    def refreshed(self) -> GalleryReader:
+        """This reader where nothing has changed since, which is cheap to ask; otherwise another one.
+
+        This one goes on as it is. The other may be of another model: `facts.check_fits` tells. Raises GalleryError.
+        """
+        ...
+
+    def info(self) -> dict[str, Any]:
+        """What there is to say about the gallery, ready for JSON: at least path, entries, labels and the facts."""
+        ...
+
+    def verify(self) -> list[str]:
+        """What is wrong with the gallery, a sentence each; empty when it is sound. Reads everything."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Change(Protocol):
+    """What will be done to a gallery: all of it at `commit`, or nothing."""
+
+    def add(self, vectors: NDArray[Any], items: Iterable[Item]) -> None:
+        """Entries to add: (n, width) vectors and their items in that order; both may be read as late as `commit`."""
+        ...
+
+    def remove(self, ids: Iterable[int]) -> None:
+        """Entries to remove; those that are not there are passed over."""
+        ...
+
+    def commit(self) -> Changed:
+        """Raises GalleryError (GalleryWriteError for a full disk), ValueError (zero or infinite vectors)."""
+        ...
+
+
+class GalleryWriter(Protocol):
+    """Who may change a gallery, from `with` to its end; there is one at a time, others get GalleryBusyError."""
+
+    @property
+    def staging(self) -> Path:
+        """A folder for what an unfinished build has already computed."""
+        ...
+
+    def __enter__(self) -> GalleryWriter: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    def begin(self, facts: Facts | None = None) -> Change:
+        """A change of the gallery that is there; with `facts`, one that makes it anew. Raises GalleryError."""
+        ...
+
+    def compact(self) -> None:
+        """Free what removed entries still occupy, and make the index anew. Ids stay."""
+        ...
