@@ -57,21 +57,22 @@ class Streams:
         self._workers = [ThreadPoolExecutor(1, thread_name_prefix="shitu-stream") for _ in range(count)]
         self._lock = Lock()
         self._wanted_before = False
+        self._turn = 0
 
     def __len__(self) -> int:
         return len(self._workers)
 
     def map(self, work: Callable[[Session, Any], T], pieces: Sequence[Any]) -> list[T]:
-        """`work(session, piece)` for every piece, results in order."""
-        sessions = self._ready(len(pieces))
+        """`work(session, piece)` for every piece, results in order. Any number of threads may call at once."""
+        sessions, turn = self._ready(len(pieces))
         futures: list[Future[T]] = []
-        for number, piece in enumerate(pieces):
+        for number, piece in enumerate(pieces, start=turn):
             stream = number % len(sessions)
             futures.append(self._workers[stream].submit(work, sessions[stream], piece))
         return [future.result() for future in futures]
 
-    def _ready(self, pieces: int) -> list[Session]:
-        """The sessions there are, after cloning the missing ones where it is time."""
+    def _ready(self, pieces: int) -> tuple[list[Session], int]:
+        """The sessions there are, after cloning the missing ones where it is time, and whose turn it is."""
         with self._lock:
             missing = len(self) - len(self._sessions)
             if pieces > 1 and missing:
@@ -81,4 +82,5 @@ class Streams:
                     clones = self._workers[0].submit(lambda: [first.clone() for _ in range(missing)])
                     self._sessions = [first, *clones.result()]
                 self._wanted_before = True
-            return self._sessions
+            turn, self._turn = self._turn, self._turn + pieces  # calls of one piece each go round, too
+            return self._sessions, turn

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shitu.config import Config
+from shitu.engines.base import Streams
 from shitu.engines.paddle import open_session, options_from
 from shitu.errors import ConfigError, EngineError
 from shitu.images.boxes import clip_boxes
@@ -35,13 +36,14 @@ class DetPredictor:
         self.max_results: int = config.Global.max_det_results
         self.labels: tuple[str, ...] = tuple(config.Global.label_list)
         self.preprocess: Preprocessor = preprocessor_for(self.model, config.DetPreProcess, PADDLECLAS_DETECTION)
-        self._session = open_session(self.model.program, self.model.params, options_from(config.Global))
-        unknown = set(self._session.input_names) - set(KNOWN_INPUTS)
-        if unknown or "image" not in self._session.input_names:
+        session = open_session(self.model.program, self.model.params, options_from(config.Global))
+        unknown = set(session.input_names) - set(KNOWN_INPUTS)
+        if unknown or "image" not in session.input_names:
             raise ConfigError(
-                f"{self.model.path} is not a detector: its inputs are {', '.join(self._session.input_names)}, wanted "
+                f"{self.model.path} is not a detector: its inputs are {', '.join(session.input_names)}, wanted "
                 f"some of {', '.join(KNOWN_INPUTS)}. Is it a feature extractor, given as det_inference_model_dir?"
             )
+        self._streams = Streams(session, 1)  # one at a time, whoever calls: it has all the cores
 
     def predict(self, images: Sequence[Picture]) -> list[list[Detection]]:
         """(h, w, 3) uint8 RGB images -> the objects of each, best first, boxes clipped to the image.
@@ -66,7 +68,7 @@ class DetPredictor:
             "im_shape": np.array([self.preprocess.resized(height, width)], np.float32),
             "scale_factor": np.array([factors], np.float32),
         }
-        rows = self._session.run({name: feeds[name] for name in self._session.input_names})[0]
+        (rows,) = self._streams.map(lambda session, each: session.run(each)[0], [feeds])
         return self._select(self._checked(rows), width, height)
 
     def _checked(self, rows: NDArray[np.float32]) -> Tensor:
