@@ -25,7 +25,7 @@ def width_of(dimension: int, dist_type: str) -> tuple[int, np.dtype[Any]]:
         raise GalleryError(f"dist_type {dist_type!r} is unknown: use IP, L2 or hamming")
     if dist_type == "hamming":
         if dimension % 8 or dimension <= 0:
-            raise GalleryError(f"hamming needs a dimension that is a multiple of 8 bits, not {dimension}")
+            raise GalleryError(f"hamming needs a dimension that is a multiple of 8 bits, not {dimension}: use IP or L2")
         return dimension // 8, np.dtype(np.uint8)
     return dimension, np.dtype(np.float32)
 

@@ -161,7 +161,9 @@ class ItemDb:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
             if isinstance(error, sqlite3.Error | UnicodeEncodeError):  # the latter: a file name that is no text
-                raise GalleryError(f"{self.path} cannot be written ({error}); nothing was changed") from error
+                raise GalleryError(
+                    f"{self.path} cannot be written ({error}); nothing was changed: check space and names"
+                ) from error
             raise
 
     def meta(self) -> Meta:

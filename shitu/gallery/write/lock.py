@@ -88,5 +88,6 @@ def writing(folder: Path) -> Iterator[None]:
         raise
     except OSError as error:
         raise GalleryError(
-            f"{folder}: the gallery could not be written ({error}); what was there before is unchanged"
+            f"{folder}: the gallery could not be written ({error}); what was there before is unchanged: "
+            "check space and permissions, and run it again"
         ) from error
