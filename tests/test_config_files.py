@@ -41,15 +41,15 @@ NOT_YAML = [
     ),
     ("Global: {}\nGlobal: {}\n", "x.yaml, line 2: Global is there already, in line 1; keep one"),
     ("Global: {}\nEval: {name: *nobody}\n", "x.yaml, line 2, column 14: found undefined alias 'nobody'"),
-    ("Global: {}\nEval: {name: \x07}\n", "x.yaml, line 2: special characters are not allowed (#x0007)"),
+    ("Global: {}\nEval: {name: \x07}\n", "x.yaml, line 2: special characters are not allowed (#x0007); take it out"),
     ("Eval: {name: 2024-13-45}", "x.yaml: a value cannot be read (month must be in 1..12); put text in quotes"),
     ("Eval: {name: !!bool maybe}", "x.yaml: a value cannot be read ('maybe'); put text in quotes"),
     ("Eval: {[a]: b}", "x.yaml, line 1, column 8: found unhashable key"),
-    (LAUGHS, "x.yaml grows beyond 100,000 values once its aliases (*) are written out"),
-    ("Eval: &e {name: *e}\n", "x.yaml, line 1: nested too deeply; at most 50 levels are read"),
-    ("Eval: " + "[" * 60 + "]" * 60, "x.yaml, line 1: nested too deeply; at most 50 levels are read"),
-    ("[" * 400_000, "x.yaml is nested too deeply; at most 50 levels are read"),
-    ("# " + "x" * 1_000_000, "x.yaml has more than 1,000,000 bytes; that is no configuration of shitu's"),
+    (LAUGHS, "x.yaml grows beyond 100,000 values once its aliases (*) are written out; use fewer"),
+    ("Eval: &e {name: *e}\n", "x.yaml, line 1: nested too deeply; at most 50 levels are read, write fewer"),
+    ("Eval: " + "[" * 60 + "]" * 60, "x.yaml, line 1: nested too deeply; at most 50 levels are read, write fewer"),
+    ("[" * 400_000, "x.yaml is nested too deeply; at most 50 levels are read, write fewer"),
+    ("# " + "x" * 1_000_000, "x.yaml has more than 1,000,000 bytes; that is no configuration of shitu's, name another"),
 ]
 
 
@@ -107,9 +107,14 @@ BAD_OVERRIDES = [
     ),
     (
         "Global.label_list.0.a=1",
-        "-o Global.label_list.0.a=1: Global.label_list.0 is 'cup', and nothing can be set inside that",
+        "-o Global.label_list.0.a=1: Global.label_list.0 is 'cup', and nothing can be set inside that; set "
+        "Global.label_list.0 itself",
     ),
-    ("Global.threshold.a=1", "-o Global.threshold.a=1: Global.threshold is 0.2, and nothing can be set inside that"),
+    (
+        "Global.threshold.a=1",
+        "-o Global.threshold.a=1: Global.threshold is 0.2, and nothing can be set inside that; set "
+        "Global.threshold itself",
+    ),
     (
         "RecPreProcess.transform_ops.0.A=1",
         "-o RecPreProcess.transform_ops.0.A=1: RecPreProcess.transform_ops is not set and has no entry 0; "

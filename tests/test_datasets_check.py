@@ -165,7 +165,7 @@ def test_report_file_and_table_agree() -> None:
         (None, (), "list.txt: No such file"),
         (b"", (), "no line of `path label` in it"),
         (b"\xff\xfe1\0", (), "not UTF-8"),
-        (b"hello\n", (), "(1 others); is it a list file?"),
+        (b"hello\n", (), "(1 others); name a list file"),
         (b"a.png 0\n", ("--drop-suspects",), "goes with --write-clean"),
         (b"a.png 0\n", ("--query", "gone.txt"), "gone.txt: No such file"),
         (b"a.png 0\n", ("--report", "."), "is a folder"),

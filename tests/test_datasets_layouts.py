@@ -93,7 +93,7 @@ def test_tfrecords_with_unpacked_integers(tmp_path: Path) -> None:
         (record(b"\x0a\xff\xff\xff\x7f"), "is damaged"),
         (record(b"\x0a" + b"\xff" * 12), "is damaged"),
         (record(b"\x0b"), "is damaged"),
-        (record(b""), "wanted records with image, class and id; found nothing"),
+        (record(b""), "wanted records with image, class and id; found none"),
     ],
 )
 def test_damaged_tfrecords(data: bytes, message: str, tmp_path: Path) -> None:
@@ -155,7 +155,7 @@ def test_a_camera_that_is_not_known(tmp_path: Path) -> None:
     info = root / "train_test_split/vehicle_info.txt"
     text = info.read_text()
     info.write_text(text.replace("00030/000005", "00030/999999"))
-    with pytest.raises(ConfigError, match=r"test_10000_query.txt:1: '00030/000005' is not in vehicle_info"):
+    with pytest.raises(ConfigError, match=r"test_10000_query.txt:1: '00030/000005': wanted an image of vehicle_info"):
         converted("veri-wild", root, tmp_path / "a.txt", split="query")
     info.write_text(text.replace("105", "x"))
     with pytest.raises(ConfigError, match="camera id 'x' is not a whole number"):

@@ -72,7 +72,8 @@ class GalleryBuilder:
     def entries(self) -> Iterator[Entry]:
         if not self.index.data_file:
             raise ConfigError(
-                "IndexProcess.data_file is empty; it lists the gallery, one `path<delimiter>label` per line"
+                "IndexProcess.data_file is empty; it lists the gallery, one `path<delimiter>label` per "
+                "line: -o IndexProcess.data_file=LIST"
             )
         return read_list(self.index.data_file, self.index.image_root, self.index.delimiter)
 
@@ -164,7 +165,9 @@ class GalleryBuilder:
         if not items:
             failed = self.report.failed[:3]
             reasons = "; ".join(reason if path in reason else f"{path}: {reason}" for path, reason in failed)
-            raise GalleryError(f"no image could be indexed, the gallery is left as it was. {reasons}")
+            raise GalleryError(
+                f"no image could be indexed, the gallery is left as it was. {reasons}. Mend them, or list others"
+            )
         in_order = np.array_equal(rows, np.arange(len(staged)))
         vectors = staged if in_order else staged[np.asarray(rows)]
         if gallery is not None:

@@ -29,7 +29,9 @@ def write_crops(
     if index.crop == "none":
         raise ConfigError("IndexProcess.crop is none, so there are no crops; add -o IndexProcess.crop=all (or largest)")
     if not index.data_file:
-        raise ConfigError("IndexProcess.data_file is empty; it lists the images to crop")
+        raise ConfigError(
+            "IndexProcess.data_file is empty; it lists the images to crop: -o IndexProcess.data_file=LIST"
+        )
     target = Path(folder)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise UsageError(f"{target} is not an empty folder; give a new one, nothing is overwritten")

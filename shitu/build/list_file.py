@@ -48,7 +48,7 @@ def read_list(
         ) from error
     except OSError as error:
         raise ConfigError(
-            f"{name} {path}: {error.strerror or error}; {purpose}, one `path<delimiter>label` per line"
+            f"{name} {path}: {error.strerror or error}; check the path: {purpose}, one `path<delimiter>label` per line"
         ) from error
 
 
@@ -64,5 +64,5 @@ def parse_line(line: str, image_root: str | Path | None, delimiter: str, *, wher
             "IndexProcess.delimiter sets another one (-o 'IndexProcess.delimiter=\" \"')"
         )
     if "\0" in image:
-        raise ConfigError(f"{where}: the path holds a NUL byte")
+        raise ConfigError(f"{where}: the path holds a NUL byte; take it out")
     return Entry(image, os.path.join(image_root or "", image), label, number, tuple(more))

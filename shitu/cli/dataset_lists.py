@@ -177,7 +177,9 @@ def _arrange(
 
     if not rows:
         print_failures(failed)
-        raise UsageError("no image with a label was found; nothing is written")
+        raise UsageError(
+            "no image with a label was found; nothing is written. Is this the folder, or file, of your data?"
+        )
     if not split:
         return {"": rows}
     return split_rows(rows, parse_shares(split), seed=seed, by_class=by_class, unknown=unknown)

@@ -23,7 +23,7 @@ def demo(output: str) -> None:
     if source.is_relative_to(Path.cwd()):
         source = source.relative_to(Path.cwd())  # shorter names in the table
     if not (source / "gallery.txt").is_file():
-        raise UsageError(f"the demo's files are not at {source}; was shitu installed from a whole checkout?")
+        raise UsageError(f"the demo's files are not at {source}; install shitu anew from a whole checkout")
     settings = {
         "Global.infer_imgs": source / "photos",
         "Global.output_dir": output,

@@ -155,7 +155,9 @@ def _listed(opened: Gallery, path: Path) -> dict[str, list[int]]:
     try:
         lines = path.read_text(encoding="utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
-        raise UsageError(f"{path} is not UTF-8 text ({error})") from error
+        raise UsageError(
+            f"{path} is not UTF-8 text ({error}); convert it first, for Chinese text often: iconv -f GB18030"
+        ) from error
     for number, line in enumerate(lines, start=1):
         where = f"{path}:{number}: {line.strip()}"
         if line.strip().isdecimal():

@@ -137,7 +137,7 @@ def _names(config: Config, inputs: tuple[str, ...]) -> Iterable[str]:
         raise UsageError("no images given; name images, folders or globs, or set Global.infer_imgs")
     if "-" in inputs:
         if len(inputs) > 1:
-            raise UsageError("`-` (standard input) cannot be mixed with other images")
+            raise UsageError("`-` (standard input) cannot be mixed with other images; give it alone")
         return ("-",)
     found = find_images(inputs)
     return list(found) if shows_progress() else found  # counted for the time left

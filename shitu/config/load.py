@@ -58,9 +58,11 @@ def _read(path: Path) -> str:
     except IsADirectoryError:
         raise ConfigError(f"{path} is a directory; a YAML file is wanted, {_bundled_hint(path)}") from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
-        raise ConfigError(f"Cannot read {str(path)!r}: {error}") from None
+        raise ConfigError(f"Cannot read {str(path)!r}: {error}; check the path and its permissions") from None
     if len(data) > _MAX_BYTES:
-        raise ConfigError(f"{path} has more than {_MAX_BYTES:,} bytes; that is no configuration of shitu's")
+        raise ConfigError(
+            f"{path} has more than {_MAX_BYTES:,} bytes; that is no configuration of shitu's, name another"
+        )
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -88,11 +90,11 @@ def _parse(text: str, name: str) -> Any:
             loader.dispose()
     except yaml.reader.ReaderError as error:
         line = text[: error.position].count("\n") + 1
-        raise ConfigError(f"{name}, line {line}: {error.reason} (#x{error.character:04x})") from None
+        raise ConfigError(f"{name}, line {line}: {error.reason} (#x{error.character:04x}); take it out") from None
     except yaml.MarkedYAMLError as error:
         raise ConfigError(_told(error, name)) from None
     except RecursionError:
-        raise ConfigError(f"{name} is nested too deeply; at most {_MAX_DEPTH} levels are read") from None
+        raise ConfigError(f"{name} is nested too deeply; at most {_MAX_DEPTH} levels are read, write fewer") from None
     except (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError, ArithmeticError) as error:
         # what PyYAML lets through for scalars such as 2024-13-45 or `!!bool maybe`
         raise ConfigError(f"{name}: a value cannot be read ({error}); put text in quotes") from None
@@ -124,10 +126,14 @@ def _check(root: yaml.Node, name: str) -> None:
         node, depth = waiting.pop()
         seen += 1
         if seen > _MAX_NODES:
-            raise ConfigError(f"{name} grows beyond {_MAX_NODES:,} values once its aliases (*) are written out")
+            raise ConfigError(
+                f"{name} grows beyond {_MAX_NODES:,} values once its aliases (*) are written out; use fewer"
+            )
         if depth > _MAX_DEPTH:
             line = node.start_mark.line + 1
-            raise ConfigError(f"{name}, line {line}: nested too deeply; at most {_MAX_DEPTH} levels are read")
+            raise ConfigError(
+                f"{name}, line {line}: nested too deeply; at most {_MAX_DEPTH} levels are read, write fewer"
+            )
         if isinstance(node, yaml.MappingNode):
             _check_keys(node, name)
         waiting.extend((child, depth + 1) for child in _children(node))
@@ -187,7 +193,9 @@ def _place(here: Any, path: list[str], override: str) -> Any:
     if isinstance(here, dict):
         return part
     if not isinstance(here, list):
-        raise ConfigError(f"-o {override}: {reached} is {here!r}, and nothing can be set inside that")
+        raise ConfigError(
+            f"-o {override}: {reached} is {here!r}, and nothing can be set inside that; set {reached} itself"
+        )
     if not (part.isascii() and part.isdecimal()):
         raise ConfigError(f"-o {override}: {reached} is a list; write a number from 0 instead of {part}")
     if len(part) > 9 or int(part) >= len(here):

@@ -80,9 +80,7 @@ def examine(
         else:
             seen.findings.append(one)
     if not seen.lines:
-        raise ConfigError(
-            f"{list_file}: no line of `path label` in it ({len(seen.findings)} others); is it a list file?"
-        )
+        raise ConfigError(f"{list_file}: no line of `path label` in it ({len(seen.findings)} others); name a list file")
     count = len(seen.lines)
     seen.good = np.zeros(count, np.bool_)
     seen.files, seen.pixels = np.zeros((count, WORDS), np.uint64), np.zeros((count, WORDS), np.uint64)

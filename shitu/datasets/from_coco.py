@@ -76,5 +76,5 @@ def _key(record: dict[str, Any], key: str, path: str | Path) -> int | str:
 def _name(category: dict[str, Any], path: str | Path) -> str:
     name = category.get("name")
     if not isinstance(name, str):
-        raise UsageError(f"{path}: category {str(category)[:80]} has no `name`")
+        raise UsageError(f"{path}: category {str(category)[:80]} has no `name`; wanted {WANTED}")
     return name

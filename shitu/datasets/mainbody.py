@@ -74,7 +74,9 @@ def write_foreground(
                 _add(writer, found, found.size, rules, report)
         if not report.images:
             first = f"; first: {report.failed[0]}" if report.failed else ""
-            raise UsageError(f"no image is left for {target} ({len(report.failed)} failed{first})")
+            raise UsageError(
+                f"no image is left for {target} ({len(report.failed)} failed{first}); mend these, or ask for less"
+            )
     return report
 
 

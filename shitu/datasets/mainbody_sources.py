@@ -168,7 +168,7 @@ def read_voc(path: Path, file_name: str) -> BoxedImage | ImageError:
 
 class _NoDoctype(ElementTree.TreeBuilder):
     def doctype(self, name: str, pubid: str, system: str) -> None:
-        raise ImageError(f"a DOCTYPE ({str(name)[:40]}) has no place in a VOC annotation, and is not read")
+        raise ImageError(f"a DOCTYPE ({str(name)[:40]}) has no place in a VOC annotation, and is not read; take it out")
 
 
 SIDES = ("xmin", "ymin", "xmax", "ymax")

@@ -86,7 +86,7 @@ def _check_names(lists: Sequence[Path], target: Path) -> None:
     if not lists:
         raise UsageError("nothing to merge; give the list files in the order in which their ids shall follow")
     if len(set(resolved)) < len(resolved):
-        raise UsageError("a list is given twice; its images would count as two classes")
+        raise UsageError("a list is given twice; its images would count as two classes; give it once")
     if target.resolve() in resolved:
         raise UsageError(f"{target} is one of the lists to merge; choose another name with -o")
 
@@ -110,7 +110,9 @@ def _scan(path: Path) -> _Scanned:
         labels.add(int(label))
         needs_tab = needs_tab or " " in image
         if columns not in (0, 2 + len(third)):
-            raise ConfigError(f"{path}: entry {images} has {2 + len(third)} columns, those before {columns}")
+            raise ConfigError(
+                f"{path}: entry {images} has {2 + len(third)} columns, those before {columns}; mend the line"
+            )
         columns = 2 + len(third)
     if not images:
         raise ConfigError(f"{path} is empty; wanted lines of path and label")
@@ -127,7 +129,7 @@ def _entries(path: Path) -> Iterator[list[str]]:
                 "numbers; paths with spaces need TABs between the columns"
             )
         if problem := path_problem(cells[0]):
-            raise ConfigError(f"{path}:{number}: {cells[0][:80]!r}: {problem}")
+            raise ConfigError(f"{path}:{number}: {cells[0][:80]!r}: {problem}; mend the line")
         yield cells
 
 

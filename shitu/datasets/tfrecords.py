@@ -34,18 +34,20 @@ def unpack(root: Path, target: Path, told: Callable[[int], object] = lambda coun
                 written += 1
                 told(1)
     if not written:
-        raise ConfigError(f"{base}: no train/*.tfrec with labelled images in it")
+        raise ConfigError(f"{base}: no train/*.tfrec with labelled images in it; unpack 104flowers there")
     return written
 
 
 def _write_image(path: Path, example: dict[str, bytes | int], target: Path) -> None:
     image, number, name = (example.get(key) for key in ("image", "class", "id"))
     if not (isinstance(image, bytes) and isinstance(number, int) and isinstance(name, bytes)):
-        raise ConfigError(f"{path}: wanted records with image, class and id; found {', '.join(example) or 'nothing'}")
+        raise ConfigError(
+            f"{path}: wanted records with image, class and id; found {', '.join(example) or 'none'}. Fetch it anew"
+        )
     if not re.fullmatch(rb"[0-9A-Za-z_-]{1,64}", name):
-        raise ConfigError(f"{path}: the id {name[:80]!r} cannot be a file name")
+        raise ConfigError(f"{path}: the id {name[:80]!r} cannot be a file name; fetch the file anew")
     if not image.startswith(b"\xff\xd8"):
-        raise ConfigError(f"{path}: the image {name.decode()} is not a JPEG file")
+        raise ConfigError(f"{path}: the image {name.decode()} is not a JPEG file; fetch the file anew")
     folder = target / str(number)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{name.decode()}.jpeg").write_bytes(image)

@@ -129,7 +129,7 @@ def _check_not_empty(written: Written, target: Path) -> None:
     if not written.images:
         left_out = [*written.refused.first, *written.missing.first]
         first = f"; first left out: {left_out[0]}" if left_out else ""
-        raise ConfigError(f"no image is left for {target}{first}")
+        raise ConfigError(f"no image is left for {target}{first}. Mend this, or name another source")
 
 
 def _label_problem(row: Row, third: Third) -> str | None:

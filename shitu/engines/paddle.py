@@ -57,7 +57,9 @@ class PaddleSession:
             self._predictor.run()
             return [output.copy_to_cpu() for output in self._outputs]
         except (RuntimeError, ValueError, OSError) as error:
-            raise EngineError(f"{self._program}: Paddle could not run it: {_reason(error)}") from error
+            raise EngineError(
+                f"{self._program}: Paddle could not run it: {_reason(error)}; `shitu check` tests the installation"
+            ) from error
 
     def clone(self) -> PaddleSession:
         return PaddleSession(self._predictor.clone(), self._program)

@@ -125,7 +125,9 @@ def calibrate(
     check_labels(observer, queries)
     cases, failed = cases_of(observer.observe(queries, progress), present)
     if not cases:
-        raise ShituError(f"all {len(queries)} queries failed, the first: {failed[0][1]}")
+        raise ShituError(
+            f"all {len(queries)} queries failed, the first: {failed[0][1]}. Mend the list, or --image-root"
+        )
     chosen = calibrate_cases(cases, present, false_accept)
     same_file = 0 if leave_one_out else sum(case.in_gallery for case in cases)
     warning = f"{same_file} of the queries are gallery images themselves; --leave-one-out takes them out of the gallery"

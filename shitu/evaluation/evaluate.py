@@ -171,7 +171,7 @@ def _evaluation(
     known = [one for one in asked if one.known]
     if not known:
         reason = "every query with a label of the gallery failed" if len(asked) < len(answers) else _left_out(answers)
-        raise ShituError(f"{reason}; there is nothing to count")
+        raise ShituError(f"{reason}; there is nothing to count. List other photos")
     in_gallery = sum(one.in_gallery for one in asked)
     if in_gallery and not observer.leave_one_out:
         log.warning(

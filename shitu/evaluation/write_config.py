@@ -47,7 +47,7 @@ def write_config(
         mark = codecs.BOM_UTF8 if data.startswith(codecs.BOM_UTF8) else b""
         text = data.decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"Cannot read {source}: {error}") from None
+        raise ConfigError(f"Cannot read {source}: {error}; check that it is UTF-8 text which you may read") from None
     edited = set_values(text, changes, str(source)) if changes else text
     try:
         _replace(path, mark + edited.encode("utf-8"))

@@ -46,7 +46,7 @@ def _matches(text: str) -> Iterable[str]:
         try:
             matches = _walk(text, os.listdir(text))
         except OSError as error:
-            raise UsageError(f"{text}: the folder cannot be read: {error.strerror}") from None
+            raise UsageError(f"{text}: the folder cannot be read: {error.strerror}; check its permissions") from None
         missing = f"{text}: no image in this folder or below it"
     elif os.path.lexists(text):  # before patterns: a file may be called `a[1].jpg`
         return [text]

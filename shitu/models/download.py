@@ -105,7 +105,8 @@ def download(
         if sha256 is not None and (digest := sha256_of(part.path)) != sha256.lower():
             part.discard()
             raise DownloadError(
-                f"{url}: SHA-256 is {digest}, wanted {sha256}: not the file it should be; what arrived was deleted"
+                f"{url}: SHA-256 is {digest}, wanted {sha256}: not the file it should be; what arrived was "
+                "deleted. Try another --url"
             )
         os.replace(part.path, target)
         part.meta.unlink(missing_ok=True)
@@ -167,9 +168,9 @@ def _open(request: urllib.request.Request, part: _Part, have: int) -> Any:
             raise _StaleError from error
         if error.code in _TRANSIENT_STATUS:
             raise _BrokenOffError(f"the server answers {error.code} {error.reason}") from error
-        raise DownloadError(f"{part.url}: the server answers {error.code} {error.reason}") from error
+        raise DownloadError(f"{part.url}: the server answers {error.code} {error.reason}; try another --url") from error
     except (ValueError, http.client.InvalidURL) as error:
-        raise DownloadError(f"{part.url}: not an address: {error}") from error
+        raise DownloadError(f"{part.url}: not an address: {error}; give one that begins with https://") from error
     except (OSError, http.client.HTTPException) as error:
         raise _BrokenOffError(f"no connection: {getattr(error, 'reason', None) or error}") from error
 
@@ -181,7 +182,9 @@ def _receive(response: Any, part: _Part, have: int, total: int | None, progress:
             have += len(block)
             bar.update(len(block))
             if have > (_MAX_BYTES if total is None else total):
-                raise DownloadError(f"{part.url}: the server sends more than it announced, or more than 4 GB")
+                raise DownloadError(
+                    f"{part.url}: the server sends more than it announced, or more than 4 GB; try another --url"
+                )
     # http.client says nothing when a connection ends before the announced length.
     if total is not None and have < total:
         raise _BrokenOffError(f"the connection ended after {have} of {total} bytes")
@@ -216,7 +219,9 @@ def _total(headers: http.client.HTTPMessage, have: int) -> int | None:
 def _check_size(part: _Part, size: int | None, expected: int | None) -> None:
     if expected is not None and size is not None and size != expected:
         part.discard()
-        raise DownloadError(f"{part.url}: {size} bytes, wanted {expected}: not the file it should be")
+        raise DownloadError(
+            f"{part.url}: {size} bytes, wanted {expected}: not the file it should be; try another --url"
+        )
 
 
 def _is_web(url: str) -> bool:

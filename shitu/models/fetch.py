@@ -48,7 +48,7 @@ def fetch_model(known: KnownModel, home: Path, *, base_url: str | None = None, p
 def model_url(known: KnownModel, base_url: str | None) -> str:
     """Where to fetch a model: at the official host, or at a mirror that keeps the official paths."""
     if known.url is None:
-        raise DownloadError(f"{known.name}: no address of this model is known")
+        raise DownloadError(f"{known.name}: no address of this model is known; copy its folder here by hand")
     return base_url.rstrip("/") + urlsplit(known.url).path if base_url else known.url
 
 
@@ -81,7 +81,9 @@ def _fetch_into(target: Path, known: KnownModel, url: str, progress: bool) -> No
         root = _model_root(folder, target.name)
         size = open_folder(root).params.stat().st_size
         if known.params_bytes not in (None, size):
-            raise DownloadError(f"{url}: its .pdiparams has {size} bytes, the official one {known.params_bytes}")
+            raise DownloadError(
+                f"{url}: its .pdiparams has {size} bytes, the official one {known.params_bytes}; try another --url"
+            )
         _write_record(root, url, archive)
         root.chmod(0o755)  # mkdtemp's folder is closed to other users
         os.replace(root, target)

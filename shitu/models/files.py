@@ -28,7 +28,7 @@ def check_files(program: Path, params: Path) -> None:
         try:
             check(path)
         except OSError as error:
-            raise ModelError(f"{path} cannot be read: {error.strerror}") from error
+            raise ModelError(f"{path} cannot be read: {error.strerror}; check the path and its permissions") from error
         except _BrokenError as error:
             raise ModelError(
                 f"{path} is damaged or not a Paddle file ({error}, {path.stat().st_size} bytes); copy or download it "

@@ -117,7 +117,7 @@ def find_folder(name_or_path: str, task: str | None = None) -> Path:
             if (home / path.name).is_dir():
                 return home / path.name
     except (OSError, RuntimeError) as error:  # a name too long, a folder closed to us, ~nobody
-        raise ModelError(f"{text[:200]}: no usable path of a model: {error}") from error
+        raise ModelError(f"{text[:200]}: no usable path of a model: {error}; see `shitu models list`") from error
     raise ModelError(_not_found(path, task))
 
 
@@ -146,7 +146,7 @@ def open_folder(path: Path) -> ModelFolder:
             return _described_folder(path, read_model_yaml(path / MODEL_YAML))
         program, params = _find_program(path)
     except OSError as error:
-        raise ModelError(f"{path} cannot be read: {error.strerror}") from error
+        raise ModelError(f"{path} cannot be read: {error.strerror}; check its permissions") from error
     # Not path.name, which is empty for "."
     return ModelFolder(path=path, name=path.resolve().name, program=program, params=params)
 
@@ -155,7 +155,9 @@ def _described_folder(path: Path, card: ModelCard) -> ModelFolder:
     named = [card.program, card.params, *(card.raw or ())]
     missing = [name for name in named if not (path / name).is_file()]
     if missing:
-        raise ModelError(f"{path}: {' and '.join(missing)} is missing, which its {MODEL_YAML} names")
+        raise ModelError(
+            f"{path}: {' and '.join(missing)} is missing, which its {MODEL_YAML} names; copy the whole folder again"
+        )
     return ModelFolder(
         path=path,
         name=card.name,
@@ -179,13 +181,13 @@ def _find_program(path: Path) -> tuple[Path, Path]:
     """The program and the params of a folder without a model.yaml."""
     programs = _programs(path, _PREFERRED_STEM) or [p for stem in _STEMS for p in _programs(path, stem)]
     if not programs:
-        raise ModelError(f"{path} holds no model: {_contents(path)}")
+        raise ModelError(f"{path} holds no model: {_contents(path)}; see `shitu models list`")
     if len(programs) > 1:
         names = " and ".join(program.name for program in programs)
         raise ModelError(f"{path} holds {names}: keep one, or name one in a {MODEL_YAML}")
     params = programs[0].with_suffix(".pdiparams")
     if not params.is_file():
-        raise ModelError(f"{path}: {programs[0].name} is there, but its weights, {params.name}, are missing")
+        raise ModelError(f"{path}: {programs[0].name} is there, but its weights, {params.name}, are missing; copy both")
     return programs[0], params
 
 
@@ -227,7 +229,7 @@ def recorded_files(path: Path) -> dict[str, FileRecord]:
             raise ModelError(f"{where}: lacks `files`; delete {path} and download the model again")
         for name, content in files.items():
             if not isinstance(name, str) or not is_inside(name):
-                raise ModelError(f"{where}: files names {str(name)[:80]!r}, which is outside the folder")
+                raise ModelError(f"{where}: files names {str(name)[:80]!r}, which is outside the folder; delete {path}")
             records[name] = file_record(where, "files.", name, content)
     if (path / MODEL_YAML).is_file():
         records.update(read_model_yaml(path / MODEL_YAML).files)

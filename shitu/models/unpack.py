@@ -25,7 +25,9 @@ def unpack(archive: Path, folder: Path) -> None:
     except (tarfile.TarError, EOFError, ValueError) as error:
         raise DownloadError(f"{archive.name}: the archive is damaged: {error}; run the command again") from error
     except (FileExistsError, NotADirectoryError) as error:
-        raise DownloadError(f"{archive.name}: refused: {error.filename} is in the archive twice") from error
+        raise DownloadError(
+            f"{archive.name}: refused: {error.filename} is in the archive twice; try another --url"
+        ) from error
 
 
 def _checked_members(tar: tarfile.TarFile, folder: Path) -> list[tarfile.TarInfo]:
@@ -33,12 +35,14 @@ def _checked_members(tar: tarfile.TarFile, folder: Path) -> list[tarfile.TarInfo
     total = 0
     for count, member in enumerate(tar, start=1):
         if reason := _reason_to_refuse(member, folder):
-            raise DownloadError(f"refused the archive: its member {member.name!r} {reason}")
+            raise DownloadError(f"refused the archive: its member {member.name!r} {reason}; try another --url")
         total += member.size
         if total > MAX_BYTES:
-            raise DownloadError(f"refused the archive: up to {member.name!r} it is larger than {MAX_BYTES} bytes")
+            raise DownloadError(
+                f"refused the archive: up to {member.name!r} it is larger than {MAX_BYTES} bytes; try another --url"
+            )
         if count > _MAX_MEMBERS:
-            raise DownloadError(f"refused the archive: it has more than {_MAX_MEMBERS} members")
+            raise DownloadError(f"refused the archive: it has more than {_MAX_MEMBERS} members; try another --url")
         if not _is_litter(member.name):
             members.append(member)
     return members

@@ -46,14 +46,16 @@ def new_folder(target: Path, key: str) -> Iterator[Path]:
         folder.chmod(0o755)  # mkdtemp's folder is closed to other users
         _swap_in(folder, target.resolve())
     except OSError as error:
-        raise ShituError(f"{target} cannot be written: {error.strerror}; what was there is untouched") from error
+        raise ShituError(
+            f"{target} cannot be written: {error.strerror}; what was there is untouched; make room and run it again"
+        ) from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def _check_replaceable(target: Path, key: str) -> None:
     if target.exists() and not target.is_dir():
-        raise UsageError(f"{target} is a file; {key} wants a folder")
+        raise UsageError(f"{target} is a file; {key} wants a folder, name another")
     strange = [each.name for each in target.iterdir() if each.name not in _OURS + _KEPT] if target.is_dir() else []
     if strange:
         names = ", ".join(sorted(strange)[:5])

@@ -101,7 +101,7 @@ class RecPredictor:
         if count and not (np.isfinite(norms).all() and norms.all()):
             raise EngineError(
                 f"{self.model.path}: the network returned a zero or non-finite vector for one of {count} images; "
-                "the weights or the preprocessing are not those of this model"
+                "the weights or the preprocessing are not those of this model; `shitu models verify` compares the files"
             )
         features = features / norms
         return pack_bits(features, self._binarize) if self.packed else features
@@ -127,6 +127,8 @@ def pack_bits(features: NDArray[np.floating[Any]], method: str = "sign") -> NDAr
     sign yields (0 + 1) / 2 = 0.5, cut to 0: the same.
     """
     if features.shape[1] % 8:
-        raise ConfigError(f"binary vectors need a dimension that is a multiple of 8, not {features.shape[1]}")
+        raise ConfigError(
+            f"binary vectors need a dimension that is a multiple of 8, not {features.shape[1]}; use IP or L2"
+        )
     bits = features > 0 if method == "sign" else np.round(features + 1) >= 2
     return np.packbits(bits, axis=1)

@@ -173,7 +173,9 @@ def _interpolation(options: Options, where: str) -> str | int:
 
 def _normalise(name: str, options: Options, where: str) -> Tensor:
     if options.get("output_fp16") or options.get("channel_num", 3) != 3:
-        raise ConfigError(f"{where}: NormalizeImage with output_fp16 or channel_num other than 3 is not supported")
+        raise ConfigError(
+            f"{where}: NormalizeImage with output_fp16 or channel_num other than 3 is not supported; leave both out"
+        )
     mean, std = options.get("mean") or IMAGENET_MEAN, options.get("std") or IMAGENET_STD
     if not _three_numbers(mean) or not _three_numbers(std) or not all(std):
         raise ConfigError(f"{where}: {name} wants three means and three non-zero stds, not {mean} and {std}")

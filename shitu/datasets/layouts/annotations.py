@@ -67,4 +67,6 @@ def _load_mat(path: Path, variable: str) -> Any:
     except KeyError:
         raise LayoutError(f"{path}: wanted a variable {variable!r}") from None
     except Exception as error:  # scipy tells of damaged files in many ways
-        raise ConfigError(f"{path}: not a MATLAB file that can be read ({type(error).__name__}: {error})") from error
+        raise ConfigError(
+            f"{path}: not a MATLAB file that can be read ({type(error).__name__}: {error}); fetch it anew"
+        ) from error

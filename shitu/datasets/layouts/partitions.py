@@ -8,9 +8,8 @@ from pathlib import Path
 
 from shitu.datasets.layouts.find import LayoutError, find_file, find_folder, relative
 from shitu.datasets.layouts.tables import read_table
-from shitu.datasets.layouts.text import lines_of
+from shitu.datasets.layouts.text import bad_line, lines_of
 from shitu.datasets.rows import Row
-from shitu.errors import ConfigError
 
 
 def read_sop(root: Path, split: str) -> Iterator[Row]:
@@ -20,7 +19,7 @@ def read_sop(root: Path, split: str) -> Iterator[Row]:
     for number, line in _below_header(table, "image_id class_id super_class_id path"):
         cells = line.split(maxsplit=3)
         if len(cells) != 4:
-            raise ConfigError(f"{table}:{number}: {line[:80]!r}: wanted image_id class_id super_class_id path")
+            raise bad_line(table, number, line, "image_id class_id super_class_id path")
         yield Row(posixpath.join(folder, cells[3]), cells[1])
 
 
@@ -33,7 +32,7 @@ def read_inshop(root: Path, split: str) -> Iterator[Row]:
     for number, line in lines:
         cells = line.split()
         if len(cells) != 3:
-            raise ConfigError(f"{table}:{number}: {line[:80]!r}: wanted image_name item_id evaluation_status")
+            raise bad_line(table, number, line, "image_name item_id evaluation_status")
         if cells[2] == split:
             yield Row(posixpath.join(folder, cells[0]), cells[1])
 
@@ -47,9 +46,9 @@ def read_veri_wild(root: Path, name: str) -> Iterator[Row]:
         image = line.strip().removesuffix(".jpg")
         vehicle, slash, _ = image.partition("/")
         if not slash:
-            raise ConfigError(f"{table}:{number}: {line[:80]!r}: wanted vehicle/image")
+            raise bad_line(table, number, line, "vehicle/image")
         if cameras and image not in cameras:
-            raise ConfigError(f"{table}:{number}: {image[:80]!r} is not in vehicle_info.txt")
+            raise bad_line(table, number, image, "an image of vehicle_info.txt")
         yield Row(posixpath.join(images, f"{image}.jpg"), vehicle, cameras.get(image, ""))
 
 
@@ -67,7 +66,7 @@ def read_compcars(root: Path, split: str) -> Iterator[Row]:
     for number, line in lines_of(table):
         path = line.strip()
         if path.count("/") != 3:
-            raise ConfigError(f"{table}:{number}: {line[:80]!r}: wanted make/model/year/name.jpg")
+            raise bad_line(table, number, line, "make/model/year/name.jpg")
         make, model, _ = path.split("/", 2)
         yield Row(posixpath.join(images, path), f"{make}/{model}")
 

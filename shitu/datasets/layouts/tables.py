@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from shitu.datasets.layouts.find import LayoutError, find_file, find_folder, relative
-from shitu.datasets.layouts.text import lines_of
+from shitu.datasets.layouts.text import bad_line, lines_of
 from shitu.datasets.rows import Row
 from shitu.errors import ConfigError
 
@@ -27,7 +27,7 @@ def read_gldv2(root: Path) -> Iterator[Row]:
     for number, line in lines:
         landmark, comma, ids = line.partition(",")
         if not comma or not ids.strip():
-            raise ConfigError(f"{table}:{number}: {line[:80]!r}: wanted a landmark_id, a comma and image ids")
+            raise bad_line(table, number, line, "a landmark_id, a comma and image ids")
         for name in ids.split():
             yield Row(posixpath.join(images, *name[:3], f"{name}.jpg"), landmark.strip())
 
@@ -66,7 +66,7 @@ def read_table(path: Path, *columns: str, delimiter: str = ",") -> Iterator[dict
                 raise LayoutError(f"{path}: wanted a column {column!r}; found {', '.join(header)[:200] or 'no header'}")
         for row in rows:
             if any(row[column] is None for column in columns):
-                raise ConfigError(f"{path}: row {rows.line_num} is short; wanted {len(header)} cells")
+                raise ConfigError(f"{path}: row {rows.line_num} is short; wanted {len(header)} cells, fetch it anew")
             yield row
     except csv.Error as error:
-        raise ConfigError(f"{path}: row {rows.line_num}: {error}") from error
+        raise ConfigError(f"{path}: row {rows.line_num}: {error}; fetch it anew") from error

@@ -153,7 +153,9 @@ class ItemDb:
                 message = f"{self.path} cannot be written ({error}); nothing was changed. Make room on the disk"
                 raise GalleryWriteError(f"{message} and run the same command again") from error
             if isinstance(error, sqlite3.Error | UnicodeEncodeError):  # the latter: a file name that is no text
-                raise GalleryError(f"{self.path} cannot be written ({error}); nothing was changed") from error
+                raise GalleryError(
+                    f"{self.path} cannot be written ({error}); nothing was changed: check space and names"
+                ) from error
             raise
 
     def meta(self) -> Meta:

@@ -79,7 +79,9 @@ def load_states(path: str) -> tuple[State, dict[str, Any]]:
                 if separator:
                     state.setdefault(group, {})[name] = arrays[key]
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise ModelError(f"{file} is no checkpoint of shitu's, or is damaged: {error}") from error
+        raise ModelError(
+            f"{file} is no checkpoint of shitu's, or is damaged: {error}. Name another, or start anew: --overwrite"
+        ) from error
     return state, position
 
 

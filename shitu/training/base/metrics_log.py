@@ -35,7 +35,9 @@ class MetricsLog:
             with self.path.open("ab") as file:
                 file.write(line.encode())
         except OSError as error:
-            raise ShituError(f"{self.path} cannot be written: {error.strerror or error}") from error
+            raise ShituError(
+                f"{self.path} cannot be written: {error.strerror or error}; make room, then --resume"
+            ) from error
 
     def drop_after(self, step: int) -> None:
         """Drop what a run wrote after the checkpoint from which it goes on; 0 begins a new run's file."""

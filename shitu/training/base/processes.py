@@ -66,4 +66,6 @@ def losing_none(world: int) -> Iterator[None]:
             raise
         # the launcher takes the first that ends for the guilty one: let that be the one that died
         time.sleep(10)
-        raise EngineError(f"lost the other processes: {str(error).strip().splitlines()[-1]}") from error
+        raise EngineError(
+            f"lost the other processes: {str(error).strip().splitlines()[-1]}; their logs say why, --resume goes on"
+        ) from error

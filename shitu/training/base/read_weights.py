@@ -32,11 +32,11 @@ def read_state(path: Path) -> dict[str, Any]:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise ModelError(f"{path} cannot be read: {error.strerror}") from error
+        raise ModelError(f"{path} cannot be read: {error.strerror}; check the path and its permissions") from error
     try:
         found = _plain(_Arrays(io.BytesIO(content), encoding="latin1").load(), [_MOST_VALUES])
     except ModelError as error:
-        raise ModelError(f"{path}: {error}; nothing of it was run") from error
+        raise ModelError(f"{path}: {error}; nothing of it was run: {_ADVICE}") from error
     except Exception as error:  # a damaged pickle raises nearly anything
         reason = "it is empty" if not content else repr(error)[:200]
         raise ModelError(f"{path} is no file of weights, or damaged ({reason}); {_ADVICE}") from error

@@ -178,7 +178,7 @@ class _Maker:
         if [height, width] != wanted:
             raise ImageError(
                 f"{self.data.paths[index]}: is {width} x {height}, but its annotation says {wanted[1]} x {wanted[0]}: "
-                "its boxes do not fit"
+                "its boxes do not fit; mend the annotation"
             )
         return image
 

@@ -91,7 +91,7 @@ def _content(file: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:  # also UnicodeDecodeError
         raise ConfigError(f"{file} is not JSON: {error}; a COCO annotation file is wanted") from None
     except OSError as error:
-        raise ConfigError(f"{file} cannot be read: {error.strerror}") from None
+        raise ConfigError(f"{file} cannot be read: {error.strerror}; check its permissions") from None
     if not isinstance(content, dict):
         raise ConfigError(f"{file} holds a {type(content).__name__}; wanted images, annotations and categories")
     return content

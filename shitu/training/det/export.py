@@ -37,6 +37,7 @@ _log = logging.getLogger("shitu")
 _INTERPOLATION = {0: "nearest", 1: "bilinear", 2: "cubic", 3: "area", 4: "lanczos"}  # cv2's numbers
 _PHOTOS = 3  # to check on
 _SCORES_WITHIN, _BOXES_WITHIN = 1e-4, 0.05  # pixels
+_REPORT = "a fault of shitu's or Paddle's, please report it"
 
 Array = NDArray[Any]
 
@@ -119,7 +120,9 @@ def _check(new: Path, expected: tuple[Array, Array], feeds: tuple[Array, Array],
     rows, counts = full.run(named)[:2]
     by_numpy = [suppressed(b, s, limits) for b, s in zip(boxes, scores, strict=True)]
     if [len(each) for each in by_numpy] != counts.tolist():
-        raise EngineError(f"the program finds {counts.tolist()} boxes, an NMS in numpy {list(map(len, by_numpy))}")
+        raise EngineError(
+            f"the program finds {counts.tolist()} boxes, an NMS in numpy {list(map(len, by_numpy))}: {_REPORT}"
+        )
     wanted = np.concatenate(by_numpy)
     found = rows.reshape(-1, 6)
     differences = {
@@ -132,7 +135,9 @@ def _check(new: Path, expected: tuple[Array, Array], feeds: tuple[Array, Array],
         difference = float(np.abs(one - other).max(initial=0))
         _log.info("%s: at most %.1e apart", what, difference)
         if not difference <= within:
-            raise EngineError(f"{what} are {difference:.2g} apart, allowed is {within:g}; the folder was not written")
+            raise EngineError(
+                f"{what} are {difference:.2g} apart, allowed is {within:g}; the folder was not written: {_REPORT}"
+            )
 
 
 def suppressed(boxes: Array, scores: Array, limits: MultiClassNMS) -> Array:

@@ -60,7 +60,9 @@ def load(run: Run, path: Path) -> None:
     """Put a checkpoint's state into a run that has not begun. Raises ModelError where it is of another network."""
     state, position = load_states(str(path))
     if "ema" not in position or "images" not in position:
-        raise ModelError(f"{path} is no checkpoint of a detector; was it written by `shitu train`?")
+        raise ModelError(
+            f"{path} is no checkpoint of a detector, perhaps one of `shitu train`; name one of `shitu train-det`"
+        )
     check_fits(path, state.get("network", {}), arrays(run.network), _ADVICE)
     run.network.set_state_dict(tensors(state["network"]))
     set_optimizer_state(run.optimizer, run.network, state.get("optimizer", {}))

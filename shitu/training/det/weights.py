@@ -37,7 +37,9 @@ def load_pretrained(network: nn.Layer, source: str) -> LoadReport:
     if wrong := sorted(name for name in other if not name.startswith("head.head_cls")):
         raise ModelError(f"{path} is of another network: {_misfits(wrong, state, own)}")
     if not loaded:
-        raise ModelError(f"{path}: nothing in it fits this detector; it has {', '.join(list(state)[:_SHOWN])}")
+        raise ModelError(
+            f"{path}: nothing in it fits this detector, name another; it has {', '.join(list(state)[:_SHOWN])}"
+        )
     _set(network, loaded)
     report = LoadReport(
         str(path),
@@ -84,7 +86,9 @@ def _found(source: str, key: str) -> Path:
     if not path.is_file():
         path = path.with_name(path.name + SUFFIX)
     if not path.is_file():
-        raise ConfigError(f"no file {source} (nor with {SUFFIX}), which {key} names. Nothing is downloaded")
+        raise ConfigError(
+            f"no file {source} (nor with {SUFFIX}), which {key} names. Nothing is downloaded: check the path"
+        )
     return path
 
 

@@ -93,7 +93,9 @@ def _built(function: Callable[..., nn.Layer], name: str, options: dict[str, Any]
         for option in options:  # the network has no such option, or sets it itself
             if option in str(error):
                 raise ConfigError(f"Arch.Backbone.{option}: {name} does not take it ({error}); leave it out") from error
-        raise ConfigError(f"Arch.Backbone: PaddleClas cannot build {name} here: {str(error)[:200]}") from error
+        raise ConfigError(
+            f"Arch.Backbone: PaddleClas cannot build {name} here: {str(error)[:200]}; name another"
+        ) from error
     # PaddleClas's base class swallows what nobody takes: class_expand of a ResNet50 would be dropped in silence
     taken = inspect.signature(type(network).__init__).parameters
     for option in options:

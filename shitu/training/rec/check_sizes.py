@@ -45,7 +45,7 @@ def _output_shape(backbone: nn.Layer, name: str, key: str, image_shape: Sequence
         size = "x".join(map(str, image_shape[1:]))
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ConfigError(
-            f"{key}.Backbone: {name} cannot take images of {size} (Global.image_shape): {reason[:200]}"
+            f"{key}.Backbone: {name} cannot take images of {size} (Global.image_shape): {reason[:200]}; set another"
         ) from error
     finally:
         backbone.train()

@@ -50,7 +50,7 @@ class PairLoss(nn.Layer):
         for pair, (a, b) in zip(self.pairs, taken, strict=True):
             if a.shape != b.shape:
                 shapes = f"{pair[0]} has {list(a.shape)}, {pair[1]} {list(b.shape)}"
-                raise ConfigError(f"{self.name} compares {self.key} of equal shapes, but {shapes}")
+                raise ConfigError(f"{self.name} compares {self.key} of equal shapes, but {shapes}; make them equal")
         return _total([self.between(a, b) for a, b in taken])
 
     def between(self, a: paddle.Tensor, b: paddle.Tensor) -> paddle.Tensor:

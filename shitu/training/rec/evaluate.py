@@ -62,7 +62,9 @@ def evaluate(
     )
     total = Sums.of_rows(sums.topk, processes.summed(sums.as_row()[0], world)[None])
     if not total.queries:
-        raise ShituError("no query has an image of its label in the gallery, once unreadable images are left out")
+        raise ShituError(
+            "no query has an image of its label in the gallery, once unreadable images are left out; mend these"
+        )
     found = metrics_of(total)
     counts = {"queries": total.queries, "left_out": total.left_out}
     bad = both.image_count - len(queries.labels) - (len(gallery.labels) if gallery is not queries else 0)
@@ -133,7 +135,7 @@ def _embed(
     if broken:
         raise ShituError(
             f"the network gives vectors that are no numbers for {broken} of {len(vectors)} images; its weights are "
-            "those of a run that failed, or not whole"
+            "those of a run that failed, or not whole; name an earlier checkpoint"
         )
     return Embedded(vectors, side.labels[kept], None if side.ids is None else side.ids[kept])
 

@@ -83,7 +83,7 @@ def export_config(config: TrainConfig, *, name: str | None = None, licence: str 
     if lacking:
         raise ModelError(
             f"{weights} does not fill the network of {config.source}; it would be exported with random numbers in "
-            f"{', '.join(lacking[:5])}{' ...' if len(lacking) > 5 else ''}"
+            f"{', '.join(lacking[:5])}{' ...' if len(lacking) > 5 else ''}. Give the config that it was trained with"
         )
     return export_model(network, config, weights=weights, name=name, licence=licence, onnx=onnx)
 

@@ -59,7 +59,9 @@ def load_weights(network: nn.Layer, source: str, *, strict_heads: bool = False) 
     values = {name: _values(array, own[name].numpy().dtype) for name, array in fitting.items()}
     for name, each in values.items():
         if not np.isfinite(each).all():
-            raise ModelError(f"{path}: {name} holds numbers that are not finite; the training it comes from failed")
+            raise ModelError(
+                f"{path}: {name} holds numbers that are not finite; its training failed, take an earlier one"
+            )
     for name, each in values.items():
         own[name].set_value(each)
     (log.warning if report.other_shape or report.missing else log.info)("%s", report)
@@ -107,7 +109,7 @@ def find_weights(source: str) -> Path:
             if candidate.is_file():
                 return candidate
     except (OSError, RuntimeError) as error:  # a name too long, a folder closed to us, ~nobody
-        raise ModelError(f"{source[:200]}: no usable path of weights: {error}") from error
+        raise ModelError(f"{source[:200]}: no usable path of weights: {error}; give that of a {SUFFIX}") from error
     if source in known_names():
         return fetch_imagenet(Backbone(name=source))
     if path.is_dir():
@@ -193,7 +195,7 @@ def _check(report: LoadReport, own: list[str], other: set[str], of_backbone: boo
         fits = f"only {some(report.loaded)}" if report.loaded else "nothing in it"
         raise ModelError(
             f"{report.source}: {fits} fits: it has {some(report.other_shape or report.unexpected) or 'no tensors'}; "
-            f"the network has {some(tuple(own))}"
+            f"the network has {some(tuple(own))}. Name weights of the same network"
         )
     if of_backbone:
         # ImageNet weights of PPLCNetV2_base: ShiTu's last convolution is narrower, the classifier is cut off
@@ -204,7 +206,7 @@ def _check(report: LoadReport, own: list[str], other: set[str], of_backbone: boo
         wrong = {name for name in other if strict_heads or not _is_head(name)}
     if wrong:
         told = some(tuple(each for each in report.other_shape if each.split(" ")[0] in wrong))
-        raise ModelError(f"{report.source} is of another shape: {told}; it was saved from another network or config")
+        raise ModelError(f"{report.source} is of another shape: {told}; name one that was saved from this network")
 
 
 def _is_head(name: str) -> bool:

@@ -155,7 +155,9 @@ def class_probabilities(section: schema_data.PKSampler, counts: np.ndarray) -> n
             raise ConfigError(f"sampler.ratio: {ratio} for classes {low} to {high}; a number of at least 0 is wanted")
         weights[low : high + 1] *= ratio
     if not weights.any():
-        raise ConfigError(f"sampler.ratio {list(section.ratio)} makes the probability of every class 0")
+        raise ConfigError(
+            f"sampler.ratio {list(section.ratio)} makes the probability of every class 0; make one greater"
+        )
     return np.asarray(weights / weights.sum())
 
 
