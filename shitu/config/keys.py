@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar, get_args
 
-from pydantic import GetCoreSchemaHandler
+from pydantic import BeforeValidator, GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
 T = TypeVar("T")
@@ -145,4 +145,4 @@ Choice = Annotated[T, _OneOf()]  # Choice[Literal["a", "b"]]
 Maybe = Annotated[T | None, _OrNone()]
 Several = Annotated[tuple[T, ...], _List()]
 # each {name: parameters}; transform_ops.py knows the parameters
-Operators = Annotated[tuple[Annotated[dict[str, Any], Read("", _operator)], ...], _List(_OPERATORS)]
+Operators = Annotated[tuple[Annotated[dict[str, Any], BeforeValidator(_operator)], ...], _List(_OPERATORS)]

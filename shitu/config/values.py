@@ -142,7 +142,7 @@ class Reader:
     overrides: dict[str, str] = field(default_factory=dict)
 
     def section(self, kind: type[AnySection], value: Any, key: str = "", **hidden: Any) -> AnySection:
-        """What `value` says below `key`; changes it in place. Raises ConfigError for the first mistake."""
+        """What `value` says below `key`; changes it in place. Raises ConfigError for the first mistake in it."""
         try:
             made: AnySection = adapter(kind).validate_python(value)  # type: ignore[arg-type]
         except ValidationError as error:
@@ -152,7 +152,7 @@ class Reader:
         # two things depend on where a value stands, which pydantic does not tell its validators
         mended = [self._mended(problem) for problem in problems]
         if not any(mended):
-            raise self._told(problems[0])
+            raise self._told(min(problems, key=lambda problem: problem.order))
         return self.section(kind, value, key, **hidden)
 
     def _mended(self, problem: _Problem) -> bool:
@@ -201,21 +201,22 @@ class _Problem:
     """One of pydantic's errors, and where it lies.
 
     `key` is dotted, as messages write it; `path` as overrides do, with the key that names a kind. `section` is the kind
-    of section around it, `holder` what the YAML has there, and `last` the place in that.
+    of section around it, `holder` what the YAML has there, and `last` the place in that. `order` is that of the YAML.
     """
 
     def __init__(self, kind: type[Section], raw: Any, key: str, found: Any) -> None:
         self.unknown, self.value, context = found["type"] == _UNKNOWN, found["input"], found.get("ctx", {})
         self.error, self.section, self.holder, self.last = context.get("error"), kind, raw, None
         self.wanted = getattr(self.error, "wanted", None) or str(self.error or found["msg"])
-        shown, steps, here = [key] * bool(key), [key] * bool(key), raw
+        shown, steps, here, self.order = [key] * bool(key), [key] * bool(key), raw, list[int]()
         for part in found["loc"]:
             kinds = self.section.kinds()
             if part not in kinds or (isinstance(here, dict) and part in here):
                 # where there is no such key, a mapping has another one that names what it holds: {Student: {...}}
                 other = isinstance(here, dict) and part not in here and len(here) == 1
                 self.holder, self.last = here, next(iter(here)) if other else part
-                here = here[self.last] if isinstance(here, (dict, list)) else None
+                self.order.append(list(here).index(self.last) if isinstance(here, dict) else int(part))
+                here = here[self.last]
                 steps.append(str(self.last))
                 if part not in kinds:
                     shown.append(steps[-1])

@@ -21,6 +21,7 @@ class Variant(Section):
     """What both forms share."""
 
     yaml_name: ClassVar[str] = ""
+    unknown: ClassVar[str] = "unknown"
 
     @classmethod
     def called(cls) -> str:
@@ -48,7 +49,7 @@ class Variant(Section):
         if not isinstance(name, str) or name not in kinds:
             near = difflib.get_close_matches(str(name), kinds, n=1, cutoff=0.5)
             advice = f"did you mean {near[0]}?" if near else f"one of {', '.join(kinds)} is wanted"
-            raise UnwantedError(f"unknown name {name}: {advice}")
+            raise UnwantedError(f"{cls.unknown} {name}: {advice}")
         return value
 
     @classmethod
@@ -64,6 +65,8 @@ class Variant(Section):
 @dataclass(frozen=True)
 class ByName(Variant):
     """`{name: PKSampler, batch_size: 256}`"""
+
+    unknown = "unknown name"
 
     @classmethod
     def split(cls, value: Any) -> tuple[Any, Any]:
