@@ -25,7 +25,7 @@ from shitu.models.folder import sha256_of
 from shitu.models.model_yaml import Preprocess
 from shitu.recognise.preprocess import from_model_yaml
 from shitu.training.base.fuse import fuse_batch_norms, re_parameterise
-from shitu.training.base.metrics_log import read_records
+from shitu.training.base.log import read_records
 from shitu.training.base.write_model import ONNX, PARAMS, PROGRAM, new_folder, write_model_yaml
 from shitu.training.rec import schema_arch as schema
 from shitu.training.rec.describe_network import describe
