@@ -13,8 +13,7 @@ import yaml
 from shitu.errors import ConfigError
 from shitu.training.rec.losses import build_losses
 from shitu.training.rec.networks import build_network, freeze, set_train_mode
-from shitu.training.rec.optimise import build_optimizer
-from shitu.training.rec.plan import make_plan
+from shitu.training.rec.plan import build_optimizer, make_plan
 from shitu.training.rec.schema import TrainConfig, load_train_config
 from shitu.training.rec.transforms import compile_transform
 from tests.conftest import ROOT, Write

@@ -12,7 +12,7 @@ from PIL import Image
 
 from shitu.errors import ShituError
 from shitu.training.base import curves
-from shitu.training.base.metrics_log import MetricsLog
+from shitu.training.base.log import MetricsLog
 
 
 def run_file(folder: Path, epochs: int = 3, **more: float) -> Path:

@@ -16,7 +16,7 @@ import paddle
 import pytest
 
 from shitu.errors import ModelError, ShituError, UsageError
-from shitu.training.base.metrics_log import read_records
+from shitu.training.base.log import read_records
 from shitu.training.det import run
 from shitu.training.det.batches import DetLoader
 from shitu.training.det.build import build_detector
@@ -89,9 +89,7 @@ def test_the_best_checkpoint_is_that_with_the_greatest_ap(
 ) -> None:
     aps = iter([0.1, 0.3, 0.3, 0.2])
     metrics = ("AP50", "AP75", "AR100", "bad_images")
-    monkeypatch.setattr(
-        "shitu.training.det.trainer.evaluate", lambda *_: {"AP": next(aps), **dict.fromkeys(metrics, 0.0)}
-    )
+    monkeypatch.setattr("shitu.training.det.run.evaluate", lambda *_: {"AP": next(aps), **dict.fromkeys(metrics, 0.0)})
     config = config_of(coco, tmp_path, epoch=4, **{"TrainReader.batch_size": 16})
     best = train(config)
     assert (best["epoch"], best["AP"]) == (2, 0.3)

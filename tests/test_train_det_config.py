@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from shitu.errors import ConfigError
+from shitu.training.base.toolkits import ppdet
 from shitu.training.det import schema_net as net
-from shitu.training.det.parts import ppdet
-from shitu.training.det.schedule import Schedule
+from shitu.training.det.plan import Schedule
 from shitu.training.det.schema import LearningRate, load_det_config
 from tests.conftest import Write
 from tests.train_det_set import CONFIG

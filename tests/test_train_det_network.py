@@ -12,12 +12,12 @@ import paddle
 import pytest
 
 from shitu.errors import ConfigError, ModelError, UsageError
+from shitu.training.base.ema import CycleEMA
+from shitu.training.base.toolkits import ppdet
 from shitu.training.det.build import PicoDet, build_detector
 from shitu.training.det.coco_ap import METRICS, Found, coco_metrics
 from shitu.training.det.coco_data import read_coco
-from shitu.training.det.ema import CycleEMA
 from shitu.training.det.export import suppressed
-from shitu.training.det.parts import ppdet
 from shitu.training.det.schema import COCODataSet, DetConfig, load_det_config
 from shitu.training.det.weights import load_pretrained, load_trained
 from tests.train_det_set import CONFIG, write_coco_set

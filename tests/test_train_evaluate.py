@@ -293,7 +293,7 @@ import json, sys
 import numpy as np
 from shitu.training.base import processes
 from shitu.training.rec.evaluate import evaluate
-from shitu.training.base.gather import gather_rows
+from shitu.training.base.processes import gather_rows
 from test_train_evaluate import Path, Pixels, settings
 
 rank, world = processes.start()

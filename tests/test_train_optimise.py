@@ -9,10 +9,10 @@ from paddle import nn
 
 from shitu.errors import ConfigError
 from shitu.training.base.ema import MovingAverage
-from shitu.training.base.gradients import average_gradients
-from shitu.training.base.meter import Meter
-from shitu.training.base.state_arrays import optimizer_state, set_optimizer_state
-from shitu.training.rec.optimise import build_optimizer
+from shitu.training.base.log import Meter
+from shitu.training.base.processes import average_gradients
+from shitu.training.base.run_state import optimizer_state, set_optimizer_state
+from shitu.training.rec.plan import build_optimizer
 from shitu.training.rec.schema import L2, SGD, Adam, AdamW, Momentum, Optimizer
 
 NOTHING = nn.Layer()
@@ -129,7 +129,7 @@ def test_moving_average() -> None:
     for name, value in values(network).items():
         np.testing.assert_array_equal(value, now[name])
     other = MovingAverage(small_network(), 0.75)
-    other.set_state(ema.state())
+    other.set_state(ema.state(), ema.position())
     for name, value in other.state().items():
         np.testing.assert_array_equal(value, ema.state()[name])
 

@@ -8,8 +8,8 @@ import paddle
 import pytest
 
 from shitu.errors import ConfigError
-from shitu.training.base.scaling import Scaling
-from shitu.training.rec.schedule import Schedule
+from shitu.training.base.plan import Scaling
+from shitu.training.rec.plan import Schedule
 from shitu.training.rec.schema import Constant, Cosine, LearningRate, Linear, Piecewise, Step
 
 STEPS, EPOCHS, WARMUP = 7, 10, 2

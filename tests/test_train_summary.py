@@ -7,6 +7,7 @@ import math
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import paddle
@@ -14,38 +15,32 @@ import pytest
 from paddle import nn
 
 from shitu.errors import EngineError, ShituError
+from shitu.training.base.log import MetricsLog, read_records, visualdl_writer
 from shitu.training.base.memory import Memory, estimate_memory
-from shitu.training.base.metrics_log import MetricsLog, read_records, visualdl_writer
-from shitu.training.base.scaling import Scaling
-from shitu.training.rec.schedule import Schedule
+from shitu.training.base.plan import Plan, Scaling, learning_rate_table
+from shitu.training.rec.describe_network import NetworkSize
+from shitu.training.rec.plan import Schedule
 from shitu.training.rec.schema import Cosine
-from shitu.training.rec.summary import Setting, dry_run_lines, histogram, summarise
+from shitu.training.rec.summary import histogram, summarise
 
 
-def setting(cards: int = 1, **changes: object) -> Setting:
+def plan(cards: int = 1, **changes: Any) -> Plan:
     """100 epochs of 20 steps; 0.06 made for a total batch of 2,048."""
     section = Cosine(learning_rate=0.06, warmup_epoch=5, for_batch_size=2048)
-    scaling = Scaling.of(section, 256 * cards)
-    schedule = Schedule(section, scaling, steps_per_epoch=20, total_steps=2000)
-    made = Setting(
-        counts=np.array([1, 2, 3, 4, 9, 40]),
-        parameters=5_000_000,
-        trainable=4_900_000,
-        head_parameters=100_000,
-        macs=829_000_000,
-        batch_size=256,
-        cards=cards,
-        update_freq=1,
-        images_per_class=4,
-        steps_per_epoch=20,
-        total_steps=2000,
-        warmup_steps=schedule.warmup_steps,
-        lr=schedule,
-        config_lr=section.learning_rate,
-        scaling=scaling.reason,
-        memory=Memory(20_000_000, 20_000_000, 20_000_000, 9_000_000_000),
-    )
-    return replace(made, **changes)  # type: ignore[arg-type]
+    schedule = Schedule(section, Scaling.of(section, 256 * cards), steps_per_epoch=20, total_steps=2000)
+    made = Plan(cards, 1, batch_size=256, steps_per_epoch=20, total_steps=2000, schedule=schedule)
+    return replace(made, **changes)
+
+
+def told(of: Plan, **changes: Any) -> str:
+    given: dict[str, Any] = {
+        "counts": np.array([1, 2, 3, 4, 9, 40]),
+        "size": NetworkSize(5_000_000, 4_900_000, 100_000, 829_000_000, 829_000_000),
+        "memory": Memory(20_000_000, 20_000_000, 20_000_000, 9_000_000_000),
+        "images_per_class": 4,
+        "learning_rate": f"0.06 in the config, {Scaling.of(Cosine(for_batch_size=2048), of.total_batch).reason}",
+    }
+    return "\n".join(summarise(of, **{**given, **changes}))
 
 
 def test_histogram_counts_every_class_once() -> None:
@@ -74,9 +69,8 @@ def test_histogram_of_few(counts: list[int], text: str) -> None:
 
 
 def test_summary_says_what_a_person_wants_to_know() -> None:
-    lines = summarise(setting(cards=8))
-    text = "\n".join(f"{name} {text}" for name, text in lines)
-    assert all(len(name) <= 14 for name, _ in lines)
+    text = told(plan(cards=8))
+    assert all(line[14] == " " for line in text.splitlines())
     for part in (
         "59 images, 6 classes; 1 to 40 images each",
         "3 classes have fewer than K = 4",
@@ -92,22 +86,25 @@ def test_summary_says_what_a_person_wants_to_know() -> None:
 
 
 def test_summary_without_what_there_is_not() -> None:
-    text = str(summarise(setting(images_per_class=None, head_parameters=0, warmup_steps=0)))
+    section = Cosine(learning_rate=0.06)
+    at_once = Schedule(section, Scaling.of(section, 256), steps_per_epoch=20, total_steps=2000)
+    text = told(plan(schedule=at_once), images_per_class=None, size=NetworkSize(1, 1, 0, 1, 1))
     for absent in ("K =", "classes x", "of them the head's", "warm-up"):
         assert absent not in text
 
 
 def test_dry_run_shows_the_learning_rate_over_the_run() -> None:
     """A cosine from 0.0075 (0.06 x 256 / 2048) that begins after the warm-up."""
-    lines = dry_run_lines(setting())
-    table = [line.split() for line in lines[lines.index("") + 2 :]]
+    table = [line.split() for line in learning_rate_table(plan())[1:]]
     rates = {int(row[-2].replace(",", "")): float(row[-1]) for row in table}
     expected = {step: 0.0075 * (1 + math.cos(math.pi * (step - 100) / 1900)) / 2 for step in (500, 1000, 1500, 1999)}
     assert rates == pytest.approx({0: 0.0, 100: 0.0075, **expected}, rel=1e-4)
 
 
 def test_dry_run_of_a_single_step() -> None:
-    assert dry_run_lines(setting(total_steps=1, warmup_steps=0))[-1].split() == ["start", "0.00", "0", "0"]
+    section = Cosine(learning_rate=0.0)
+    at_once = Schedule(section, Scaling.of(section, 256), steps_per_epoch=20, total_steps=1)
+    assert learning_rate_table(plan(total_steps=1, schedule=at_once))[-1].split() == ["start", "0.00", "0", "0"]
 
 
 def test_memory_by_hand() -> None:

@@ -71,13 +71,13 @@ def test_training_itself_ends_with_the_same_model(root: Path, said: dict[str, st
 
 
 def test_training_helped(root: Path) -> None:
-    """On the pictures trained on, that is; a random network knows one drawing in eight by its colours."""
+    """On the pictures trained on, that is, and to the end: a network that collapses is best in an early epoch."""
     path = root / "output" / "train_demo" / "RecModel" / "metrics.jsonl"
     records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     losses = [record["loss"] for record in records if "loss" in record]
-    assert np.mean(losses[-5:]) < np.mean(losses[:5]) - 2
+    assert np.mean(losses[-5:]) < np.mean(losses[:5]) - 0.5
     recalls = [record["recall1"] for record in records if "recall1" in record]
-    assert max(recalls) > recalls[0] + 0.04
+    assert recalls[-1] > recalls[0] + 0.04
 
 
 def test_the_exported_model_recognises_its_own_gallery(root: Path, said: dict[str, str]) -> None:

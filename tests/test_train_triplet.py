@@ -11,7 +11,7 @@ import paddle
 import pytest
 
 from shitu.errors import ConfigError
-from shitu.training.base.full_precision import unit_vectors
+from shitu.training.base.precision import unit_vectors
 from shitu.training.rec.losses import TotalLoss, build_losses
 from shitu.training.rec.schema_loss import TripletAngularMarginLoss, TripletAngularMarginLoss_XBM
 from shitu.training.rec.triplet import EmbeddingMemory

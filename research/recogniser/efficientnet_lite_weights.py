@@ -14,7 +14,7 @@ import paddle
 
 from research.recogniser.first_version import TOLERANCE, converted, difference_from_original, original_network
 from shitu.training.base.checkpoints import save_weights
-from shitu.training.base.state_arrays import arrays
+from shitu.training.base.run_state import arrays
 
 
 def main() -> None:

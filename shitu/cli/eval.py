@@ -30,8 +30,8 @@ def evaluate(  # noqa: PLR0917 - a command, called by click with names
     Metric.Eval. `queries` counts those with an image of their label in the gallery, `left_out` the others.
     """
     from shitu.training.base import processes
-    from shitu.training.base.device import use_device
     from shitu.training.base.launch import is_launched, launch
+    from shitu.training.base.processes import use_device
     from shitu.training.rec.eval_lists import open_eval
     from shitu.training.rec.evaluate import evaluate as measure
     from shitu.training.rec.evaluate import open_network

@@ -24,7 +24,7 @@ def export(config_path: str, overrides: tuple[str, ...], name: str | None, licen
     Takes Global.pretrained_model, joins branches, folds batch norms, leaves out the head, and compares the result with
     the network before it replaces Global.save_inference_dir. Use it by -o Global.rec_inference_model_dir=FOLDER.
     """
-    from shitu.training.base.device import use_device
+    from shitu.training.base.processes import use_device
     from shitu.training.rec.export import export_config
     from shitu.training.rec.schema import load_train_config
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from shitu.training.base.checkpoints import replace_file
-from shitu.training.base.metrics_log import Record, read_records
+from shitu.training.base.log import Record, read_records
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

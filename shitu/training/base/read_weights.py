@@ -10,6 +10,7 @@ import io
 import pickle
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from shitu.errors import ModelError
 SUFFIX = ".pdparams"
 _MOST_VALUES = 100_000  # a network has some thousand; a nest of tuples can stand for 2**100
 _NAMES_KEY, _SLICES_KEY = "StructuredToParameterName@@", "UnpackBigParamInfor@@"  # sic
+_SHOWN = 5  # names in a report
 _ADVICE = "is it whole, and a state dict that paddle.save wrote?"
 
 
@@ -157,3 +159,34 @@ def _plain(value: Any, left: list[int]) -> Any:
     if value is None or isinstance(value, str | bytes | bool | int | float):
         return value
     raise ModelError(f"it holds a {type(value).__name__}, which is no array and no plain value")
+
+
+# --- what went into a network ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """Names are the network's, but for `unexpected`, which are the file's."""
+
+    source: str
+    loaded: tuple[str, ...]
+    missing: tuple[str, ...]
+    unexpected: tuple[str, ...]
+    other_shape: tuple[str, ...]  # "head.fc.weight (512, 80) here, (512, 192612) there"
+
+    def __str__(self) -> str:
+        wanted = len(self.loaded) + len(self.missing) + len(self.other_shape)
+        parts = [f"loaded {len(self.loaded)} of {wanted} tensors from {self.source}"]
+        told = (
+            ("not in the file", self.missing),
+            ("left out, other shape", self.other_shape),
+            ("only in the file", self.unexpected),
+        )
+        parts += [f"{what}: {some(names)}" for what, names in told if names]
+        return "; ".join(parts)
+
+
+def some(names: tuple[str, ...]) -> str:
+    """The first of the names, and how many more there are."""
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return f"{', '.join(names[:_SHOWN])}{more}"

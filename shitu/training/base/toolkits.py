@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 from importlib import import_module
 from types import ModuleType
 
@@ -20,7 +22,8 @@ def paddleclas(module: str) -> ModuleType:
 
 def ppdet(module: str) -> ModuleType:
     """`ppdet.<module>`, from the package paddledet. Raises EngineError with the install command."""
-    return _import("ppdet", module)
+    with contextlib.redirect_stdout(io.StringIO()):  # it names there whatever optional package is missing
+        return _import("ppdet", module)
 
 
 def _import(package: str, module: str) -> ModuleType:

@@ -12,7 +12,7 @@ from paddle import Tensor, nn
 
 from shitu.config.values import Section
 from shitu.errors import ConfigError
-from shitu.training.det.parts import ppdet
+from shitu.training.base.toolkits import ppdet
 from shitu.training.det.schema import DetConfig
 from shitu.training.det.schema_net import MultiClassNMS, PicoFeat, PicoHead
 

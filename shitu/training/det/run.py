@@ -1,55 +1,126 @@
-"""`shitu train-det` from the config to the end of the run: checks first, then a summary, then the trainer."""
+"""`shitu train-det`: what the training loop is told of a detector, and of its configuration."""
 
 from __future__ import annotations
 
-import logging
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
 import paddle
+from paddle import nn
 
 from shitu.errors import ConfigError
-from shitu.training.base import device, processes
-from shitu.training.base.earlier_run import begin, find_checkpoint
-from shitu.training.base.learning_rate_table import learning_rate_table
+from shitu.training.base import loop, processes
+from shitu.training.base.amp import AMP
+from shitu.training.base.ema import CycleEMA
 from shitu.training.base.memory import estimate_memory
-from shitu.training.det.build import build_detector
+from shitu.training.base.plan import learning_rate_table
+from shitu.training.base.task import Settings, Task
+from shitu.training.det.batches import DetBatch, DetLoader
+from shitu.training.det.build import PicoDet, build_detector
 from shitu.training.det.coco_data import DetData, read_coco
-from shitu.training.det.evaluate import Metrics, eval_data
-from shitu.training.det.plan import Plan, make_plan
+from shitu.training.det.evaluate import Metrics, eval_data, evaluate
+from shitu.training.det.plan import Plan, build_optimizer, make_plan
 from shitu.training.det.schema import COCODataSet, CosineDecay, DetConfig
-from shitu.training.det.trainer import Trainer
 from shitu.training.det.transforms import compile_reader
+from shitu.training.det.weights import load_pretrained
 
-_log = logging.getLogger("shitu")
-Progress = Callable[[int], AbstractContextManager[Any]]  # the number of steps -> a bar with update(n)
+_LOGGED = ("AP", "AP50", "AP75", "AR100", "bad_images")  # the others are for `shitu eval-det`
 
 
-def run_training(config: DetConfig, *, resume: bool, overwrite: bool, progress: Progress) -> Metrics:
-    """Train as the config says; returns the best evaluation.
-
-    Raises ConfigError and UsageError before anything is done, StoppedError when stopped, ShituError when it fails.
-    """
+def run_training(config: DetConfig, *, resume: bool, overwrite: bool, progress: loop.Progress) -> Metrics:
+    """Train as the config says; returns the best evaluation. Raises as `base.loop.train`."""
     use_device(config)
-    rank, world = processes.start()
-    checkpoint = find_checkpoint(config.run_dir, resume=resume, overwrite=overwrite, key="save_dir", world=world)
-    data, test = _data(config)
-    plan = make_plan(config, data, world)
-    trainer = Trainer(config, data, test, plan, rank=rank)
-    if checkpoint:
-        trainer.resume(checkpoint)
-    elif rank == 0:
-        begin(config.run_dir, config, overwrite=overwrite)
-    if rank == 0:
-        for line in _summary(config, data, test, plan, trainer.network):
-            _log.info("%s", line)
-    with processes.losing_none(world), progress(plan.total_steps) as bar:
-        bar.update(trainer.step)
-        trainer.on_step = lambda: bar.update(1)
-        return trainer.run()
+    return loop.train(
+        settings_of(config),
+        lambda rank, world, _: DetTask(config, rank, world),
+        resume=resume,
+        overwrite=overwrite,
+        progress=progress,
+    )
+
+
+def settings_of(config: DetConfig) -> Settings:
+    return Settings(
+        what="detector",
+        config=config,
+        folder=config.run_dir,
+        folder_key="save_dir",
+        seed=config.seed,
+        log_steps=config.log_iter,
+        save_steps=config.save_steps,
+        amp=AMP(use_amp=config.use_amp, scale_loss=1024.0),
+        may_change=(
+            *("source", "save_dir", "epoch", "use_gpu", "weights", "worker_num", "pretrain_weights", "max_iters"),
+        ),
+        start_again="Use the config it was made with, or start from its weights alone: -o pretrain_weights=PATH",
+        against_nan="A lower LearningRate.base_lr, a longer warm-up (LearningRate.schedulers.1.steps) or "
+        "OptimizerBuilder.clip_grad_by_norm=35 often helps",
+    )
+
+
+def use_device(config: DetConfig) -> None:
+    """As shitu.training.base.processes.use_device; with the threads that the config wants on the CPU."""
+    processes.use_device("gpu" if config.use_gpu else "cpu")
+    if config.cpu_threads:
+        paddle.core.set_num_threads(config.cpu_threads)
+
+
+class DetTask(Task[DetBatch]):
+    """PicoDet on COCO's annotations. The first process evaluates; without EvalDataset there is no best checkpoint."""
+
+    checks_each_step = True  # ppdet's assigner waits for the numbers, and fails on what is none
+
+    def __init__(self, config: DetConfig, rank: int, world: int) -> None:
+        self.config, self.rank, self.settings = config, rank, settings_of(config)
+        self.data, self.test = _data(config)
+        self.plan: Plan = make_plan(config, self.data, world)
+        self.loader = DetLoader(
+            self.data, config.TrainReader, "TrainReader", seed=config.seed, workers=config.worker_num, replace=True
+        )
+        paddle.seed(config.seed)
+        self.network: PicoDet = build_detector(config)
+        if config.pretrain_weights:
+            load_pretrained(self.network, config.pretrain_weights)
+        on_gpu = paddle.device.get_device().startswith("gpu")
+        if config.norm_type == "sync_bn" and world > 1 and on_gpu:
+            nn.SyncBatchNorm.convert_sync_batchnorm(self.network)
+        processes.same_start(self.network, world)
+        self.losses = nn.Layer()  # they have no state
+        self.optimizer = build_optimizer(config.OptimizerBuilder, self.network)
+
+    def batches(self, epoch: int, start: int) -> Generator[DetBatch, None, None]:
+        return self.loader.epoch(self.plan.order, epoch, self.rank, start)
+
+    def loss_of(self, batch: DetBatch, cast: AbstractContextManager[Any]) -> tuple[dict[str, paddle.Tensor], int]:
+        return self.network.losses(batch.images, batch.boxes, batch.classes, cast), len(batch.boxes)
+
+    def average(self) -> CycleEMA | None:
+        config = self.config
+        if not config.use_ema or self.rank:  # those who do not evaluate and save need none
+            return None
+        return CycleEMA(self.network, config.ema_decay, config.ema_decay_type, config.cycle_epoch)
+
+    def kept(self, epoch: int, *, last: bool) -> tuple[list[str], bool]:
+        """Every snapshot_epoch-th and the last."""
+        if self.rank or not (last or epoch % self.config.snapshot_epoch == 0):
+            return [], False
+        return [f"epoch_{epoch}", *["model_final"] * last], self.test is not None
+
+    def evaluate(self) -> Metrics:
+        assert self.test is not None
+        return evaluate(self.network, self.test, self.config)
+
+    def score(self, results: Metrics) -> float:
+        return results.get("AP") or 0.0
+
+    def told(self, results: Metrics) -> Metrics:
+        return {name: value for name in _LOGGED if (value := results[name]) is not None}
+
+    def summary(self) -> Iterator[str]:
+        return _summary(self.config, self.data, self.test, self.plan, self.network)
 
 
 def dry_run(config: DetConfig, cards: int) -> list[str]:
@@ -57,21 +128,7 @@ def dry_run(config: DetConfig, cards: int) -> list[str]:
     paddle.device.set_device("cpu")
     data, test = _data(config)
     plan = make_plan(config, data, cards)
-    network = build_detector(config)
-    rates = learning_rate_table(
-        plan.schedule,
-        total_steps=plan.total_steps,
-        warmup_steps=plan.schedule.warmup_steps,
-        steps_per_epoch=plan.steps_per_epoch,
-    )
-    return [*_summary(config, data, test, plan, network), "", *rates]
-
-
-def use_device(config: DetConfig) -> None:
-    """As shitu.training.base.device.use_device; with the threads that the config wants on the CPU."""
-    device.use_device("gpu" if config.use_gpu else "cpu")
-    if config.cpu_threads:
-        paddle.core.set_num_threads(config.cpu_threads)
+    return [*_summary(config, data, test, plan, build_detector(config)), "", *learning_rate_table(plan)]
 
 
 def _data(config: DetConfig) -> tuple[DetData, DetData | None]:

@@ -18,7 +18,7 @@ import numpy as np
 from shitu.config.keys import Operators
 from shitu.config.values import BadValueError
 from shitu.errors import ConfigError
-from shitu.training.det.parts import ppdet
+from shitu.training.base.toolkits import ppdet
 from shitu.training.det.schema import Reader, checked_size
 
 Sample = dict[str, Any]  # image (h, w, 3) uint8 RGB, gt_bbox (k, 4) float32, gt_class (k, 1) int32, is_crowd, h, w ...

@@ -12,8 +12,7 @@ from paddle import nn
 
 from shitu.errors import ConfigError, ModelError, UsageError
 from shitu.models.folder import downloads_home
-from shitu.training.base.load_report import LoadReport
-from shitu.training.base.read_weights import SUFFIX, read_state
+from shitu.training.base.read_weights import SUFFIX, LoadReport, read_state
 
 _log = logging.getLogger("shitu")
 _SHOWN = 3

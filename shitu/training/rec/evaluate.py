@@ -12,7 +12,7 @@ from paddle import nn
 
 from shitu.errors import ConfigError, ShituError
 from shitu.training.base import processes
-from shitu.training.base.gather import gather_rows
+from shitu.training.base.processes import gather_rows
 from shitu.training.rec.eval_lists import EvalSet, Side, open_eval
 from shitu.training.rec.loader import EvalLoader
 from shitu.training.rec.networks import build_network, without_heads

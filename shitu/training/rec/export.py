@@ -26,7 +26,7 @@ from shitu.models.model_yaml import Preprocess
 from shitu.models.write import ONNX, PARAMS, PROGRAM, new_folder, write_model_yaml
 from shitu.recognise.preprocess import from_model_yaml
 from shitu.training.base.fuse import fuse_batch_norms, re_parameterise
-from shitu.training.base.metrics_log import read_records
+from shitu.training.base.log import read_records
 from shitu.training.rec import schema_arch as schema
 from shitu.training.rec.describe_network import describe
 from shitu.training.rec.networks import DistillationModel, RecModel, build_network, without_heads

@@ -15,7 +15,7 @@ from paddle import nn
 from paddle.nn.initializer.initializer import Initializer
 
 from shitu.errors import ConfigError
-from shitu.training.base.full_precision import full_precision, unit_vectors
+from shitu.training.base.precision import full_precision, unit_vectors
 from shitu.training.rec import schema_arch
 
 FROZEN_BELOW = 1e-10  # PaddleClas's V2 recipe freezes a bias by a learning rate of 1e-20

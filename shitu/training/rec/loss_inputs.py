@@ -8,7 +8,7 @@ from typing import Any
 import paddle
 
 from shitu.errors import ConfigError
-from shitu.training.base.full_precision import full_precision
+from shitu.training.base.precision import full_precision
 
 Outputs = Mapping[str, Any]  # name -> tensor, or model -> name -> tensor for DistillationModel
 

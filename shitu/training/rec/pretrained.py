@@ -15,8 +15,7 @@ from paddle import nn
 
 from shitu.errors import ConfigError, DownloadError, ModelError
 from shitu.models.folder import downloads_home, model_homes
-from shitu.training.base.load_report import LoadReport, some
-from shitu.training.base.read_weights import SUFFIX, read_state
+from shitu.training.base.read_weights import SUFFIX, LoadReport, read_state, some
 from shitu.training.rec import schema_arch as schema
 from shitu.training.rec.backbones import known_names, model_url
 from shitu.training.rec.networks import DistillationModel, RecModel

@@ -1,62 +1,153 @@
-"""`shitu train` from the config to the end of the run: checks first, then a summary, then the trainer."""
+"""`shitu train`: what the training loop is told of a feature extractor, and of its configuration."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Generator
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import paddle
+
 from shitu.errors import ShituError
-from shitu.training.base import processes
-from shitu.training.base.device import use_device
-from shitu.training.base.earlier_run import begin, find_checkpoint
+from shitu.training.base import loop, processes
+from shitu.training.base.ema import MovingAverage
 from shitu.training.base.memory import estimate_memory
+from shitu.training.base.plan import learning_rate_table
+from shitu.training.base.task import Metrics, Settings, Task
 from shitu.training.rec.describe_network import describe
+from shitu.training.rec.eval_lists import EvalSet, open_eval
+from shitu.training.rec.evaluate import evaluate, metric_names
 from shitu.training.rec.export import export_config
 from shitu.training.rec.image_list import ImageList, read_image_list
-from shitu.training.rec.networks import DistillationModel, RecModel, build_network, freeze
-from shitu.training.rec.plan import Plan, make_plan, train_data
+from shitu.training.rec.loader import Batch, TrainLoader
+from shitu.training.rec.losses import build_losses
+from shitu.training.rec.networks import DistillationModel, RecModel, build_network, freeze, set_train_mode
+from shitu.training.rec.plan import Plan, build_optimizer, make_plan, train_data
+from shitu.training.rec.pretrained import load_start_weights, load_weights
 from shitu.training.rec.schema import SGD, Adam, AdamW, TrainConfig
-from shitu.training.rec.schema_data import PKSampler
-from shitu.training.rec.summary import Setting, dry_run_lines, summarise
-from shitu.training.rec.trainer import Trainer, run_folder
+from shitu.training.rec.summary import summarise
+from shitu.training.rec.transforms import compile_transform
 
 _log = logging.getLogger("shitu")
-Network = RecModel | DistillationModel
-Progress = Callable[[int], AbstractContextManager[Any]]  # the number of steps -> a bar with update(n)
 
 
-def run_training(config: TrainConfig, *, resume: bool, overwrite: bool, progress: Progress) -> dict[str, float]:
-    """Train as the config says; returns the best evaluation.
-
-    Raises ConfigError and UsageError before anything is done, StoppedError when stopped, ShituError when it fails.
-    """
-    use_device(config.Global.device)
-    rank, world = processes.start()
-    folder = run_folder(config)
-    checkpoint = config.Global.checkpoints or find_checkpoint(
-        folder, resume=resume, overwrite=overwrite, key="Global.output_dir", world=world
+def run_training(config: TrainConfig, *, resume: bool, overwrite: bool, progress: loop.Progress) -> dict[str, float]:
+    """Train as the config says; returns the best evaluation. Raises as `base.loop.train`."""
+    processes.use_device(config.Global.device)
+    settings = settings_of(config)
+    best = loop.train(
+        settings,
+        lambda rank, world, resumes: RecTask(config, rank, world, resumes=resumes),
+        checkpoint=config.Global.checkpoints,
+        resume=resume,
+        overwrite=overwrite,
+        progress=progress,
     )
-    images = read_image_list(train_data(config).dataset, what="DataLoader.Train.dataset")
-    plan = make_plan(config, images.labels, world)
-    trainer = Trainer(config, images, plan, rank=rank, resumes=checkpoint is not None)
-    if checkpoint:
-        trainer.resume(str(checkpoint))
-    elif rank == 0:
-        begin(folder, config, overwrite=overwrite)
-    if rank == 0:
-        for name, text in summarise(_setting(config, images, plan, trainer.network)):
-            _log.info("%-14s %s", name, text)
-    with processes.losing_none(world), progress(plan.total_steps) as bar:
-        bar.update(trainer.step)
-        trainer.on_step = lambda _: bar.update(1)
-        best = trainer.run()
-    if rank == 0:
-        _export(config, folder / ("best_model" if best else "latest"))
+    if processes.start()[0] == 0:
+        _export(config, settings.folder / ("best_model" if best else "latest"))
     return best
+
+
+def settings_of(config: TrainConfig) -> Settings:
+    return Settings(
+        what="extractor",
+        config=config,
+        folder=Path(config.Global.output_dir) / type(config.Arch).__name__,  # as in PaddleClas
+        folder_key="Global.output_dir",
+        seed=config.Global.seed,
+        log_steps=config.Global.print_batch_step,
+        save_steps=config.Global.save_steps,
+        amp=config.AMP,
+        may_change=("source", "Global.checkpoints", "Global.output_dir", "Global.epochs", "Global.device"),
+        start_again="Use the config and the list it was made with, or start from its weights alone: "
+        "-o Global.pretrained_model=PATH",
+        against_nan="A lower Optimizer.lr.learning_rate, a longer warmup_epoch or Optimizer.clip_norm often helps; "
+        "with AMP, level O1",
+        visualdl=config.Global.use_visualdl,
+    )
+
+
+class RecTask(Task[Batch]):
+    """A RecModel, or several (distillation), on a list of images; all processes evaluate together."""
+
+    def __init__(self, config: TrainConfig, rank: int, world: int, *, resumes: bool) -> None:
+        self.config, self.rank, self.world, self.settings = config, rank, world, settings_of(config)
+        data = train_data(config)
+        self.images = read_image_list(data.dataset, what="DataLoader.Train.dataset")
+        self.plan: Plan = make_plan(config, self.images.labels, world)
+        self.loader = TrainLoader(
+            self.images,
+            self.plan.sampler,
+            compile_transform(data.dataset.transform_ops, "DataLoader.Train.dataset.transform_ops"),
+            seed=config.Global.seed,
+            streams=self.plan.streams(rank),
+            workers=data.loader.num_workers,
+            use_shared_memory=data.loader.use_shared_memory,
+        )
+        self.eval_set = _eval_set(config)
+        paddle.seed(config.Global.seed)
+        self.network: RecModel | DistillationModel = build_network(
+            config.Arch,
+            self.images.class_count,
+            image_shape=config.Global.image_shape,
+            device=paddle.device.get_device(),
+        )
+        if not resumes:
+            _load_start(self.network, config)
+        freeze(self.network, config.Arch)
+        processes.same_start(self.network, world)
+        self.losses = build_losses(config.Loss.Train)
+        self.optimizer = build_optimizer(config.Optimizer, self.network, self.losses)
+
+    def batches(self, epoch: int, start: int) -> Generator[Batch, None, None]:
+        return self.loader.epoch(epoch, start)
+
+    def loss_of(self, batch: Batch, cast: AbstractContextManager[Any]) -> tuple[dict[str, paddle.Tensor], int]:
+        with cast:
+            outputs = self.network(batch.images, batch.labels)
+        return self.losses(outputs, batch.labels), len(batch.labels)
+
+    def train_mode(self) -> None:
+        set_train_mode(self.network)
+
+    def average(self) -> MovingAverage | None:
+        return MovingAverage(self.network, self.config.EMA.decay) if self.config.EMA else None
+
+    def kept(self, epoch: int, *, last: bool) -> tuple[list[str], bool]:
+        settings = self.config.Global
+        due = epoch >= settings.start_eval_epoch and epoch % settings.eval_interval == 0
+        names = ["latest", *[f"epoch_{epoch}"] * (epoch % settings.save_interval == 0)]
+        return names, self.eval_set is not None and (due or last)
+
+    def evaluate(self) -> Metrics:
+        assert self.eval_set is not None
+        processes.same_statistics(self.network, self.world)
+        return evaluate(self.network, self.eval_set, self.config, rank=self.rank, world=self.world)
+
+    def score(self, results: Metrics) -> float:
+        """The first of Metric.Eval."""
+        return float(results.get(metric_names(self.config.Metric.Eval)[0], -1.0))
+
+    def summary(self) -> list[str]:
+        return _summary(self.config, self.images, self.plan, self.network)
+
+
+def _load_start(network: RecModel | DistillationModel, config: TrainConfig) -> None:
+    """The weights that the config names; those of the whole network make those of its backbone needless."""
+    if config.Global.pretrained_model:
+        load_weights(network, config.Global.pretrained_model)
+    else:
+        load_start_weights(network, config.Arch)
+
+
+def _eval_set(config: TrainConfig) -> EvalSet | None:
+    """Opened before training, so that what is wrong with it shows at once."""
+    data = config.DataLoader.Eval
+    wanted = config.Global.eval_during_train and data is not None and data.Query is not None
+    return open_eval(data, config.source) if wanted else None
 
 
 def _export(config: TrainConfig, weights: Path) -> None:
@@ -71,42 +162,28 @@ def _export(config: TrainConfig, weights: Path) -> None:
         _log.info("the model of %s: -o Global.rec_inference_model_dir=%s", weights.name, done.folder)
 
 
+# --- what is told before a run -----------------------------------------------------------------------------------
+
+
 def dry_run(config: TrainConfig, cards: int) -> list[str]:
     """What a run on so many cards would do, as lines; nothing is trained or written."""
-    use_device("cpu")
+    processes.use_device("cpu")
     images = read_image_list(train_data(config).dataset, what="DataLoader.Train.dataset")
     plan = make_plan(config, images.labels, cards)
     network = build_network(config.Arch, images.class_count, image_shape=config.Global.image_shape)
     freeze(network, config.Arch)
-    return dry_run_lines(_setting(config, images, plan, network))
+    return [*_summary(config, images, plan, network), "", *learning_rate_table(plan)]
 
 
-def _setting(config: TrainConfig, images: ImageList, plan: Plan, network: Network) -> Setting:
-    """The run in numbers."""
-    size = describe(network, config.Global.image_shape)
-    sampler, optimizer = train_data(config).sampler, config.Optimizer
+def _summary(config: TrainConfig, images: ImageList, plan: Plan, network: RecModel | DistillationModel) -> list[str]:
+    optimizer, shape = config.Optimizer, config.Global.image_shape
     slots = {Adam: 2, AdamW: 2, SGD: 0}.get(type(optimizer), 1)
-    return Setting(
+    ema = config.EMA is not None
+    return summarise(
+        plan,
         counts=images.counts,
-        parameters=size.parameters,
-        trainable=size.trainable,
-        head_parameters=size.head,
-        macs=size.macs,
-        batch_size=plan.batch_size,
-        cards=plan.world,
-        update_freq=plan.update_freq,
-        images_per_class=sampler.sample_per_id if isinstance(sampler, PKSampler) else None,
-        steps_per_epoch=plan.steps_per_epoch,
-        total_steps=plan.total_steps,
-        warmup_steps=plan.schedule.warmup_steps,
-        lr=plan.schedule,
-        config_lr=optimizer.lr.learning_rate,
-        scaling=plan.scaling.reason,
-        memory=estimate_memory(
-            network,
-            plan.batch_size,
-            image_shape=config.Global.image_shape,
-            optimizer_slots=slots,
-            ema=config.EMA is not None,
-        ),
+        size=describe(network, shape),
+        memory=estimate_memory(network, plan.batch_size, image_shape=shape, optimizer_slots=slots, ema=ema),
+        images_per_class=getattr(train_data(config).sampler, "sample_per_id", None),
+        learning_rate=f"{optimizer.lr.learning_rate:g} in the config, {plan.scaling.reason}",
     )

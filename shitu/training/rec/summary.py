@@ -2,69 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
-from shitu.training.base.learning_rate_table import learning_rate_table
-
-if TYPE_CHECKING:
-    from shitu.training.base.memory import Memory
+from shitu.training.base.memory import Memory
+from shitu.training.base.plan import Plan
+from shitu.training.rec.describe_network import NetworkSize
 
 BARS = "▁▂▃▄▅▆▇█"
 Line = tuple[str, str]
 
 
-@dataclass(frozen=True)
-class Setting:
-    """A run in numbers. counts: (classes,) images of each; macs: multiply-adds for one image; lr: step -> rate."""
-
-    counts: NDArray[np.int64]
-    parameters: int
-    trainable: int
-    head_parameters: int
-    macs: int
-    batch_size: int  # per card
-    cards: int
-    update_freq: int
-    images_per_class: int | None  # K of P×K; None where the sampler has none
-    steps_per_epoch: int
-    total_steps: int
-    warmup_steps: int
-    lr: Callable[[int], float]
-    config_lr: float
-    scaling: str  # why `lr` peaks at config_lr or elsewhere
-    memory: Memory
-
-    @property
-    def total_batch(self) -> int:
-        return self.batch_size * self.cards * self.update_freq
-
-
-def summarise(setting: Setting) -> list[Line]:
-    """(name, text) line by line; names are of at most 14 letters."""
-    return [
-        *_data(setting),
-        ("network", _network(setting)),
-        *_batches(setting),
-        ("epochs", _epochs(setting)),
-        ("learning rate", _learning_rate(setting)),
-        ("memory", _memory(setting)),
-    ]
-
-
-def dry_run_lines(setting: Setting) -> list[str]:
-    """The summary, and the learning rate at steps over the run, as lines to print."""
-    table = learning_rate_table(
-        setting.lr,
-        total_steps=setting.total_steps,
-        warmup_steps=setting.warmup_steps,
-        steps_per_epoch=setting.steps_per_epoch,
+def summarise(
+    plan: Plan,
+    *,
+    counts: NDArray[np.int64],
+    size: NetworkSize,
+    memory: Memory,
+    images_per_class: int | None,
+    learning_rate: str,
+) -> list[str]:
+    """Lines that begin with a name. counts: (classes,) images of each; images_per_class: K of P x K, or None;
+    learning_rate: where the plan's comes from.
+    """
+    lines = (
+        *_data(counts, images_per_class),
+        ("network", _network(size)),
+        *_batches(plan, len(counts), images_per_class),
+        ("epochs", _epochs(plan, int(counts.sum()))),
+        ("learning rate", f"{_learning_rate(plan)}; {learning_rate}"),
+        ("memory", _memory(memory, plan.batch_size)),
     )
-    return [*(f"{name:<14} {text}" for name, text in summarise(setting)), "", *table]
+    return [f"{name:<14} {text}" for name, text in lines]
 
 
 def histogram(counts: NDArray[np.int64]) -> str:
@@ -85,57 +56,52 @@ def histogram(counts: NDArray[np.int64]) -> str:
     return " · ".join(parts)
 
 
-def _data(setting: Setting) -> Iterator[Line]:
-    counts = setting.counts
+def _data(counts: NDArray[np.int64], images_per_class: int | None) -> Iterator[Line]:
     spread = f"{counts.min():,} to {counts.max():,} images each, median {np.median(counts):,.0f}"
     yield "data", f"{counts.sum():,} images, {len(counts):,} classes; {spread}"
     yield "images a class", f"{histogram(counts)} classes"
-    few = int((counts < (setting.images_per_class or 0)).sum())
-    if few:
-        yield "", f"{few:,} classes have fewer than K = {setting.images_per_class} images; theirs repeat within a batch"
+    if few := int((counts < (images_per_class or 0)).sum()):
+        yield "", f"{few:,} classes have fewer than K = {images_per_class} images; theirs repeat within a batch"
 
 
-def _network(setting: Setting) -> str:
-    head = f", {_number(setting.head_parameters)} of them the head's" if setting.head_parameters else ""
+def _network(size: NetworkSize) -> str:
+    head = f", {_number(size.head)} of them the head's" if size.head else ""
     return (
-        f"{_number(setting.parameters)} parameters{head}; {_number(setting.trainable)} learn; "
-        f"{_number(setting.macs)} multiply-adds per image without the head (FLOPs: twice that)"
+        f"{_number(size.parameters)} parameters{head}; {_number(size.trainable)} learn; "
+        f"{_number(size.macs)} multiply-adds per image without the head (FLOPs: twice that)"
     )
 
 
-def _batches(setting: Setting) -> Iterator[Line]:
-    each, cards, update_freq = setting.batch_size, setting.cards, setting.update_freq
+def _batches(plan: Plan, classes: int, k: int | None) -> Iterator[Line]:
     yield (
         "batch",
-        (f"{each:,} images a card x {cards} cards x update_freq {update_freq} = {setting.total_batch:,} images a step"),
+        f"{plan.batch_size:,} images a card x {plan.world} cards x update_freq {plan.update_freq} = "
+        f"{plan.total_batch:,} images a step",
     )
-    k = setting.images_per_class
     if k:
-        yield "", f"{each // k:,} classes x {k} images in each batch, of {len(setting.counts):,} classes"
+        yield "", f"{plan.batch_size // k:,} classes x {k} images in each batch, of {classes:,} classes"
 
 
-def _epochs(setting: Setting) -> str:
-    steps, total = setting.steps_per_epoch, setting.total_steps
-    images = steps * setting.total_batch
+def _epochs(plan: Plan, listed: int) -> str:
+    steps, total = plan.steps_per_epoch, plan.total_steps
+    images = steps * plan.total_batch
     return (
-        f"{total / steps:g} epochs of {steps:,} steps ({images:,} images, {images / setting.counts.sum():.2f} x the "
-        f"list), {total:,} steps in all"
+        f"{total / steps:g} epochs of {steps:,} steps ({images:,} images, {images / listed:.2f} x the list), "
+        f"{total:,} steps in all"
     )
 
 
-def _learning_rate(setting: Setting) -> str:
-    peak, warmup = setting.lr(setting.warmup_steps), setting.warmup_steps
-    start = f"{setting.lr(0):.4g} -> {peak:.4g} in {warmup:,} steps of warm-up" if warmup else f"{peak:.4g}"
-    return (
-        f"{start} -> {setting.lr(setting.total_steps - 1):.4g}; {setting.config_lr:g} in the config, {setting.scaling}"
-    )
+def _learning_rate(plan: Plan) -> str:
+    lr, warmup = plan.schedule, plan.schedule.warmup_steps
+    peak = f"{lr(warmup):.4g}"
+    start = f"{lr(0):.4g} -> {peak} in {warmup:,} steps of warm-up" if warmup else peak
+    return f"{start} -> {lr(plan.total_steps - 1):.4g}"
 
 
-def _memory(setting: Setting) -> str:
-    memory = setting.memory
+def _memory(memory: Memory, images: int) -> str:
     return (
         f"about {_bytes(memory.total)} a card: weights {_bytes(memory.weights)}, gradients "
-        f"{_bytes(memory.gradients)}, optimizer {_bytes(memory.optimizer)}, layer outputs of {setting.batch_size:,} "
+        f"{_bytes(memory.gradients)}, optimizer {_bytes(memory.optimizer)}, layer outputs of {images:,} "
         f"images {_bytes(memory.activations)} (float32, without the libraries' own)"
     )
 

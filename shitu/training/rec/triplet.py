@@ -6,7 +6,7 @@ import paddle
 import paddle.nn.functional as F  # noqa: N812
 from paddle import nn
 
-from shitu.training.base.full_precision import unit_vectors
+from shitu.training.base.precision import unit_vectors
 from shitu.training.rec import schema_loss
 from shitu.training.rec.loss_inputs import Outputs, output_of
 
