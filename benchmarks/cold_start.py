@@ -35,7 +35,8 @@ import faiss; step("import faiss")
 from shitu.engines.paddle import _paddle_inference; _paddle_inference(); step("import paddle")
 from shitu.cli.options import read_config
 config = read_config(None, tuple(sys.argv[2:])); step("read the configuration")
-from shitu.recognise.system import DetPredictor, RecPredictor, SystemPredictor, open_gallery; step("import the rest")
+from shitu.recognise.from_config import DetPredictor, RecPredictor, SystemPredictor, open_gallery
+step("import the rest")
 gallery = open_gallery(config); step("open the gallery")
 DetPredictor(config); step("load the detector")
 RecPredictor(config); step("load the recogniser")

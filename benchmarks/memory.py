@@ -23,7 +23,7 @@ from shitu.draw import draw_recognition
 from shitu.draw.write_pictures import PictureWriter
 from shitu.images.read import Picture, read_image
 from shitu.recognise.files import recognize_files
-from shitu.recognise.system import SystemPredictor
+from shitu.recognise.from_config import SystemPredictor
 
 HERE = Path(__file__).resolve().parent.parent
 

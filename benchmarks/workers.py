@@ -46,7 +46,7 @@ class Shitu:
         from shitu.config import load_config
         from shitu.draw import AnnotatedWriter, draw_recognition
         from shitu.images.read import read_image
-        from shitu.recognise.system import SystemPredictor
+        from shitu.recognise.from_config import SystemPredictor
 
         overrides = [f"{key}={value}" for key, value in job["overrides"].items()]
         config = load_config(job["yaml"], [*overrides, f"IndexProcess.index_dir={job['out']}/shitu"])
@@ -55,7 +55,7 @@ class Shitu:
         assert self.system.det_predictor is not None
         self.rows: Any = None
         self.features: list[Any] = []
-        self.system.det_predictor._checked = lambda _rows: self.rows  # type: ignore[method-assign]
+        self.system.det_predictor.decode = lambda _outputs: self.rows
         self.system.det_predictor.predict = clock.timed("detector", self.system.det_predictor.predict)  # type: ignore
         self.system.rec_predictor.predict = clock.timed("recogniser", self._keep(self.system.rec_predictor.predict))  # type: ignore
         self.system.gallery.search = clock.timed("search", self.system.gallery.search)  # type: ignore

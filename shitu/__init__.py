@@ -24,9 +24,9 @@ _PLACES = {
     "Gallery": "gallery",
     "Item": "gallery",
     "GalleryBuilder": "build.builder",
-    "DetPredictor": "recognise.detect",
-    "RecPredictor": "recognise.embed",
-    "SystemPredictor": "recognise.system",
+    "DetPredictor": "recognise.from_config",
+    "RecPredictor": "recognise.from_config",
+    "SystemPredictor": "recognise.from_config",
     "Detection": "results",
     "Match": "results",
     "Region": "results",
@@ -43,9 +43,9 @@ if TYPE_CHECKING:
     from shitu.gallery import Item as Item
     from shitu.images.read import decode_image as decode_image
     from shitu.images.read import read_image as read_image
-    from shitu.recognise.detect import DetPredictor as DetPredictor
-    from shitu.recognise.embed import RecPredictor as RecPredictor
-    from shitu.recognise.system import SystemPredictor as SystemPredictor
+    from shitu.recognise.from_config import DetPredictor as DetPredictor
+    from shitu.recognise.from_config import RecPredictor as RecPredictor
+    from shitu.recognise.from_config import SystemPredictor as SystemPredictor
     from shitu.results import Detection as Detection
     from shitu.results import Match as Match
     from shitu.results import Recognition as Recognition

@@ -17,8 +17,7 @@ from shitu.cores import available_cores
 from shitu.errors import ShituError
 from shitu.images.read import read_image
 from shitu.models import open_model, verify_model
-from shitu.recognise.detect import DetPredictor
-from shitu.recognise.embed import RecPredictor
+from shitu.recognise.from_config import DetPredictor, RecPredictor
 from shitu.resources import bundled
 
 PACKAGES = ("paddlepaddle", "faiss-cpu", "opencv-python-headless", "numpy", "pillow", "paddleclas", "paddledet")

@@ -60,8 +60,7 @@ def shared_sessions() -> Iterator[None]:
     """Every model is loaded once: for tests that run many commands in one process, that is most of the time."""
     cached = functools.cache(open_session)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("shitu.recognise.detect.open_session", cached)
-        patch.setattr("shitu.recognise.embed.open_session", cached)
+        patch.setattr("shitu.engines.paddle.open_session", cached)
         yield
 
 

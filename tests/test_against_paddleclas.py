@@ -18,9 +18,8 @@ from shitu.config import Config, load_config
 from shitu.gallery import Gallery
 from shitu.gallery.export import export_paddleclas
 from shitu.images.read import read_image
-from shitu.recognise.detect import DetPredictor
-from shitu.recognise.embed import RecPredictor
-from shitu.recognise.system import SystemPredictor
+from shitu.recognise.detect import Detector
+from shitu.recognise.from_config import DetPredictor, RecPredictor, SystemPredictor
 from shitu.results import Detection
 from tests.conftest import SHARED
 from tests.reference_models import HERE, mainbody, need_paddleclas, pplcnetv2, run_python
@@ -126,7 +125,7 @@ class FixedDetector:
 
     def predict(self, images: Sequence[NDArray[np.uint8]]) -> list[list[Detection]]:
         return [
-            DetPredictor._select(self, np.array(next(self.rows), np.float32), image.shape[1], image.shape[0])  # type: ignore[arg-type]
+            Detector._select(self, np.array(next(self.rows), np.float32), image.shape[1], image.shape[0])  # type: ignore[arg-type]
             for image in images
         ]
 

@@ -19,8 +19,7 @@ from shitu.config import load_config
 from shitu.errors import ConfigError, GalleryError
 from shitu.gallery import Gallery
 from shitu.images.read import read_image
-from shitu.recognise.detect import DetPredictor
-from shitu.recognise.embed import RecPredictor
+from shitu.recognise.from_config import DetPredictor, RecPredictor
 from tests.conftest import DEMO, index_overrides
 
 

@@ -19,13 +19,12 @@ from numpy.typing import NDArray
 from shitu.config import Config, load_config
 from shitu.config.schema import Global
 from shitu.cores import available_cores
-from shitu.engines import paddle as paddle_engine
 from shitu.engines.base import EngineOptions, Session, Streams
-from shitu.engines.paddle import open_session, options_from
+from shitu.engines.paddle import open_session
 from shitu.errors import ConfigError, EngineError, ModelError
 from shitu.models.files import check_files
-from shitu.recognise.detect import DetPredictor
-from shitu.recognise.embed import RecPredictor
+from shitu.recognise import from_config
+from shitu.recognise.from_config import DetPredictor, RecPredictor, options_from
 from tests.conftest import ROOT, SHARED
 from tests.reference_models import BUNDLED_RECOGNISER, mainbody, pplcnetv2
 
@@ -144,7 +143,7 @@ def test_threads_are_capped_at_the_cores() -> None:
 
 @pytest.mark.parametrize("key", ["use_gpu", "use_tensorrt", "use_fp16", "use_int8", "use_npu", "use_onnx"])
 def test_what_is_not_there_is_told_once(key: str, caplog: pytest.LogCaptureFixture) -> None:
-    paddle_engine._warn_once.cache_clear()
+    from_config._warn_once.cache_clear()
     section = Global(**{"use_gpu": False, key: True})  # type: ignore[arg-type]
     with caplog.at_level(logging.WARNING, "shitu"):
         options = [options_from(section) for _ in range(3)]

@@ -21,7 +21,7 @@ from shitu.gallery import Gallery
 from shitu.images.boxes import iou_matrix
 from shitu.images.read import read_image
 from shitu.measure import measure_of
-from shitu.recognise.system import SystemPredictor
+from shitu.recognise.from_config import SystemPredictor
 from tests.conftest import DEMO
 from tests.evaluation_demo import LABELS, build_galleries, demo_queries
 

@@ -19,7 +19,7 @@ from shitu.evaluation.settings import Settings, answer
 from shitu.gallery import Gallery
 from shitu.images.boxes import iou_matrix
 from shitu.images.read import read_image
-from shitu.recognise.system import SystemPredictor
+from shitu.recognise.from_config import SystemPredictor
 from shitu.results import Match, Region
 from tests.evaluation_demo import LABELS, build_galleries, demo_queries
 

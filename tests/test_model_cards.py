@@ -18,8 +18,9 @@ import yaml
 
 from shitu import resources
 from shitu.cli import main
-from shitu.models.folder import model_folders, sha256_of, verify_model
+from shitu.models.folder import model_folders, sha256_of
 from shitu.models.model_yaml import MODEL_YAML, read_model_yaml
+from shitu.models.verify import verify_model
 from tests.conftest import ROOT, SHARED
 
 CARDS = ROOT / "tests" / "data" / "cards"

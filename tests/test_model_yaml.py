@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from shitu.errors import ModelError
-from shitu.models.model_yaml import FileRecord, Preprocess, read_model_yaml
+from shitu.models.model_yaml import FileRecord, Nms, Preprocess, Program, read_model_yaml
 
 RECOGNISER: dict[str, Any] = {
     "name": "toy",
@@ -48,14 +48,37 @@ def written(folder: Path, content: Any) -> Path:
 def test_recogniser(tmp_path: Path) -> None:
     card = read_model_yaml(written(tmp_path, RECOGNISER))
     assert card.preprocess == Preprocess((20, 30), "bilinear", 1 / 255, (0.0, 0.5, 0.5), (1.0, 2.0, 3.0))
-    assert (card.name, card.version, card.task, card.dimension, card.raw) == ("toy", "1", "recognition", 8, None)
+    assert (card.name, card.version, card.task, card.dimension) == ("toy", "1", "recognition", 8)
+    assert card.programs == (Program("paddle", "fp32", Path("inference.json"), Path("inference.pdiparams")),)
+    assert (card.vectors, card.nms) == (None, None)
     assert card.files == {"inference.json": FileRecord(3, "ab" * 32)}
     assert card.measured == ({"what": "Recall@1", "value": 0.5, "command": "python x.py"},)
 
 
 def test_detector(tmp_path: Path) -> None:
     card = read_model_yaml(written(tmp_path, DETECTOR))
-    assert (card.dimension, card.labels, card.raw) == (None, ("foreground",), ("raw.json", "raw.pdiparams"))
+    assert (card.dimension, card.labels) == (None, ("foreground",))
+    whole = Program("paddle", "fp32", Path("inference.json"), Path("inference.pdiparams"))
+    assert card.programs == (whole, Program("paddle", "fp32", Path("raw.json"), Path("raw.pdiparams"), raw=True))
+
+
+def test_programs_by_engine_and_precision(tmp_path: Path) -> None:
+    """Beside today's keys, which mean Paddle in fp32, or instead of them."""
+    more = {
+        "onnxruntime": {"fp32": {"raw": {"program": "raw.onnx"}}, "int8": {"program": "q.onnx", "cosine": 0.995}},
+        "paddle": {"int8": {"program": "q.json", "params": "q.pdiparams"}},
+    }
+    nms = {"score_threshold": 0.025, "nms_threshold": 0.6, "keep_top_k": 100}
+    card = read_model_yaml(written(tmp_path, {**DETECTOR, "programs": more, "nms": nms}))
+    assert card.programs[2:] == (
+        Program("onnxruntime", "fp32", Path("raw.onnx"), raw=True),
+        Program("onnxruntime", "int8", Path("q.onnx"), cosine=0.995),
+        Program("paddle", "int8", Path("q.json"), Path("q.pdiparams")),
+    )
+    assert card.nms == Nms(0.025, 0.6, -1, 100)
+    bare = {key: value for key, value in DETECTOR.items() if key not in ("program", "params", "raw")}
+    assert read_model_yaml(written(tmp_path, {**bare, "programs": more})).programs == card.programs[2:]
+    assert read_model_yaml(written(tmp_path, {**RECOGNISER, "vectors": "toy 1"})).vectors == "toy 1"
 
 
 MISTAKES: list[tuple[str, Any, str]] = [
@@ -95,6 +118,14 @@ MISTAKES: list[tuple[str, Any, str]] = [
     ("measured", {"x": 1}, "measured is {'x': 1}; wanted a list"),
     ("measured", [5], "measured[0] is 5; wanted a mapping"),
     ("licence", 5, "licence is 5; wanted a text"),
+    ("vectors", 5, "vectors is 5; wanted a text"),
+    ("programs", {"onnxruntime": {"fp32": {}}}, "programs.onnxruntime.fp32.program is missing; wanted the name of"),
+    ("programs", {"paddle": {"int8": {"program": "x"}}}, "programs.paddle.int8.params is missing; wanted the name of"),
+    ("programs", {"x": {"int8": {"program": "/x"}}}, "programs.x.int8.program is '/x'; wanted the name of a file"),
+    ("programs", {"x": {"int8": {"program": "x", "cosin": 1}}}, "unknown key programs.x.int8.'cosin'; did you mean"),
+    ("programs", {"x": {"int8": {"program": "x", "cosine": 2}}}, "programs.x.int8.cosine is 2; wanted a number from 0"),
+    ("programs", {"x": 5}, "programs.x is 5; wanted a mapping"),
+    ("nms", {}, "unknown key 'nms'"),
 ]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,9 @@ import yaml
 from shitu import resources
 from shitu.errors import ModelError
 from shitu.models import folder as models
-from shitu.models.folder import downloads_home, open_model, verify_model
+from shitu.models.folder import downloads_home, open_model
 from shitu.models.known import KNOWN_MODELS
+from shitu.models.verify import verify_model
 
 MAINBODY = "picodet_PPLCNet_x2_5_mainbody_lite_v1.0_infer"
 GENERAL = "general_PPLCNetV2_base_pretrained_v1.0_infer"
@@ -70,11 +70,8 @@ def test_described_folder(tmp_path: Path) -> None:
     assert (folder.name, folder.task, folder.dimension, folder.licence) == ("toy", "recognition", 8, "Apache-2.0")
     assert folder.preprocess is not None
     assert folder.preprocess.size == (20, 30)
-    assert (folder.program.name, folder.params.name, folder.raw_program) == (
-        "inference.json",
-        "inference.pdiparams",
-        None,
-    )
+    assert (folder.program.name, folder.params.name) == ("inference.json", "inference.pdiparams")
+    assert folder.find("paddle", raw=True) is None
     assert folder.measured[0]["what"] == "a"
     assert len({folder, folder}) == 1
 
@@ -86,7 +83,9 @@ def test_detector_with_raw_program(tmp_path: Path) -> None:
     path = make(tmp_path / "x", *names)
     (path / "model.yaml").write_text(yaml.safe_dump(content))
     folder = open_model(str(path), task="detection")
-    assert (folder.raw_program, folder.raw_params) == (path / "raw.json", path / "raw.pdiparams")
+    raw = folder.find("paddle", raw=True)
+    assert raw is not None
+    assert raw.files == (path / "raw.json", path / "raw.pdiparams")
     assert folder.labels == ("a",)
 
 
@@ -214,16 +213,12 @@ def test_official_mainbody_program_is_known_as_a_detector(tmp_path: Path) -> Non
         open_model(str(folder), task="recognition")
 
 
-def test_fingerprint_follows_the_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fingerprint_follows_the_files(tmp_path: Path) -> None:
     path = make(tmp_path / "x")
     folder = open_model("x", task="recognition")
     first = folder.fingerprint()
     assert first == hashlib.sha256(b"inference.jsoninference.pdiparams").hexdigest()
-    with monkeypatch.context() as patched:
-        patched.setattr(models, "sha256_of", None)  # a second reading would fail
-        assert folder.fingerprint() == first
     (path / "inference.pdiparams").write_bytes(b"inference.pdiparamS")
-    os.utime(path / "inference.pdiparams", ns=(1, 1))
     assert folder.fingerprint() != first
 
 

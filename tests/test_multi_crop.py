@@ -11,8 +11,8 @@ from shitu.build.builder import GalleryBuilder
 from shitu.config import load_config
 from shitu.errors import ConfigError, GalleryError
 from shitu.images.read import read_image
-from shitu.recognise.embed import RecPredictor, middle
-from shitu.recognise.system import SystemPredictor
+from shitu.recognise.embed import middle
+from shitu.recognise.from_config import RecPredictor, SystemPredictor
 from tests.conftest import DEMO, index_overrides
 
 PHOTOS = [DEMO / "gallery/fluent/banana.jpg", DEMO / "photos/desk.jpg"]

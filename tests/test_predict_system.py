@@ -15,10 +15,10 @@ from shitu.config import Config, load_config
 from shitu.errors import ConfigError, EngineError, GalleryError
 from shitu.gallery import Gallery
 from shitu.images.read import read_image
-from shitu.recognise.detect import DetPredictor
-from shitu.recognise.embed import RecPredictor, pack_bits
+from shitu.recognise.embed import pack_bits
+from shitu.recognise.from_config import DetPredictor, RecPredictor, SystemPredictor
 from shitu.recognise.suppress import Suppression
-from shitu.recognise.system import SystemPredictor
+from shitu.recognise.system import Recogniser
 from shitu.results import Box, Detection, Match, Region
 from tests.conftest import DEMO, index_overrides
 from tests.reference_models import BUNDLED_RECOGNISER
@@ -99,6 +99,8 @@ class FakeDetector:
 class FakeRecogniser:
     """The mean colour as the vector; counts its calls."""
 
+    fingerprint, dimension = "mean colour", 3
+
     def __init__(self) -> None:
         self.calls: list[list[tuple[int, ...]]] = []
 
@@ -113,20 +115,21 @@ class FakeGallery:
 
     dimension = 3
 
+    def check_fits(self, **facts: Any) -> None:
+        assert facts == {"fingerprint": "mean colour", "dimension": 3, "dist_type": "IP"}
+
     def search(self, vectors: NDArray[np.float32], k: int) -> list[list[Match]]:
         shares = vectors / vectors.sum(axis=1, keepdims=True)
         ranked = [sorted(zip("rgb", row.tolist(), range(3), strict=True), key=lambda m: -m[1]) for row in shares]
         return [[Match(name, share, number, "") for name, share, number in row[:k]] for row in ranked]
 
 
-def system(whole_image: str, boxes: Sequence[Box] | None, score_thres: float = 0.5) -> SystemPredictor:
-    made = object.__new__(SystemPredictor)
-    made.whole_image, made.return_k, made.vote_k = whole_image, 2, 1
-    made.suppression = suppression(score_thres=score_thres)
-    made.gallery = FakeGallery()  # type: ignore[assignment]
-    made.det_predictor = None if boxes is None else FakeDetector(boxes)  # type: ignore[assignment]
-    made.rec_predictor = FakeRecogniser()  # type: ignore[assignment]
-    return made
+def system(whole_image: str, boxes: Sequence[Box] | None, score_thres: float = 0.5) -> Recogniser:
+    detector: Any = None if boxes is None else FakeDetector(boxes)
+    recogniser: Any = FakeRecogniser()
+    gallery: Any = FakeGallery()
+    rules = suppression(score_thres=score_thres)
+    return Recogniser(detector, recogniser, gallery, rules, whole_image=whole_image, return_k=2)
 
 
 def half_red_half_blue() -> NDArray[np.uint8]:
@@ -200,6 +203,32 @@ def test_pack_bits_is_paddleclas_s_binarize(method: str) -> None:
         pack_bits(features[:, :63], method)
 
 
+def test_round_on_unit_vectors_is_warned_of_once(caplog: pytest.LogCaptureFixture) -> None:
+    """PaddleClas's default; a component of a unit vector reaches one half at most four times."""
+    config = load_config(None, ["Global.use_gpu=False", "IndexProcess.dist_type=hamming"])
+    image = read_image(sorted((DEMO / "photos").glob("*.jpg"))[0])
+    for method, told, least in (("round", 1, 0.0), ("sign", 0, 0.3)):
+        predictor = RecPredictor(
+            config.replace("RecPostProcess", main_indicator="Binarize", Binarize={"method": method})
+        )
+        with caplog.at_level("WARNING", "shitu"):
+            codes = [predictor.predict([image]) for _ in range(3)]
+        assert len(caplog.records) == told
+        assert all("Binarize.method=sign" in record.getMessage() for record in caplog.records)
+        assert np.unpackbits(codes[0]).mean() >= least
+        caplog.clear()
+
+
+def test_an_empty_gallery_is_not_replaced(small_list: Path, tmp_path: Path) -> None:
+    """It is false, as every empty container; the one of the config would have been opened in its place."""
+    config = configured(small_list, tmp_path / "index")
+    GalleryBuilder(config).run()
+    with Gallery.open(tmp_path / "index") as gallery:
+        gallery.remove([item.id for item in gallery.items()])
+        assert not gallery
+        assert SystemPredictor(config.replace("IndexProcess", index_dir=None), gallery).gallery is gallery
+
+
 def test_a_vector_that_means_nothing_is_an_error() -> None:
     predictor = RecPredictor(load_config(None).replace("Global", use_gpu=False))
     for bad in (0.0, np.nan, np.inf):
@@ -233,16 +262,6 @@ def test_selection(detector: DetPredictor) -> None:
         ((0, 0, 100, 50), 0.9, "1"),
         ((5, 5, 20, 20), 0.3, "foreground"),
     ]
-
-
-@pytest.mark.parametrize("shape", [(0, 6), (1, 1), (1,), (0,)])
-def test_no_object(detector: DetPredictor, shape: tuple[int, ...]) -> None:
-    assert detector._checked(np.full(shape, -1, np.float32)).shape == (0, 6)
-
-
-def test_a_detector_without_its_nms(detector: DetPredictor) -> None:
-    with pytest.raises(EngineError, match=r"shape \[1, 8500, 4\]; wanted \[N, 6\]"):
-        detector._checked(np.zeros((1, 8500, 4), np.float32))
 
 
 # --- for real ------------------------------------------------------------------------------------------------------

@@ -14,9 +14,7 @@ import pytest
 from shitu.build.builder import GalleryBuilder
 from shitu.config import Config, load_config
 from shitu.images.read import Picture, read_image
-from shitu.recognise.detect import DetPredictor
-from shitu.recognise.embed import RecPredictor
-from shitu.recognise.system import SystemPredictor
+from shitu.recognise.from_config import DetPredictor, RecPredictor, SystemPredictor
 from tests.conftest import DEMO, index_overrides
 
 THREADS, ROUNDS = 8, 4

@@ -14,7 +14,7 @@ import pytest
 
 from shitu.errors import ConfigError, EngineError, ShituError, UsageError
 from shitu.models import open_model
-from shitu.models.folder import verify_model
+from shitu.models.verify import verify_model
 from shitu.recognise.transform_ops import from_model_yaml
 from shitu.training.base.checkpoints import save_weights
 from shitu.training.det.batches import DetLoader

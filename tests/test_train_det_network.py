@@ -12,12 +12,13 @@ import paddle
 import pytest
 
 from shitu.errors import ConfigError, ModelError, UsageError
+from shitu.models import Nms
+from shitu.recognise.decode import multiclass_nms
 from shitu.training.base.ema import CycleEMA
 from shitu.training.base.toolkits import ppdet
 from shitu.training.det.build import PicoDet, build_detector
 from shitu.training.det.coco_ap import METRICS, Found, coco_metrics
 from shitu.training.det.coco_data import read_coco
-from shitu.training.det.export import suppressed
 from shitu.training.det.schema import COCODataSet, DetConfig, load_det_config
 from shitu.training.det.weights import load_pretrained, load_trained
 from tests.train_det_set import CONFIG, write_coco_set
@@ -103,7 +104,8 @@ def test_paddles_nms_is_that_of_numpy(network: PicoDet) -> None:
     boxes = np.concatenate([corners, corners + rng.uniform(5, 40, (2, 300, 2))], 2).astype(np.float32)
     scores = rng.uniform(0, 1, (2, 1, 300)).astype(np.float32)
     rows, counts = network.suppressed(paddle.to_tensor(boxes), paddle.to_tensor(scores))
-    by_numpy = [suppressed(b, s, network.nms) for b, s in zip(boxes, scores, strict=True)]
+    limits = Nms(network.nms.score_threshold, network.nms.nms_threshold, 1000, 100)
+    by_numpy = [multiclass_nms(b, s, limits) for b, s in zip(boxes, scores, strict=True)]
     assert counts.tolist() == [len(each) for each in by_numpy]
     assert np.allclose(rows.numpy(), np.concatenate(by_numpy), atol=1e-5)
 

@@ -24,7 +24,8 @@ from shitu.engines.base import EngineOptions
 from shitu.engines.paddle import open_session
 from shitu.errors import ConfigError, EngineError, ModelError, ShituError, UsageError
 from shitu.images.read import read_image
-from shitu.models.folder import open_model, verify_model
+from shitu.models.folder import open_model
+from shitu.models.verify import verify_model
 from shitu.recognise import preprocess as preprocessing
 from shitu.training.rec import export as exporting
 from shitu.training.rec import schema_arch as schema

@@ -88,7 +88,7 @@ def model(**changes: Any) -> ModelFolder:
     here = Path("somewhere")
     task = changes.pop("task", "recognition")
     preprocess = Preprocess(**{**stated, **changes})
-    return ModelFolder(here, "m", here / "a.json", here / "a.pdiparams", task=task, preprocess=preprocess)
+    return ModelFolder(here, "m", (), task=task, preprocess=preprocess)
 
 
 def recognition(ops: Ops | None) -> RecPreProcess:
@@ -136,7 +136,7 @@ def test_detector_yaml_and_config() -> None:
 
 
 def test_a_model_without_a_yaml_takes_paddleclas_s_default() -> None:
-    bare = ModelFolder(Path("m"), "m", Path("m/a.json"), Path("m/a.pdiparams"))
+    bare = ModelFolder(Path("m"), "m", ())
     preprocess = preprocessor_for(bare, recognition(None), PADDLECLAS_RECOGNITION)
     assert preprocess.same_as(compile_ops(PADDLECLAS_RECOGNITION, REC))
     assert preprocess(np.zeros((9, 9, 3), np.uint8)).shape == (3, 224, 224)

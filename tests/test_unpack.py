@@ -26,25 +26,19 @@ def archive(path: Path, *members: tarfile.TarInfo) -> Path:
 
 
 HARM = {
-    "leaves the folder": member("m/../../evil", size=3),
+    "is outside the destination": member("m/../../evil", size=3),
     "has an absolute path": member("/etc/evil", size=3),
     "another system": member("C:\\evil", size=3),
     "is a link, to '/etc/passwd'": member("m/link", tarfile.SYMTYPE, "/etc/passwd"),
     "is a link, to '../../x'": member("m/link", tarfile.LNKTYPE, "../../x"),
     "is a link, to 'inference.json'": member("m/link", tarfile.SYMTYPE, "inference.json"),
-    "is neither a file nor a folder": member("m/device", tarfile.CHRTYPE),
-    "is neither": member("m/pipe", tarfile.FIFOTYPE),
+    "is a special file": member("m/device", tarfile.CHRTYPE),
+    "a special file": member("m/pipe", tarfile.FIFOTYPE),
 }
 
 
-@pytest.mark.parametrize("filtered", [True, False])
 @pytest.mark.parametrize(("reason", "harm"), HARM.items(), ids=list(HARM))
-def test_refused_whole(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reason: str, harm: tarfile.TarInfo, filtered: bool
-) -> None:
-    """Also by a Python whose tarfile has no filters."""
-    if not filtered:
-        monkeypatch.delattr(tarfile, "data_filter", raising=False)
+def test_refused_whole(tmp_path: Path, reason: str, harm: tarfile.TarInfo) -> None:
     tar = archive(tmp_path / "m.tar", member("m/inference.json", size=9), harm)
     folder = tmp_path / "folder"
     folder.mkdir()
@@ -54,6 +48,12 @@ def test_refused_whole(
     assert repr(harm.name) in str(caught.value)
     assert list(folder.iterdir()) == []
     assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "m.tar"]
+
+
+def test_a_python_without_tar_filters_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(tarfile, "data_filter")
+    with pytest.raises(DownloadError, match=r"cannot unpack archives safely; update it to 3\.10\.12"):
+        unpack(archive(tmp_path / "m.tar", member("m/a", size=3)), tmp_path)
 
 
 def test_huge_is_refused_by_its_header(tmp_path: Path) -> None:
@@ -84,10 +84,9 @@ def test_not_an_archive(tmp_path: Path) -> None:
         unpack(tmp_path / "m.tar", tmp_path)
 
 
-@pytest.mark.parametrize("second", ["m/a", "m/a/b", "./m/a"])
-def test_name_twice(tmp_path: Path, second: str) -> None:
-    tar = archive(tmp_path / "m.tar", member("m/a", size=1), member(second, size=2))
-    with pytest.raises(DownloadError, match="twice"):
+def test_a_name_that_is_file_and_folder(tmp_path: Path) -> None:
+    tar = archive(tmp_path / "m.tar", member("m/a", size=1), member("m/a/b", size=2))
+    with pytest.raises(DownloadError, match="is damaged"):
         unpack(tar, tmp_path)
 
 
@@ -106,4 +105,4 @@ def test_contents_without_litter_and_permissions(tmp_path: Path) -> None:
     unpack(tar, folder)
     files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
     assert {name: path.read_bytes() for name, path in files.items()} == {"m/a": b"xxx", "m/s/b": b"xxxx"}
-    assert not files["m/a"].stat().st_mode & 0o6111
+    assert not files["m/a"].stat().st_mode & 0o7022

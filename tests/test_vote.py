@@ -12,8 +12,7 @@ from shitu.config import load_config
 from shitu.gallery import Gallery, Item
 from shitu.images.read import read_image
 from shitu.measure import HAMMING, IP, L2
-from shitu.recognise.embed import RecPredictor
-from shitu.recognise.system import SystemPredictor
+from shitu.recognise.from_config import RecPredictor, SystemPredictor
 from shitu.recognise.vote import TEMPERATURE, elect
 from shitu.results import Match
 from tests.conftest import DEMO

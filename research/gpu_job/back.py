@@ -93,7 +93,7 @@ def example_inputs() -> NDArray[np.float32]:
 def served(folder: Path) -> Embed:
     """Entries -> (n, d) unit features as `shitu predict` computes them, each picture read once."""
     from shitu import load_config
-    from shitu.recognise.embed import RecPredictor
+    from shitu.recognise.from_config import RecPredictor
 
     predictor = RecPredictor(load_config(None, [f"Global.rec_inference_model_dir={folder}"]))
     known: dict[tuple[Path, Any], NDArray[np.float32]] = {}

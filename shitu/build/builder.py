@@ -22,8 +22,7 @@ from shitu.errors import ConfigError, GalleryError
 from shitu.gallery import Gallery, Item, write_lock
 from shitu.gallery.read.faiss_index import check_method
 from shitu.measure import measure_of
-from shitu.recognise.detect import DetPredictor
-from shitu.recognise.embed import RecPredictor
+from shitu.recognise.from_config import DetPredictor, RecPredictor
 
 
 @dataclass

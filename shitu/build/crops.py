@@ -13,7 +13,7 @@ from shitu.build.list_file import read_list
 from shitu.config import Config
 from shitu.errors import ConfigError, ImageError, UsageError
 from shitu.images.read import read_image
-from shitu.recognise.detect import DetPredictor
+from shitu.recognise.from_config import DetPredictor
 
 LIST_NAME = "crops.txt"
 

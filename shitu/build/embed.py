@@ -18,8 +18,7 @@ from shitu.build.staging import Staging
 from shitu.errors import EngineError, ImageError
 from shitu.images.read import Picture, read_image
 from shitu.images.read_ahead import PICTURES_AHEAD, map_ahead
-from shitu.recognise.detect import DetPredictor
-from shitu.recognise.embed import RecPredictor
+from shitu.recognise.from_config import DetPredictor, RecPredictor
 from shitu.results import Box
 
 BATCHES_AHEAD = 2

@@ -92,7 +92,7 @@ def check(
 
 def _embedder(model: str | None) -> Embedder:
     from shitu.config import load_config
-    from shitu.recognise.embed import RecPredictor
+    from shitu.recognise.from_config import RecPredictor
 
     return RecPredictor(load_config(None, [f"Global.rec_inference_model_dir={model}"] if model else []))
 

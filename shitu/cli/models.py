@@ -15,10 +15,9 @@ from shitu.models.folder import (
     model_folders,
     model_homes,
     open_folder,
-    recorded_files,
-    verify_model,
 )
 from shitu.models.known import KNOWN_MODELS, KnownModel, known_model, nearest
+from shitu.models.verify import recorded_files, verify_model
 
 
 @click.group(epilog="\b\nExample:\n  shitu models list")

@@ -53,7 +53,7 @@ def run_predict(config: Config, inputs: tuple[str, ...], style: str, *, pictures
     """`shitu predict` with a config at hand."""
     from shitu.draw import draw_recognition
     from shitu.recognise.files import recognize_files
-    from shitu.recognise.system import SystemPredictor
+    from shitu.recognise.from_config import SystemPredictor
 
     names = _names(config, inputs)
     records = recognize_files(SystemPredictor(config), _read(names), config.Global.batch_size)
@@ -70,8 +70,8 @@ def predict_det(
 ) -> None:
     """Only find the objects: boxes and scores."""
     from shitu.draw import draw_detections
-    from shitu.recognise.detect import DetPredictor
     from shitu.recognise.files import detect_files
+    from shitu.recognise.from_config import DetPredictor
 
     config = read_config(config_path, overrides)
     names = _names(config, inputs)
@@ -93,8 +93,8 @@ def predict_rec(config_path: str | None, overrides: tuple[str, ...], npy: str | 
     Records are {"image", "dimension", "vector"}. With --npy the paths go to stdout, in the order of the rows, and
     images that could not be read are left out of both.
     """
-    from shitu.recognise.embed import RecPredictor
     from shitu.recognise.files import embed_files
+    from shitu.recognise.from_config import RecPredictor
 
     config = read_config(config_path, overrides)
     names = _names(config, inputs)

@@ -1,7 +1,8 @@
 """What the rest knows of an engine.
 
-A `Session` runs one exported program. Only Paddle Inference stands behind it now; another engine (ONNX Runtime,
-OpenVINO) or precision (bf16, int8) is one more class with `run` and `clone`, in a file beside `paddle.py`.
+An `Engine` finds among a model's programs the one that it can run, and opens it: a `Session`. Only Paddle Inference
+stands behind it now; another engine (ONNX Runtime, OpenVINO) is one more file beside `paddle.py` and one more line in
+`choose.py`.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from threading import Lock
 from typing import Any, Protocol, TypeVar
 
 from numpy.typing import NDArray
+
+from shitu.models import ModelFolder, Program
 
 Array = NDArray[Any]
 T = TypeVar("T")
@@ -28,6 +31,20 @@ class EngineOptions:
     use_gpu: bool = False
     gpu_mem: int = 8000
     profile: bool = False
+    precision: str = "fp32"
+
+
+class Engine(Protocol):
+    """One way to run programs."""
+
+    def supports(self, model: ModelFolder, options: EngineOptions) -> Program | None:
+        """The program of the model that this engine would run with these options; None: it has none for it.
+
+        Told from the card and the machine, without loading the engine's library.
+        """
+
+    def open(self, program: Program, options: EngineOptions) -> Session:
+        """Load a program. Raises EngineError where the library is missing or refuses it, ModelError on a bad file."""
 
 
 class Session(Protocol):

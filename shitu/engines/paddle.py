@@ -1,8 +1,7 @@
-"""The one door to Paddle Inference: its sessions, and what of the configuration it can do on this machine."""
+"""The one door to Paddle Inference: which programs it runs, and its sessions."""
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 import warnings
@@ -13,31 +12,20 @@ from typing import Any
 
 import numpy as np
 
-from shitu.config.schema import Global
-from shitu.cores import available_cores
 from shitu.engines.base import Array, EngineOptions, Session
 from shitu.errors import EngineError
+from shitu.models import ModelFolder, Program
 from shitu.models.files import check_files
 
-log = logging.getLogger("shitu")
 
+class Paddle:
+    """The engine: programs of Paddle's, in fp32. A detector's with its NMS inside, where it has one."""
 
-def options_from(section: Global) -> EngineOptions:
-    """The `Global` section, with what this machine lacks left out, each with one warning."""
-    for key in ("use_npu", "use_xpu", "use_mlu", "use_tensorrt", "use_fp16", "use_int8", "use_onnx"):
-        if getattr(section, key):
-            _warn_once(f"Global.{key}: not available here; going on with Paddle Inference in fp32")
-    use_gpu = section.use_gpu and _has_gpu()
-    if section.use_gpu and not use_gpu:
-        _warn_once("Global.use_gpu: no GPU build of paddlepaddle or no GPU here; going on with the CPU")
-    return EngineOptions(
-        threads=min(section.cpu_num_threads, available_cores()),
-        use_mkldnn=section.enable_mkldnn,
-        ir_optim=section.ir_optim,
-        use_gpu=use_gpu,
-        gpu_mem=section.gpu_mem,
-        profile=section.enable_profile,
-    )
+    def supports(self, model: ModelFolder, options: EngineOptions) -> Program | None:
+        return model.find("paddle", options.precision) or model.find("paddle", options.precision, raw=True)
+
+    def open(self, program: Program, options: EngineOptions) -> Session:
+        return open_session(program.program, program.files[-1], options)
 
 
 class PaddleSession:
@@ -115,16 +103,11 @@ def _paddle_inference() -> Any:
 
 
 @cache
-def _has_gpu() -> bool:
+def has_gpu() -> bool:
     _paddle_inference()
     from paddle import device
 
     return bool(device.is_compiled_with_cuda()) and device.cuda.device_count() > 0
-
-
-@cache
-def _warn_once(message: str) -> None:
-    log.warning(message)
 
 
 def _reason(error: Exception) -> str:

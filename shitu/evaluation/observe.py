@@ -21,7 +21,8 @@ from shitu.evaluation.queries import Query
 from shitu.images.boxes import clip_boxes
 from shitu.images.read import Picture, read_image
 from shitu.images.read_ahead import PICTURES_AHEAD, map_ahead
-from shitu.recognise.system import Matched, SystemPredictor
+from shitu.recognise.from_config import SystemPredictor
+from shitu.recognise.system import Matched
 from shitu.results import Box, Match, Region
 
 DetectorUse = Literal["on", "off", "given"]

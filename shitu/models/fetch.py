@@ -16,9 +16,10 @@ import yaml
 
 from shitu.errors import DownloadError, ModelError
 from shitu.models.download import download
-from shitu.models.folder import DOWNLOAD_RECORD, open_folder, sha256_of, verify_model
+from shitu.models.folder import open_folder, sha256_of
 from shitu.models.known import KnownModel
 from shitu.models.unpack import unpack
+from shitu.models.verify import DOWNLOAD_RECORD, verify_model
 
 _LOG = logging.getLogger(__name__)
 

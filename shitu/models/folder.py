@@ -1,11 +1,11 @@
-"""Model folders: found by path or name, opened into a record, and checked against what they should hold."""
+"""Model folders: found by path or name, and opened into a record."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +16,13 @@ from shitu.models.model_yaml import (
     MODEL_YAML,
     FileRecord,
     ModelCard,
+    Nms,
     Preprocess,
-    file_record,
-    is_inside,
+    Program,
     read_model_yaml,
-    read_yaml_mapping,
 )
 
-DOWNLOAD_RECORD = "shitu-download.yaml"
+AGREES = 0.99  # the least cosine to fp32 with which a program of another precision searches the same gallery
 _KEYS = {DETECTION: "Global.det_inference_model_dir", RECOGNITION: "Global.rec_inference_model_dir"}
 # PaddleClas takes the quantised program where there is one; `model` is what PaddleDetection's exporter writes.
 _PREFERRED_STEM, _STEMS = "inference_int8", ("inference", "model")
@@ -35,15 +34,14 @@ _DETECTOR_FEED = {".pdmodel": b"\x0cscale_factor", ".json": b'"scale_factor"'}
 
 @dataclass(frozen=True)
 class ModelFolder:
-    """A model on disk. Without a model.yaml, only its name and files are known."""
+    """A model on disk. Without a model.yaml, only its name and the two files of its program are known."""
 
     path: Path
     name: str
-    program: Path
-    params: Path
+    programs: tuple[Program, ...]
     task: str | None = None
-    raw_program: Path | None = None
-    raw_params: Path | None = None
+    vectors_id: str | None = None
+    nms: Nms | None = None
     dimension: int | None = None
     preprocess: Preprocess | None = None
     labels: tuple[str, ...] = ()
@@ -52,14 +50,41 @@ class ModelFolder:
     version: str = ""
     architecture: str = ""
     measured: tuple[Mapping[str, Any], ...] = field(default=(), hash=False)
-    _fingerprints: dict[object, str] = field(default_factory=dict, init=False, repr=False, compare=False)
+    files: Mapping[str, FileRecord] = field(default_factory=dict, hash=False)
 
-    def fingerprint(self) -> str:
-        """SHA-256 over the program and then the params; the same as long as vectors are comparable."""
-        key = tuple((str(path), *_state(path)) for path in (self.program, self.params))
-        if key not in self._fingerprints:
-            self._fingerprints[key] = sha256_of(self.program, self.params)
-        return self._fingerprints[key]
+    def find(self, engine: str, precision: str = "fp32", *, raw: bool = False) -> Program | None:
+        """The program for an engine; `raw`: the one of a detector that ends before its NMS."""
+        wanted = (engine, precision, raw)
+        return next((each for each in self.programs if (each.engine, each.precision, each.raw) == wanted), None)
+
+    @property
+    def program(self) -> Path:
+        """The first program's file."""
+        return self.programs[0].program
+
+    @property
+    def params(self) -> Path:
+        """The file with the first program's weights."""
+        return self.programs[0].files[-1]
+
+    def fingerprint(self, program: Program | None = None) -> str:
+        """SHA-256 over a program, by default the first, and then its params."""
+        return sha256_of(*(program or self.programs[0]).files)
+
+    def vectors(self, program: Program, preprocessing: str) -> str:
+        """What names the vectors that `program` makes: those of one name may stand in one gallery.
+
+        The card's word (`vectors`) where it holds: the files are those on record, and a program of another precision
+        was measured to agree. Else the bytes of the program and what the images go through.
+        """
+        agrees = program.precision == "fp32" or (program.cosine or 0.0) >= AGREES
+        if self.vectors_id and agrees and all(self._on_record(path) for path in program.files):
+            return self.vectors_id
+        return f"{self.fingerprint(program)} {preprocessing}"
+
+    def _on_record(self, path: Path) -> bool:
+        record = self.files.get(path.relative_to(self.path).as_posix())
+        return record is not None and record.sha256 == sha256_of(path)
 
 
 def downloads_home() -> Path:
@@ -148,24 +173,23 @@ def open_folder(path: Path) -> ModelFolder:
     except OSError as error:
         raise ModelError(f"{path} cannot be read: {error.strerror}; check its permissions") from error
     # Not path.name, which is empty for "."
-    return ModelFolder(path=path, name=path.resolve().name, program=program, params=params)
+    return ModelFolder(path, path.resolve().name, (Program("paddle", "fp32", program, params),))
 
 
 def _described_folder(path: Path, card: ModelCard) -> ModelFolder:
-    named = [card.program, card.params, *(card.raw or ())]
-    missing = [name for name in named if not (path / name).is_file()]
+    missing = sorted({file.as_posix() for each in card.programs for file in each.files if not (path / file).is_file()})
     if missing:
-        raise ModelError(
-            f"{path}: {' and '.join(missing)} is missing, which its {MODEL_YAML} names; copy the whole folder again"
-        )
+        raise ModelError(f"{path}: {' and '.join(missing)} is missing, which its {MODEL_YAML} names; copy all")
+    programs = [
+        replace(each, program=path / each.program, params=each.params and path / each.params) for each in card.programs
+    ]
     return ModelFolder(
         path=path,
         name=card.name,
-        program=path / card.program,
-        params=path / card.params,
+        programs=tuple(programs),
         task=card.task,
-        raw_program=path / card.raw[0] if card.raw else None,
-        raw_params=path / card.raw[1] if card.raw else None,
+        vectors_id=card.vectors,
+        nms=card.nms,
         dimension=card.dimension,
         preprocess=card.preprocess,
         labels=card.labels,
@@ -174,6 +198,7 @@ def _described_folder(path: Path, card: ModelCard) -> ModelFolder:
         version=card.version,
         architecture=card.architecture,
         measured=card.measured,
+        files=card.files,
     )
 
 
@@ -219,50 +244,6 @@ def _evident_task(folder: ModelFolder) -> str | None:
     return known.task if known else None
 
 
-def recorded_files(path: Path) -> dict[str, FileRecord]:
-    """What is on record about the files of a model: from its model.yaml and from its download."""
-    records: dict[str, FileRecord] = {}
-    if (path / DOWNLOAD_RECORD).is_file():
-        where = path / DOWNLOAD_RECORD
-        files = read_yaml_mapping(where).get("files")
-        if not isinstance(files, dict):
-            raise ModelError(f"{where}: lacks `files`; delete {path} and download the model again")
-        for name, content in files.items():
-            if not isinstance(name, str) or not is_inside(name):
-                raise ModelError(f"{where}: files names {str(name)[:80]!r}, which is outside the folder; delete {path}")
-            records[name] = file_record(where, "files.", name, content)
-    if (path / MODEL_YAML).is_file():
-        records.update(read_model_yaml(path / MODEL_YAML).files)
-    return records
-
-
-def verify_model(folder: ModelFolder | Path) -> list[str]:
-    """What is wrong with a model, in words: missing files, wrong sizes, wrong SHA-256; empty if nothing is."""
-    path = folder.path if isinstance(folder, ModelFolder) else folder
-    problems = []
-    try:
-        records = recorded_files(path)
-        problems = [problem for name in sorted(records) if (problem := _problem(path / name, records[name]))]
-        params = open_folder(path).params
-    except ModelError as error:
-        return [*problems, str(error)]
-    known = known_model(path.resolve().name)
-    wanted = known.params_bytes if known and not (path / MODEL_YAML).is_file() else None
-    if wanted is not None and (size := params.stat().st_size) != wanted:
-        problems.append(f"{params.name}: {size} bytes; the official one has {wanted}")
-    return problems
-
-
-def _problem(path: Path, wanted: FileRecord) -> str | None:
-    if not path.is_file():
-        return f"{path.name}: is missing"
-    if (size := path.stat().st_size) != wanted.size:
-        return f"{path.name}: {size} bytes; wanted {wanted.size}"
-    if (digest := sha256_of(path)) != wanted.sha256:
-        return f"{path.name}: SHA-256 {digest[:12]}...; wanted {wanted.sha256[:12]}...: the file was changed"
-    return None
-
-
 def sha256_of(*paths: Path) -> str:
     """The SHA-256 of files, one after the other."""
     digest = hashlib.sha256()
@@ -271,8 +252,3 @@ def sha256_of(*paths: Path) -> str:
             while block := file.read(1 << 20):
                 digest.update(block)
     return digest.hexdigest()
-
-
-def _state(path: Path) -> tuple[int, int]:
-    status = path.stat()
-    return status.st_size, status.st_mtime_ns

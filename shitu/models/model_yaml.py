@@ -1,22 +1,19 @@
-"""model.yaml, read into a typed record: closed, so that an unknown key is an error, and not trusted."""
+"""model.yaml, read into a typed record."""
 
 from __future__ import annotations
 
-import re
-import reprlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
-import yaml
-
 from shitu.errors import ModelError
-from shitu.models.known import DETECTION, RECOGNITION, nearest
+from shitu.models import checked
+from shitu.models.checked import FILE, Section, read_yaml_mapping
+from shitu.models.known import DETECTION, RECOGNITION
 
 MODEL_YAML = "model.yaml"
 INTERPOLATIONS = ("nearest", "bilinear", "area", "bicubic", "cubic", "lanczos")
-_MAX_BYTES = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -29,6 +26,36 @@ class Preprocess:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     keep_ratio: bool = False
+
+
+@dataclass(frozen=True)
+class Program:
+    """The network as one engine reads it; the paths are within the model's folder.
+
+    `params`: None where the weights are in the program. `raw`: a detector's, ending before its NMS. `cosine`: the
+    smallest that was measured between its vectors and those that `vectors` in the card names; None: not measured.
+    """
+
+    engine: str
+    precision: str
+    program: Path
+    params: Path | None = None
+    raw: bool = False
+    cosine: float | None = None
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        return (self.program,) if self.params is None else (self.program, self.params)
+
+
+@dataclass(frozen=True)
+class Nms:
+    """How the boxes of a raw program are suppressed, in the words of Paddle's multiclass_nms3; -1: no limit."""
+
+    score_threshold: float
+    nms_threshold: float
+    nms_top_k: int = -1
+    keep_top_k: int = -1
 
 
 @dataclass(frozen=True)
@@ -47,9 +74,9 @@ class ModelCard:
     version: str
     task: str
     architecture: str
-    program: str
-    params: str
-    raw: tuple[str, str] | None
+    programs: tuple[Program, ...]
+    vectors: str | None
+    nms: Nms | None
     dimension: int | None
     labels: tuple[str, ...]
     preprocess: Preprocess
@@ -61,242 +88,121 @@ class ModelCard:
 
 def read_model_yaml(path: Path) -> ModelCard:
     """Read and check a model.yaml."""
-    return _card(_Section(path, "", read_yaml_mapping(path)))
-
-
-def read_yaml_mapping(path: Path) -> dict[Any, Any]:
-    """The mapping in a small YAML file from a stranger."""
-    try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise ModelError(
-                f"{path}: {path.stat().st_size} bytes; a file of this kind has at most {_MAX_BYTES}: shorten it"
-            )
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ModelError(f"{path}: cannot be read: {error.strerror}; check its permissions") from error
-    # ValueError: not UTF-8, or a date such as 2024-99-99; RecursionError: brackets thousands deep
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ModelError(f"{path}: is not YAML: {str(error)[:300]}; mend it, or copy it again") from error
-    if not isinstance(content, dict):
-        raise ModelError(f"{path}: holds {_shown(content)}; wanted a mapping of keys to values")
-    return content
-
-
-class _Section:
-    """One mapping of the file, from which each key is taken once; what is left over was a mistake."""
-
-    def __init__(self, path: Path, prefix: str, content: Any) -> None:
-        self.path, self.prefix = path, prefix
-        if not isinstance(content, dict):
-            raise ModelError(f"{path}: {prefix.rstrip('.')} is {_shown(content)}; wanted a mapping of keys to values")
-        self.content: dict[Any, Any] = dict(content)
-        self.known: list[str] = []
-
-    def take(self, key: str, check: Callable[[Any], Any], wanted: str, *default: Any) -> Any:
-        """The checked value of `key`; `check` raises ValueError or TypeError where it does not fit."""
-        self.known.append(key)
-        if key not in self.content:
-            if default:
-                return default[0]
-            raise ModelError(f"{self.path}: {self.prefix}{key} is missing; wanted {wanted}")
-        value = self.content.pop(key)
-        try:
-            return check(value)
-        except (ValueError, TypeError, OverflowError):
-            raise ModelError(f"{self.path}: {self.prefix}{key} is {_shown(value)}; wanted {wanted}") from None
-
-    def section(self, key: str) -> _Section:
-        """The mapping under `key`."""
-        self.known.append(key)
-        if key not in self.content:
-            raise ModelError(f"{self.path}: {self.prefix}{key} is missing; wanted a mapping of keys to values")
-        return _Section(self.path, f"{self.prefix}{key}.", self.content.pop(key))
-
-    def close(self) -> None:
-        """Refuse what nobody took."""
-        for key in self.content:
-            near = nearest(str(key), self.known)
-            hint = f"did you mean {near}?" if near else f"known here: {', '.join(self.known)}"
-            raise ModelError(f"{self.path}: unknown key {self.prefix}{_shown(key)}; {hint}")
-
-
-def _card(section: _Section) -> ModelCard:
-    task = section.take("task", _task, "detection or recognition")
+    section = Section(path, "", read_yaml_mapping(path))
+    task = section.take("task", checked.one_of(DETECTION, RECOGNITION), "detection or recognition")
     detection = task == DETECTION
-    raw = None
-    if detection and "raw" in section.content:
-        part = section.section("raw")
-        raw = (part.take("program", _file_name, _FILE), part.take("params", _file_name, _FILE))
-        part.close()
+    length = "the length of a vector, such as 512"
     card = ModelCard(
-        name=section.take("name", _text, "a name"),
-        version=section.take("version", _version, "a number or a text", ""),
+        name=section.take("name", checked.text, "a name"),
+        version=section.take("version", checked.version, "a number or a text", ""),
         task=task,
-        architecture=section.take("architecture", _text, "a text", ""),
-        program=section.take("program", _file_name, _FILE),
-        params=section.take("params", _file_name, _FILE),
-        raw=raw,
-        dimension=None if detection else section.take("dimension", _count, "the length of a vector, such as 512"),
-        labels=section.take("labels", _labels, "a list of texts, such as [foreground]") if detection else (),
+        architecture=section.take("architecture", checked.text, "a text", ""),
+        programs=_programs(section, detection),
+        vectors=None if detection else section.take("vectors", checked.text, "a text", None),
+        nms=_nms(section.section("nms")) if detection and "nms" in section.content else None,
+        dimension=None if detection else section.take("dimension", checked.count, length),
+        labels=section.take("labels", checked.labels, "a list of texts, such as [foreground]") if detection else (),
         preprocess=_preprocess(section.section("preprocess")),
         files=_files(section.section("files")) if "files" in section.content else {},
-        licence=section.take("licence", _text, "a text", ""),
-        provenance=section.take("provenance", _text, "a text", ""),
+        licence=section.take("licence", checked.text, "a text", ""),
+        provenance=section.take("provenance", checked.text, "a text", ""),
         measured=_measured(section),
     )
-    section.known += ["files", "raw"]
+    section.known += ["files", "raw", "programs", "nms"]
     section.close()
     return card
 
 
-def _preprocess(section: _Section) -> Preprocess:
+def _programs(section: Section, detection: bool) -> tuple[Program, ...]:
+    """Those of `programs: {ENGINE: {PRECISION: ...}}`; `program`, `params` and `raw` beside it mean Paddle's fp32."""
+    found: list[Program] = []
+    if "programs" not in section.content or "program" in section.content:
+        found += _variants(section, "paddle", "fp32", detection)
+    if "programs" in section.content:
+        engines = section.section("programs")
+        for engine in list(engines.content):
+            precisions = engines.section(engine)
+            for precision in list(precisions.content):
+                part = precisions.section(precision)
+                found += _variants(part, str(engine), str(precision), detection)
+                part.close()
+    if not found:
+        raise ModelError(f"{section.path}: programs names no program; wanted ENGINE: {{PRECISION: {{program: FILE}}}}")
+    return tuple(found)
+
+
+def _variants(section: Section, engine: str, precision: str, detection: bool) -> list[Program]:
+    """The whole program and, of a detector, the raw one; one of the two is enough, except where Paddle's stands."""
+    raw = section.section("raw") if detection and "raw" in section.content else None
+    found = []
+    if raw is None or "program" in section.content or not section.prefix:
+        cosine = section.take("cosine", checked.cosine, "a number from 0 to 1", None) if section.prefix else None
+        found.append(Program(engine, precision, *_files_of(section, engine), cosine=cosine))
+    if raw is not None:
+        found.append(Program(engine, precision, *_files_of(raw, engine), raw=True))
+        raw.close()
+    return found
+
+
+def _files_of(section: Section, engine: str) -> tuple[Path, Path | None]:
+    program = section.take("program", checked.file_name, FILE)
+    params = section.take("params", checked.file_name, FILE, *(() if engine == "paddle" else (None,)))
+    return Path(program), None if params is None else Path(params)
+
+
+def _nms(section: Section) -> Nms:
+    share, limit = "a number from 0 to 1", "a whole number, or -1 for no limit"
+    nms = Nms(
+        score_threshold=section.take("score_threshold", checked.cosine, share),
+        nms_threshold=section.take("nms_threshold", checked.cosine, share),
+        nms_top_k=section.take("nms_top_k", checked.limit, limit, -1),
+        keep_top_k=section.take("keep_top_k", checked.limit, limit, -1),
+    )
+    section.close()
+    return nms
+
+
+def _preprocess(section: Section) -> Preprocess:
     three = "three numbers, for R, G and B"
+    known = ", ".join(INTERPOLATIONS)
     preprocess = Preprocess(
-        size=section.take("size", _size, "[height, width], two whole numbers above 0"),
-        interpolation=section.take("interpolation", _interpolation, f"one of {', '.join(INTERPOLATIONS)}"),
-        scale=section.take("scale", _number, "a number"),
-        mean=section.take("mean", _three_numbers, three),
-        std=section.take("std", _three_divisors, f"{three}, none of them 0"),
-        keep_ratio=section.take("keep_ratio", _truth, "true or false", False),
+        size=section.take("size", checked.size, "[height, width], two whole numbers above 0"),
+        interpolation=section.take("interpolation", checked.one_of(*INTERPOLATIONS), f"one of {known}"),
+        scale=section.take("scale", checked.number, "a number"),
+        mean=section.take("mean", checked.three_numbers, three),
+        std=section.take("std", checked.three_divisors, f"{three}, none of them 0"),
+        keep_ratio=section.take("keep_ratio", checked.truth, "true or false", False),
     )
     section.close()
     return preprocess
 
 
-def _files(section: _Section) -> dict[str, FileRecord]:
+def _files(section: Section) -> dict[str, FileRecord]:
     records = {}
     for name in list(section.content):
-        if not isinstance(name, str) or not is_inside(name):
-            raise ModelError(f"{section.path}: files names {_shown(name)}; wanted {_FILE}")
+        if not isinstance(name, str) or not checked.is_inside(name):
+            raise ModelError(f"{section.path}: files names {checked.shown(name)}; wanted {FILE}")
         records[name] = file_record(section.path, section.prefix, name, section.content[name])
     return records
 
 
 def file_record(path: Path, prefix: str, name: str, content: Any) -> FileRecord:
     """The checked `{size, sha256}` of one file."""
-    part = _Section(path, f"{prefix}{name}.", content)
+    part = Section(path, f"{prefix}{name}.", content)
     record = FileRecord(
-        part.take("size", _size_in_bytes, "a whole number"), part.take("sha256", _sha256, "64 hex digits")
+        part.take("size", checked.size_in_bytes, "a whole number"), part.take("sha256", checked.sha256, "64 hex digits")
     )
     part.close()
     return record
 
 
-def _measured(section: _Section) -> tuple[Mapping[str, Any], ...]:
-    rows = section.take("measured", _list, "a list of {what, value, command}", [])
-    checked = []
+def _measured(section: Section) -> tuple[Mapping[str, Any], ...]:
+    rows = section.take("measured", checked.listed, "a list of {what, value, command}", [])
+    found = []
     for number, row in enumerate(rows):
-        part = _Section(section.path, f"measured[{number}].", row)
-        what = part.take("what", _text, "a text")
-        value = part.take("value", _scalar, "a number or a text")
-        checked.append({"what": what, "value": value, "command": part.take("command", _text, "a text", "")})
+        part = Section(section.path, f"measured[{number}].", row)
+        what = part.take("what", checked.text, "a text")
+        value = part.take("value", checked.scalar, "a number or a text")
+        found.append({"what": what, "value": value, "command": part.take("command", checked.text, "a text", "")})
         part.close()
-    return tuple(checked)
-
-
-def is_inside(name: str) -> bool:
-    """Whether a name stays in the folder it is relative to, on every system."""
-    parts = PurePosixPath(name).parts
-    return bool(parts) and not name.startswith("/") and ".." not in parts and not re.search(r"[\\:\0]", name)
-
-
-_FILE = "the name of a file inside the model's folder"
-
-
-def _refuse_unless(fits: bool) -> None:
-    if not fits:
-        raise ValueError
-
-
-def _file_name(value: Any) -> str:
-    _refuse_unless(isinstance(value, str) and is_inside(value))
-    return str(value)
-
-
-def _task(value: Any) -> str:
-    _refuse_unless(value in (DETECTION, RECOGNITION))
-    return str(value)
-
-
-def _text(value: Any) -> str:
-    _refuse_unless(isinstance(value, str) and bool(value.strip()))
-    return str(value)
-
-
-def _version(value: Any) -> str:
-    _refuse_unless(isinstance(value, (str, int, float)) and not isinstance(value, bool))
-    return str(value)
-
-
-def _scalar(value: Any) -> Any:
-    _refuse_unless(isinstance(value, (str, int, float)))
-    return value
-
-
-def _list(value: Any) -> list[Any]:
-    _refuse_unless(isinstance(value, list))
-    return list(value)
-
-
-def _truth(value: Any) -> bool:
-    _refuse_unless(isinstance(value, bool))
-    return bool(value)
-
-
-def _size_in_bytes(value: Any) -> int:
-    _refuse_unless(isinstance(value, int) and not isinstance(value, bool) and value >= 0)
-    return int(value)
-
-
-def _count(value: Any) -> int:
-    _refuse_unless(_size_in_bytes(value) > 0)
-    return int(value)
-
-
-def _number(value: Any) -> float:
-    """PyYAML reads 1e-3 as a text, and PaddleClas writes 1.0/255.0: both are numbers."""
-    _refuse_unless(isinstance(value, (int, float, str)) and not isinstance(value, bool))
-    over, _, under = str(value).partition("/")
-    number = float(over) / (float(under) or float("nan")) if under else float(over)
-    _refuse_unless(abs(number) < 1e9)  # neither infinite nor NaN
-    return number
-
-
-def _three_numbers(value: Any) -> tuple[float, float, float]:
-    first, second, third = (_number(part) for part in _list(value))
-    return first, second, third
-
-
-def _three_divisors(value: Any) -> tuple[float, float, float]:
-    numbers = _three_numbers(value)
-    _refuse_unless(all(numbers))
-    return numbers
-
-
-def _size(value: Any) -> tuple[int, int]:
-    height, width = (_count(part) for part in _list(value))
-    _refuse_unless(max(height, width) <= 8192)
-    return height, width
-
-
-def _interpolation(value: Any) -> str:
-    _refuse_unless(value in INTERPOLATIONS)
-    return str(value)
-
-
-def _labels(value: Any) -> tuple[str, ...]:
-    labels = tuple(_text(label) for label in _list(value))
-    _refuse_unless(bool(labels))
-    return labels
-
-
-def _sha256(value: Any) -> str:
-    _refuse_unless(isinstance(value, str) and re.fullmatch(r"[0-9a-fA-F]{64}", value) is not None)
-    return str(value).lower()
-
-
-def _shown(value: Any) -> str:
-    """Short, because aliases let a small file hold a value of astronomic length."""
-    short = reprlib.Repr()
-    short.maxlevel = 2
-    return short.repr(value)
+    return tuple(found)

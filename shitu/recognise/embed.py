@@ -3,65 +3,48 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from shitu.config import Config
-from shitu.engines.base import EngineOptions, Session, Streams
-from shitu.engines.paddle import open_session, options_from
+from shitu.engines.base import Session, Streams
 from shitu.errors import ConfigError, EngineError
 from shitu.images.read import Picture
-from shitu.measure import measure_of
-from shitu.models import ModelFolder, open_model
+from shitu.models import ModelFolder, Program
 from shitu.recognise.preprocess import Preprocessor, Tensor
-from shitu.recognise.transform_ops import PADDLECLAS_RECOGNITION, preprocessor_for
 
+log = logging.getLogger("shitu")
+FEW_BITS = 0.05  # a code that tells things apart has about half of its bits set
 CROPS_AT_ONCE = 4  # more gain little on a CPU (benchmarks/streams.py), and oneDNN keeps memory for every batch size
 
 
-class RecPredictor:
-    """The feature extractor of `Global.rec_inference_model_dir` with the preprocessing that belongs to it.
+class Extractor:
+    """A feature extractor with the preprocessing that belongs to it. Any number of threads may call at once.
 
-    `dimension` counts floats (or bits, when `packed`); `fingerprint` names the model, so that a gallery made by
-    another one is refused.
+    `dimension` counts floats (or bits, when `packed`); `fingerprint` names the vectors, so that a gallery of others is
+    refused. The vectors of the middle crops of `shares` are averaged.
     """
 
-    def __init__(self, config: Config) -> None:
-        where = config.Global.rec_inference_model_dir
-        if not where:
-            raise ConfigError(
-                "Global.rec_inference_model_dir is empty; give a model folder or a name from `shitu models list`, "
-                "such as -o Global.rec_inference_model_dir=efficientnet_lite0_512"
-            )
-        self.model: ModelFolder = open_model(where, task="recognition")
-        self.packed: bool = measure_of(config.IndexProcess.dist_type).packed
-        self.preprocess: Preprocessor = preprocessor_for(self.model, config.RecPreProcess, PADDLECLAS_RECOGNITION)
-        self._shares: tuple[float, ...] = config.RecPreProcess.multi_crop
-        # vectors are comparable when the weights and what the images go through are the same
-        recipe = f"{self.model.fingerprint()} {self.preprocess.describe()}"
-        if self._shares != (1.0,):
-            recipe += f" mean of crops {self._shares}"
-        self.fingerprint: str = hashlib.sha256(recipe.encode()).hexdigest()
-        if not self.preprocess.one_size:
-            raise ConfigError(
-                f"RecPreProcess.transform_ops leaves images at different sizes ({self.preprocess.describe()}), and the "
-                "network takes one; add CropImage, or give ResizeImage a size in place of resize_short"
-            )
-        self._binarize = config.RecPostProcess.Binarize.method if config.RecPostProcess.Binarize else "sign"
-        options = options_from(config.Global)
-        count = 1 if options.use_gpu else options.threads
-        single = EngineOptions(**{**vars(options), "threads": max(1, options.threads // count)})
-        session = open_session(self.model.program, self.model.params, single)
+    def __init__(
+        self, model: ModelFolder, program: Program, session: Session, preprocess: Preprocessor,
+        *, streams: int = 1, shares: tuple[float, ...] = (1.0,), packed: bool = False, binarize: str = "sign",
+    ) -> None:  # fmt: skip
         if len(session.input_names) != 1:
             raise ConfigError(
-                f"{self.model.path} is not a feature extractor: its inputs are {', '.join(session.input_names)}, "
+                f"{model.path} is not a feature extractor: its inputs are {', '.join(session.input_names)}, "
                 "wanted one. Is it a detector, given as Global.rec_inference_model_dir?"
             )
-        self._streams = Streams(session, count)
-        self.dimension: int = self.model.dimension or self._probe()
+        self.model, self.preprocess, self.packed = model, preprocess, packed
+        self._shares, self._binarize, self._warned = shares, binarize, False
+        recipe = model.vectors(program, preprocess.describe())
+        if shares != (1.0,):
+            recipe += f" mean of crops {shares}"
+        self.fingerprint: str = hashlib.sha256(recipe.encode()).hexdigest()
+        self._streams = Streams(session, streams)
+        self.dimension: int = model.dimension or self._probe()
 
     def predict(self, images: Sequence[Picture]) -> NDArray[Any]:
         """(h, w, 3) uint8 RGB images -> (n, dimension) float32 unit vectors, or (n, dimension / 8) uint8 codes.
@@ -104,7 +87,21 @@ class RecPredictor:
                 "the weights or the preprocessing are not those of this model; `shitu models verify` compares the files"
             )
         features = features / norms
-        return pack_bits(features, self._binarize) if self.packed else features
+        return self._packed(features) if self.packed else features
+
+    def _packed(self, features: Tensor) -> NDArray[np.uint8]:
+        codes = pack_bits(features, self._binarize)
+        if self._binarize == "round" and len(codes) and not self._warned:
+            share = float(np.unpackbits(codes, axis=1).mean())
+            if share < FEW_BITS:
+                self._warned = True
+                log.warning(
+                    "RecPostProcess.Binarize.method is round, PaddleClas's default, which sets %.1f %% of the bits of "
+                    "these vectors, so that their codes hardly differ; add -o RecPostProcess.Binarize.method=sign and "
+                    "build the gallery anew",
+                    100 * share,
+                )
+        return codes
 
     def _probe(self) -> int:
         """The output's size, for models without a model.yaml."""

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from shitu.errors import EngineError, ImageError
 from shitu.images.read import Picture
-from shitu.recognise.detect import DetPredictor
-from shitu.recognise.embed import RecPredictor
-from shitu.recognise.system import SystemPredictor
+from shitu.recognise.detect import Detector
+from shitu.recognise.embed import Extractor
+from shitu.recognise.system import Recogniser
 from shitu.results import DetectedObjects, Recognition
 
 Record = TypeVar("Record")
@@ -21,14 +21,14 @@ Embedded = tuple[str, NDArray[Any] | None, Exception | None]
 
 
 def recognize_files(
-    predictor: SystemPredictor, read: Iterable[Read], group_size: int = 1
+    predictor: Recogniser, read: Iterable[Read], group_size: int = 1
 ) -> Iterator[tuple[Picture | None, Recognition]]:
     """(image, what was recognised in it) in order; no image where it could not be read."""
     return _in_groups(read, group_size, predictor.predict, lambda name, error: Recognition(name, error=str(error)))
 
 
 def detect_files(
-    predictor: DetPredictor, read: Iterable[Read], group_size: int = 1
+    predictor: Detector, read: Iterable[Read], group_size: int = 1
 ) -> Iterator[tuple[Picture | None, DetectedObjects]]:
     """(image, the objects found in it) in order; no image where it could not be read."""
 
@@ -76,7 +76,7 @@ def _predict(
         return [record for one in group for record in _predict([one], predict, failure)]
 
 
-def embed_files(predictor: RecPredictor, read: Iterable[Read], group_size: int) -> Iterator[Embedded]:
+def embed_files(predictor: Extractor, read: Iterable[Read], group_size: int) -> Iterator[Embedded]:
     """(name, vector, None) in order, or (name, None, error)."""
 
     def embed(images: Sequence[Picture], names: Sequence[str]) -> list[Embedded]:

@@ -9,13 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shitu.config import Config
-from shitu.errors import ConfigError, GalleryError
 from shitu.gallery import Gallery
 from shitu.images.read import Picture
 from shitu.measure import measure_of
-from shitu.recognise.detect import DetPredictor
-from shitu.recognise.embed import RecPredictor
+from shitu.recognise.detect import Detector
+from shitu.recognise.embed import Extractor
 from shitu.recognise.suppress import Suppression
 from shitu.recognise.vote import elect
 from shitu.results import Detection, Match, Recognition, Region
@@ -33,36 +31,22 @@ class Matched:
     vectors: NDArray[Any]
 
 
-class SystemPredictor:
-    """Detector (unless its folder is empty), feature extractor and gallery of one config, ready to recognise.
+class Recogniser:
+    """Detector (or none: whole images only), extractor, gallery and what is told of the regions.
 
-    Raises ConfigError, ModelError, EngineError or GalleryError (also when the gallery was made by another model).
-    Safe to use for as long as the process lives: nothing is kept between calls.
+    `whole_image`: always, fallback (where the detector finds nothing) or never. Any number of threads may call at once;
+    nothing is kept between calls. Raises GalleryError where the gallery was made by another model.
     """
 
-    def __init__(self, config: Config, gallery: Gallery | None = None) -> None:
-        index = config.IndexProcess
-        self.whole_image = config.Global.whole_image
-        self.return_k, self.vote_k = index.return_k, index.vote_k
-        self.suppression = Suppression(
-            index.dist_type,
-            index.score_thres,
-            index.hamming_radius,
-            config.Global.rec_nms_thresold,
-            config.Global.rec_nms_within_labels,
-        )
-        self.gallery = open_gallery(config) if gallery is None else gallery  # an empty one is false
-        self.det_predictor = DetPredictor(config) if config.Global.det_inference_model_dir else None
-        self.rec_predictor = RecPredictor(config)
-        if self.det_predictor is None and self.whole_image == "never":
-            raise ConfigError(
-                "Global.whole_image is `never` and Global.det_inference_model_dir is empty, so there is nothing to "
-                "recognise; set whole_image to always, or give a detector"
-            )
-        self.gallery.check_fits(
-            fingerprint=self.rec_predictor.fingerprint,
-            dimension=self.rec_predictor.dimension,
-            dist_type=index.dist_type,
+    def __init__(
+        self, det_predictor: Detector | None, rec_predictor: Extractor, gallery: Gallery, suppression: Suppression,
+        *, whole_image: str = "always", return_k: int = 5, vote_k: int = 1,
+    ) -> None:  # fmt: skip
+        self.det_predictor, self.rec_predictor, self.gallery = det_predictor, rec_predictor, gallery
+        self.suppression, self.whole_image = suppression, whole_image
+        self.return_k, self.vote_k = return_k, vote_k
+        gallery.check_fits(
+            fingerprint=rec_predictor.fingerprint, dimension=rec_predictor.dimension, dist_type=suppression.dist_type
         )
 
     def predict(self, images: Sequence[Picture], names: Sequence[str] | None = None) -> list[Recognition]:
@@ -114,14 +98,3 @@ class SystemPredictor:
         if self.whole_image == "always" or (self.whole_image == "fallback" and not found):
             found = [*found, whole]
         return found
-
-
-def open_gallery(config: Config) -> Gallery:
-    """The gallery of `IndexProcess.index_dir`. Raises GalleryError."""
-    index = config.IndexProcess
-    if not index.index_dir:
-        raise GalleryError(
-            "IndexProcess.index_dir is empty; build a gallery first: "
-            "shitu build-gallery -c CONFIG -o IndexProcess.index_dir=FOLDER"
-        )
-    return Gallery.open(index.index_dir, efSearch=index.efSearch, nprobe=index.nprobe, delimiter=index.delimiter)

@@ -11,10 +11,11 @@ import paddle
 
 from shitu.config.schema import DetPreProcess
 from shitu.config.schema import Global as InferenceGlobal
-from shitu.engines.paddle import open_session, options_from
+from shitu.engines.paddle import open_session
 from shitu.errors import ConfigError, ImageError
 from shitu.images.read import read_image
 from shitu.models import open_model
+from shitu.recognise.from_config import options_from
 from shitu.recognise.transform_ops import PADDLECLAS_DETECTION, preprocessor_for
 from shitu.training.det.batches import DetLoader
 from shitu.training.det.build import PicoDet, build_detector

@@ -20,17 +20,18 @@ from paddle import Tensor, nn
 from paddle.static import InputSpec
 
 from shitu.config.schema import Global as InferenceGlobal
-from shitu.engines.paddle import open_session, options_from
+from shitu.engines.paddle import open_session
 from shitu.errors import ConfigError, EngineError
-from shitu.images.boxes import nms
 from shitu.images.read import read_image
+from shitu.models import Nms
 from shitu.models.folder import sha256_of
 from shitu.models.write import PARAMS, PROGRAM, RAW_PARAMS, RAW_PROGRAM, new_folder, write_model_yaml
+from shitu.recognise.decode import multiclass_nms
+from shitu.recognise.from_config import options_from
 from shitu.resources import bundled
 from shitu.training.base.fuse import fuse_batch_norms
 from shitu.training.det.build import PicoDet, build_detector
 from shitu.training.det.schema import DetConfig
-from shitu.training.det.schema_net import MultiClassNMS
 from shitu.training.det.weights import load_trained
 
 _log = logging.getLogger("shitu")
@@ -77,8 +78,9 @@ def export_detector(config: DetConfig, folder: Path | None = None) -> Path:
             _save_program(Mainbody(network, with_nms), config.size, (new / name).with_suffix(""))
         if filecmp.cmp(new / PARAMS, new / RAW_PARAMS, shallow=False):
             (new / RAW_PARAMS).unlink()
-        _check(new, expected, feeds, network.nms)
-        _describe(new, config, weights, folder.name)
+        nms = Nms(**{key: getattr(network.nms, key) for key in Nms.__dataclass_fields__})
+        _check(new, expected, feeds, nms)
+        _describe(new, config, nms, weights, folder.name)
     return folder
 
 
@@ -110,7 +112,7 @@ def _save_program(layer: nn.Layer, size: tuple[int, int], prefix: Path) -> None:
         paddle.jit.save(program, str(prefix))
 
 
-def _check(new: Path, expected: tuple[Array, Array], feeds: tuple[Array, Array], limits: MultiClassNMS) -> None:
+def _check(new: Path, expected: tuple[Array, Array], feeds: tuple[Array, Array], limits: Nms) -> None:
     """Both programs, in the engine that predicts, against the network's own output. Raises EngineError."""
     options = options_from(InferenceGlobal(use_gpu=False))
     raw = open_session(new / RAW_PROGRAM, new / _raw_params(new), options)
@@ -118,7 +120,7 @@ def _check(new: Path, expected: tuple[Array, Array], feeds: tuple[Array, Array],
     named = dict(zip(("image", "scale_factor"), feeds, strict=True))
     boxes, scores = raw.run(named)[:2]
     rows, counts = full.run(named)[:2]
-    by_numpy = [suppressed(b, s, limits) for b, s in zip(boxes, scores, strict=True)]
+    by_numpy = [multiclass_nms(b, s, limits) for b, s in zip(boxes, scores, strict=True)]
     if [len(each) for each in by_numpy] != counts.tolist():
         raise EngineError(
             f"the program finds {counts.tolist()} boxes, an NMS in numpy {list(map(len, by_numpy))}: {_REPORT}"
@@ -138,22 +140,6 @@ def _check(new: Path, expected: tuple[Array, Array], feeds: tuple[Array, Array],
             raise EngineError(
                 f"{what} are {difference:.2g} apart, allowed is {within:g}; the folder was not written: {_REPORT}"
             )
-
-
-def suppressed(boxes: Array, scores: Array, limits: MultiClassNMS) -> Array:
-    """What Paddle's NMS does for one image: boxes (a, 4), scores (c, a) -> rows (k, 6) of class, score, xyxy."""
-    rows = []
-    for kind, of_class in enumerate(scores):
-        order = np.argsort(-of_class, kind="stable")
-        order = order[of_class[order] > limits.score_threshold]
-        order = order[: limits.nms_top_k] if limits.nms_top_k >= 0 else order
-        kept = order[nms(boxes[order], of_class[order], limits.nms_threshold, plus_one=False)]
-        rows.append(np.concatenate([np.full((len(kept), 1), kind), of_class[kept, None], boxes[kept]], 1))
-    all_rows = np.concatenate(rows)
-    best = np.argsort(-all_rows[:, 1], kind="stable")
-    best = np.sort(best[: limits.keep_top_k]) if limits.keep_top_k >= 0 else np.sort(best)
-    kept_rows: Array = all_rows[best]
-    return kept_rows
 
 
 def _preprocess(config: DetConfig) -> dict[str, Any]:
@@ -184,13 +170,14 @@ def _raw_params(folder: Path) -> str:
     return RAW_PARAMS if (folder / RAW_PARAMS).exists() else PARAMS
 
 
-def _describe(new: Path, config: DetConfig, weights: Path, name: str) -> None:
+def _describe(new: Path, config: DetConfig, nms: Nms, weights: Path, name: str) -> None:
     write_model_yaml(
         new,
         name=config.name if name == "inference" else name,
         task="detection",
         architecture=f"PicoDet, LCNet x{config.LCNet.scale:g}, {len(config.PicoHead.fpn_stride)} levels",
         raw={"program": RAW_PROGRAM, "params": _raw_params(new)},
+        nms=dict(vars(nms)),
         labels=["foreground"] if config.num_classes == 1 else [f"class{each}" for each in range(config.num_classes)],
         preprocess=_preprocess(config),
         licence="not stated",

@@ -1,0 +1,151 @@
+"""A config -> the predictors it describes: the one place that reads its sections for them."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from functools import cache
+
+from shitu.config import Config
+from shitu.config.schema import Global
+from shitu.cores import available_cores
+from shitu.engines.base import EngineOptions
+from shitu.engines.choose import open_model_session
+from shitu.engines.paddle import has_gpu
+from shitu.errors import ConfigError, GalleryError
+from shitu.gallery import Gallery
+from shitu.measure import measure_of
+from shitu.models import open_model
+from shitu.recognise.decode import decode_for
+from shitu.recognise.detect import Detector
+from shitu.recognise.embed import Extractor
+from shitu.recognise.suppress import Suppression
+from shitu.recognise.system import Recogniser
+from shitu.recognise.transform_ops import PADDLECLAS_DETECTION, PADDLECLAS_RECOGNITION, preprocessor_for
+
+log = logging.getLogger("shitu")
+
+
+class DetPredictor(Detector):
+    """The detector of `Global.det_inference_model_dir`, with `Global.threshold` and `Global.max_det_results`."""
+
+    def __init__(self, config: Config) -> None:
+        where = config.Global.det_inference_model_dir
+        if not where:
+            raise ConfigError(
+                "Global.det_inference_model_dir is empty; give a model folder or a name from `shitu models list`, "
+                "such as -o Global.det_inference_model_dir=picodet_lcnet_x1_0_mainbody"
+            )
+        model = open_model(where, task="detection")
+        preprocess = preprocessor_for(model, config.DetPreProcess, PADDLECLAS_DETECTION)
+        program, session = open_model_session(model, options_from(config.Global))
+        super().__init__(
+            model,
+            session,
+            decode_for(model, program),
+            preprocess,
+            threshold=config.Global.threshold,
+            max_results=config.Global.max_det_results,
+            labels=config.Global.label_list,
+        )
+
+
+class RecPredictor(Extractor):
+    """The feature extractor of `Global.rec_inference_model_dir`, one session of one thread for each core."""
+
+    def __init__(self, config: Config) -> None:
+        where = config.Global.rec_inference_model_dir
+        if not where:
+            raise ConfigError(
+                "Global.rec_inference_model_dir is empty; give a model folder or a name from `shitu models list`, "
+                "such as -o Global.rec_inference_model_dir=efficientnet_lite0_512"
+            )
+        model = open_model(where, task="recognition")
+        preprocess = preprocessor_for(model, config.RecPreProcess, PADDLECLAS_RECOGNITION)
+        if not preprocess.one_size:
+            raise ConfigError(
+                f"RecPreProcess.transform_ops leaves images at different sizes ({preprocess.describe()}), and the "
+                "network takes one; add CropImage, or give ResizeImage a size in place of resize_short"
+            )
+        options = options_from(config.Global)
+        streams = 1 if options.use_gpu else options.threads
+        program, session = open_model_session(model, replace(options, threads=options.threads // streams))
+        binarize = config.RecPostProcess.Binarize
+        super().__init__(
+            model,
+            program,
+            session,
+            preprocess,
+            streams=streams,
+            shares=config.RecPreProcess.multi_crop,
+            packed=measure_of(config.IndexProcess.dist_type).packed,
+            binarize=binarize.method if binarize else "sign",
+        )
+
+
+class SystemPredictor(Recogniser):
+    """Detector (unless its folder is empty), feature extractor and gallery of one config, ready to recognise.
+
+    Raises ConfigError, ModelError, EngineError or GalleryError (also when the gallery was made by another model).
+    """
+
+    def __init__(self, config: Config, gallery: Gallery | None = None) -> None:
+        index, section = config.IndexProcess, config.Global
+        gallery = open_gallery(config) if gallery is None else gallery  # an empty one is false
+        det_predictor = DetPredictor(config) if section.det_inference_model_dir else None
+        rec_predictor = RecPredictor(config)
+        if det_predictor is None and section.whole_image == "never":
+            raise ConfigError(
+                "Global.whole_image is `never` and Global.det_inference_model_dir is empty, so there is nothing to "
+                "recognise; set whole_image to always, or give a detector"
+            )
+        suppression = Suppression(
+            index.dist_type,
+            index.score_thres,
+            index.hamming_radius,
+            section.rec_nms_thresold,
+            section.rec_nms_within_labels,
+        )
+        super().__init__(
+            det_predictor,
+            rec_predictor,
+            gallery,
+            suppression,
+            whole_image=section.whole_image,
+            return_k=index.return_k,
+            vote_k=index.vote_k,
+        )
+
+
+def open_gallery(config: Config) -> Gallery:
+    """The gallery of `IndexProcess.index_dir`. Raises GalleryError."""
+    index = config.IndexProcess
+    if not index.index_dir:
+        raise GalleryError(
+            "IndexProcess.index_dir is empty; build a gallery first: "
+            "shitu build-gallery -c CONFIG -o IndexProcess.index_dir=FOLDER"
+        )
+    return Gallery.open(index.index_dir, efSearch=index.efSearch, nprobe=index.nprobe, delimiter=index.delimiter)
+
+
+def options_from(section: Global) -> EngineOptions:
+    """The `Global` section, with what this machine lacks left out, each with one warning."""
+    for key in ("use_npu", "use_xpu", "use_mlu", "use_tensorrt", "use_fp16", "use_int8", "use_onnx"):
+        if getattr(section, key):
+            _warn_once(f"Global.{key}: not available here; going on with Paddle Inference in fp32")
+    use_gpu = section.use_gpu and has_gpu()
+    if section.use_gpu and not use_gpu:
+        _warn_once("Global.use_gpu: no GPU build of paddlepaddle or no GPU here; going on with the CPU")
+    return EngineOptions(
+        threads=min(section.cpu_num_threads, available_cores()),
+        use_mkldnn=section.enable_mkldnn,
+        ir_optim=section.ir_optim,
+        use_gpu=use_gpu,
+        gpu_mem=section.gpu_mem,
+        profile=section.enable_profile,
+    )
+
+
+@cache
+def _warn_once(message: str) -> None:
+    log.warning(message)
