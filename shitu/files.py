@@ -20,9 +20,20 @@ def sha256_of(*paths: Path) -> str:
     digest = hashlib.sha256()
     for path in paths:
         with path.open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
+            _feed(digest, file)
     return digest.hexdigest()
+
+
+def sha256_of_stream(stream: BinaryIO) -> str:
+    """The same of what is left of a stream."""
+    digest = hashlib.sha256()
+    _feed(digest, stream)
+    return digest.hexdigest()
+
+
+def _feed(digest: Any, stream: BinaryIO) -> None:
+    while block := stream.read(1 << 20):
+        digest.update(block)
 
 
 def replace_file(path: Path, write: Callable[[BinaryIO], Any], *, durable: bool = True) -> None:

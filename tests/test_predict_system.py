@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from shitu.build.builder import GalleryBuilder
 from shitu.config import Config, load_config
 from shitu.errors import ConfigError, EngineError, GalleryError
-from shitu.gallery import Gallery
+from shitu.gallery import Facts, Gallery
 from shitu.images.read import read_image
 from shitu.recognise.detect import DetPredictor
 from shitu.recognise.embed import RecPredictor, pack_bits
@@ -111,7 +111,7 @@ class FakeRecogniser:
 class FakeGallery:
     """Red, green and blue; scored by the share of that colour."""
 
-    dimension = 3
+    facts = Facts(3, "IP", "Flat")
 
     def search(self, vectors: NDArray[np.float32], k: int) -> list[list[Match]]:
         shares = vectors / vectors.sum(axis=1, keepdims=True)

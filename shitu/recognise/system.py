@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 
 from shitu.config import Config
 from shitu.errors import ConfigError, GalleryError
-from shitu.gallery import Gallery
+from shitu.gallery import GalleryReader, open_reader
 from shitu.images.read import Picture
-from shitu.measure import measure_of
 from shitu.recognise.detect import DetPredictor
 from shitu.recognise.embed import RecPredictor
 from shitu.recognise.suppress import Suppression
@@ -40,7 +39,7 @@ class SystemPredictor:
     Safe to use for as long as the process lives: nothing is kept between calls.
     """
 
-    def __init__(self, config: Config, gallery: Gallery | None = None) -> None:
+    def __init__(self, config: Config, gallery: GalleryReader | None = None) -> None:
         index = config.IndexProcess
         self.whole_image = config.Global.whole_image
         self.return_k, self.vote_k = index.return_k, index.vote_k
@@ -59,7 +58,8 @@ class SystemPredictor:
                 "Global.whole_image is `never` and Global.det_inference_model_dir is empty, so there is nothing to "
                 "recognise; set whole_image to always, or give a detector"
             )
-        self.gallery.check_fits(
+        self.gallery.facts.check_fits(
+            self.gallery.url,
             fingerprint=self.rec_predictor.fingerprint,
             dimension=self.rec_predictor.dimension,
             dist_type=index.dist_type,
@@ -104,7 +104,8 @@ class SystemPredictor:
         ]
 
     def _region(self, candidate: Detection, matches: Sequence[Match]) -> Region:
-        chosen = elect(matches, self.vote_k, measure_of(self.suppression.dist_type), self.gallery.dimension)
+        facts = self.gallery.facts
+        chosen = elect(matches, self.vote_k, facts.measure, facts.dimension)
         return Region(candidate.bbox, candidate.score, tuple(matches), chosen)
 
     def _candidates(self, image: Picture) -> list[Detection]:
@@ -116,7 +117,7 @@ class SystemPredictor:
         return found
 
 
-def open_gallery(config: Config) -> Gallery:
+def open_gallery(config: Config) -> GalleryReader:
     """The gallery of `IndexProcess.index_dir`. Raises GalleryError."""
     index = config.IndexProcess
     if not index.index_dir:
@@ -124,4 +125,4 @@ def open_gallery(config: Config) -> Gallery:
             "IndexProcess.index_dir is empty; build a gallery first: "
             "shitu build-gallery -c CONFIG -o IndexProcess.index_dir=FOLDER"
         )
-    return Gallery.open(index.index_dir, efSearch=index.efSearch, nprobe=index.nprobe, delimiter=index.delimiter)
+    return open_reader(index.index_dir, ef_search=index.efSearch, nprobe=index.nprobe, delimiter=index.delimiter)
