@@ -62,20 +62,22 @@ def replace_file(path: Path, write: Callable[[BinaryIO], Any], *, durable: bool 
 
 
 def replace_folder(new: Path, old: Path) -> None:
-    """Put the folder `new` in the place of `old`, if there is one; raises OSError, and then `old` is back."""
+    """Put the folder `new` in the place of `old`, if there is one, which is deleted only then.
+
+    Raises OSError, and then `old` is back.
+    """
     aside = Path(tempfile.mkdtemp(prefix=f".{old.name}.old-", dir=old.parent))
     kept = aside / old.name
     try:
         if old.exists():
             os.replace(old, kept)
-        try:
-            os.replace(new, old)
-        except OSError:
-            if kept.exists():
-                os.replace(kept, old)
-            raise
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        os.replace(new, old)
+    except BaseException:
+        if kept.exists():
+            os.replace(kept, old)
+        aside.rmdir()
+        raise
+    shutil.rmtree(aside, ignore_errors=True)
 
 
 def sync_folder(folder: Path) -> None:

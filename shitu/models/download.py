@@ -17,7 +17,7 @@ from typing import IO, Any
 from urllib.parse import urlsplit
 
 from shitu.errors import DownloadError
-from shitu.models.folder import sha256_of
+from shitu.files import sha256_of
 
 TIMEOUT_S = 30.0  # without a single byte
 PAUSES_S = (1.0, 2.0, 4.0)  # before the second, third and fourth try

@@ -15,8 +15,9 @@ from urllib.parse import urlsplit
 import yaml
 
 from shitu.errors import DownloadError, ModelError
+from shitu.files import sha256_of
 from shitu.models.download import download
-from shitu.models.folder import DOWNLOAD_RECORD, open_folder, sha256_of, verify_model
+from shitu.models.folder import DOWNLOAD_RECORD, open_folder, verify_model
 from shitu.models.known import KnownModel
 from shitu.models.unpack import unpack
 

@@ -22,9 +22,9 @@ from paddle.static import InputSpec
 from shitu.config.schema import Global as InferenceGlobal
 from shitu.engines.paddle import open_session, options_from
 from shitu.errors import ConfigError, EngineError
+from shitu.files import sha256_of
 from shitu.images.boxes import nms
 from shitu.images.read import read_image
-from shitu.models.folder import sha256_of
 from shitu.models.write import PARAMS, PROGRAM, RAW_PARAMS, RAW_PROGRAM, new_folder, write_model_yaml
 from shitu.resources import bundled
 from shitu.training.base.fuse import fuse_batch_norms
