@@ -20,9 +20,20 @@ def sha256_of(*paths: Path) -> str:
     digest = hashlib.sha256()
     for path in paths:
         with path.open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
+            _feed(digest, file)
     return digest.hexdigest()
+
+
+def sha256_of_stream(stream: BinaryIO) -> str:
+    """The same of what is left of a stream."""
+    digest = hashlib.sha256()
+    _feed(digest, stream)
+    return digest.hexdigest()
+
+
+def _feed(digest: Any, stream: BinaryIO) -> None:
+    while block := stream.read(1 << 20):
+        digest.update(block)
 
 
 def replace_file(path: Path, write: Callable[[BinaryIO], Any], *, durable: bool = True) -> None:
@@ -51,20 +62,22 @@ def replace_file(path: Path, write: Callable[[BinaryIO], Any], *, durable: bool 
 
 
 def replace_folder(new: Path, old: Path) -> None:
-    """Put the folder `new` in the place of `old`, if there is one; raises OSError, and then `old` is back."""
+    """Put the folder `new` in the place of `old`, if there is one, which is deleted only then.
+
+    Raises OSError, and then `old` is back.
+    """
     aside = Path(tempfile.mkdtemp(prefix=f".{old.name}.old-", dir=old.parent))
     kept = aside / old.name
     try:
         if old.exists():
             os.replace(old, kept)
-        try:
-            os.replace(new, old)
-        except OSError:
-            if kept.exists():
-                os.replace(kept, old)
-            raise
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        os.replace(new, old)
+    except BaseException:
+        if kept.exists():
+            os.replace(kept, old)
+        aside.rmdir()
+        raise
+    shutil.rmtree(aside, ignore_errors=True)
 
 
 def sync_folder(folder: Path) -> None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from shitu.build.builder import GalleryBuilder
 from shitu.config import Config, load_config
 from shitu.errors import ConfigError, EngineError, GalleryError
-from shitu.gallery import Gallery
+from shitu.gallery import Facts, Gallery
 from shitu.images.read import read_image
 from shitu.recognise.embed import pack_bits
 from shitu.recognise.from_config import DetPredictor, RecPredictor, SystemPredictor
@@ -113,7 +113,7 @@ class FakeRecogniser:
 class FakeGallery:
     """Red, green and blue; scored by the share of that colour."""
 
-    dimension = 3
+    facts = Facts(3, "IP", "Flat")
 
     def check_fits(self, **facts: Any) -> None:
         assert facts == {"fingerprint": "mean colour", "dimension": 3, "dist_type": "IP"}

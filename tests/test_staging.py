@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from shitu.build.source import Files
 from shitu.build.staging import Staging
 
 RNG = np.random.default_rng(0)
@@ -28,7 +29,9 @@ def fill(tmp_path: Path, photos: list[str]) -> np.ndarray:
     vectors = RNG.normal(size=(2 * len(photos), 4)).astype(np.float32)
     with staging(tmp_path) as area:
         for number, photo in enumerate(photos):
-            area.add(photo, f"sha{number}", (None, (0, 1, 2, 3)), vectors[2 * number : 2 * number + 2])
+            area.add(
+                Files().identity(photo), f"sha{number}", (None, (0, 1, 2, 3)), vectors[2 * number : 2 * number + 2]
+            )
     return vectors
 
 
@@ -37,7 +40,7 @@ def test_round_trip(tmp_path: Path, photos: list[str]) -> None:
     with staging(tmp_path) as area:
         np.testing.assert_array_equal(area.vectors(), vectors)
         for number, photo in enumerate(photos):
-            found = area.get(photo)
+            found = area.get(Files().identity(photo))
             assert found is not None
             assert (found.sha256, found.start, found.boxes) == (f"sha{number}", 2 * number, (None, (0, 1, 2, 3)))
 
@@ -46,9 +49,9 @@ def test_a_changed_file_and_another_model_start_anew(tmp_path: Path, photos: lis
     fill(tmp_path, photos)
     Path(photos[1]).write_bytes(b"another picture")
     with staging(tmp_path) as area:
-        assert area.get(photos[1]) is None
-        assert area.get(photos[0]) is not None
-        assert area.get(str(tmp_path / "not there.jpg")) is None
+        assert area.get(Files().identity(photos[1])) is None
+        assert area.get(Files().identity(photos[0])) is not None
+        assert area.get(Files().identity(str(tmp_path / "not there.jpg"))) is None
     with staging(tmp_path, key="another model") as area:
         assert len(area) == 0
         assert len(area.vectors()) == 0

@@ -1,28 +1,29 @@
 """A list file -> embeddings -> gallery: `index_operation` new, append and remove.
 
-Decoding and preprocessing run ahead of the network in threads, a bounded number of images ahead. A bad image is
-counted and reported; a killed build goes on where it was; the old gallery stays whole until the new one is complete.
+A bad image is counted and reported; a killed build goes on where it was; the old gallery stays whole until the new one
+is complete.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from shitu.build.embed import EmbedAhead, Outcome, Progress
+from shitu.build.embed import Embedded, Executor, InThreads, Models, Spec
 from shitu.build.list_file import Entry, read_list
-from shitu.build.staging import Staging
+from shitu.build.source import Files, Source
+from shitu.build.staging import Staged, Staging
 from shitu.config import Config
 from shitu.errors import ConfigError, GalleryError
-from shitu.gallery import Gallery, Item, write_lock
-from shitu.gallery.read.faiss_index import check_method
-from shitu.measure import measure_of
-from shitu.recognise.from_config import DetPredictor, RecPredictor
+from shitu.gallery import Facts, GalleryReader, GalleryWriter, Item, open_reader, open_writer
+from shitu.images.read_ahead import map_ahead
+
+Progress = Callable[[int], object]
+Labels = dict[str, tuple[str, ...]]
+STATS_AHEAD = 64  # files whose identity is asked for at a time
 
 
 @dataclass
@@ -40,32 +41,53 @@ class BuildReport:
     total: int = 0
 
 
-class GalleryBuilder:
-    """Builds or changes the gallery of `IndexProcess.index_dir`.
+@dataclass(frozen=True)
+class _Outcome:
+    """What the staging area, or this run, knows of an entry; `staged` is None where there is an error."""
 
+    staged: Staged | None
+    resumed: bool = False
+    error: str = ""
+    missing: bool = False
+
+
+class GalleryBuilder:
+    """Builds or changes the gallery of `IndexProcess.index_dir`; may be run again.
+
+    source: where the images come from; executor: who embeds them, given the models; by default threads of this process.
     Raises ConfigError, ModelError, GalleryError, GalleryBusyError; what is wrong with one image goes to the report.
     """
 
-    def __init__(self, config: Config, *, skip_missing: bool = False) -> None:
+    def __init__(
+        self,
+        config: Config,
+        *,
+        skip_missing: bool = False,
+        source: Source | None = None,
+        executor: Callable[[Models], Executor] = InThreads,
+    ) -> None:
         self.config, self.index = config, config.IndexProcess
         if not self.index.index_dir:
             raise ConfigError("IndexProcess.index_dir is empty; say where the gallery shall be kept")
-        self.index_dir = Path(self.index.index_dir)
+        self.index_dir: str = self.index.index_dir
         self.skip_missing = skip_missing
+        self._source, self._executor = source or Files(), executor
         self.report = BuildReport()
 
     def run(self, entries: Iterable[Entry] | None = None, progress: Progress = lambda count: None) -> BuildReport:
         """Do `IndexProcess.index_operation` with `entries` (default: those of `IndexProcess.data_file`)."""
+        self.report = BuildReport()
         entries = list(self.entries() if entries is None else entries)
         if not entries:
             raise ConfigError(f"{self.index.data_file}: no line in it; wanted `path<delimiter>label` lines")
         if self.index.index_operation != "new":  # told before the lock makes a folder
             self._open().close()
-        with write_lock(self.index_dir):
+        with open_writer(self.index_dir, delimiter=self.index.delimiter) as writer:
             if self.index.index_operation == "remove":
-                self._remove(entries)
+                self._remove(entries, writer)
             else:
-                self._add(entries, progress)
+                self._add(entries, writer, progress)
+        self.report.total = len(self._open())
         return self.report
 
     def entries(self) -> Iterator[Entry]:
@@ -76,108 +98,119 @@ class GalleryBuilder:
             )
         return read_list(self.index.data_file, self.index.image_root, self.index.delimiter)
 
-    def _remove(self, entries: Sequence[Entry]) -> None:
-        gallery = self._open()
-        unwanted = {(entry.image, entry.label) for entry in entries}
-        self.report.removed = gallery.remove(
-            [item.id for item in gallery.items() if (item.image, item.label) in unwanted]
-        )
-        self.report.total = len(gallery)
-
-    def _open(self) -> Gallery:
+    def _open(self) -> GalleryReader:
         """Without its index, which may be gigabytes: nothing is searched here."""
-        return Gallery.open(self.index_dir, delimiter=self.index.delimiter, load_index=False)
+        return open_reader(self.index_dir, delimiter=self.index.delimiter, load_index=False)
 
-    def _add(self, entries: Sequence[Entry], progress: Progress) -> None:
-        appending = self.index.index_operation == "append"
-        rec = RecPredictor(self.config)
-        if rec.dimension != self.index.embedding_size:
+    def _remove(self, entries: Sequence[Entry], writer: GalleryWriter) -> None:
+        unwanted = {(entry.image, entry.label) for entry in entries}
+        change = writer.begin()
+        change.remove([item.id for item in self._open().items() if (item.image, item.label) in unwanted])
+        self.report.removed = change.commit().removed
+
+    def _add(self, entries: Sequence[Entry], writer: GalleryWriter, progress: Progress) -> None:
+        models = Models.open(self.config)
+        rec, index = models.rec, self.index
+        if rec.dimension != index.embedding_size:
             raise ConfigError(
-                f"IndexProcess.embedding_size is {self.index.embedding_size}, the vectors of {rec.model.path} have "
+                f"IndexProcess.embedding_size is {index.embedding_size}, the vectors of {rec.model.path} have "
                 f"{rec.dimension}; add -o IndexProcess.embedding_size={rec.dimension}"
             )
-        det = self._detector()
-        gallery = self._open() if appending else None
-        if not appending:
-            check_method(self.index.index_method, measure_of(self.index.dist_type), rec.dimension)
-        if gallery is not None:
-            gallery.check_fits(fingerprint=rec.fingerprint, dimension=rec.dimension, dist_type=self.index.dist_type)
-        with self._staging(rec, det) as staging:
-            known: dict[str, tuple[str, ...]] = {}
-            for item in gallery.items() if gallery is not None else ():
-                if item.sha256:
-                    known[item.sha256] = (*known.get(item.sha256, ()), item.label)
-            ahead = EmbedAhead(rec, det, staging, crop=self.index.crop, batch_size=self.index.batch_size)
-            outcomes = ahead.run(entries, progress, known=known.keys())
-            rows, items = self._collect(entries, outcomes, known if appending else None)
-            if items or not appending:
-                self._commit(gallery, staging.vectors(), rows, items, rec)
+        facts = Facts.new(rec.dimension, index.dist_type, index.index_method, rec.fingerprint, rec.model.name)
+        known: Labels | None = None
+        if index.index_operation == "append":
+            gallery = self._open()
+            gallery.facts.check_fits(
+                gallery.url, fingerprint=facts.fingerprint, dimension=facts.dimension, dist_type=facts.dist_type
+            )
+            known = _labels(gallery)
+        change = writer.begin(facts if known is None else None)
+        measure = facts.measure
+        width, dtype = measure.width(facts.dimension), measure.dtype.name
+        with Staging(writer.staging, key=f"{models.key} {index.crop}", width=width, dtype=dtype) as staging:
+            outcomes = self._embed(entries, models, staging, frozenset(known or ()), progress)
+            rows, items = self._collect(entries, outcomes, known)
+            if not items and known is None:
+                raise GalleryError(
+                    f"no image could be indexed, the gallery is left as it was. {self._reasons()}. "
+                    "Mend them, or list others"
+                )
+            change.add(_rows_of(staging.vectors(), rows), items)
+            change.commit()
             staging.delete()
         self.report.indexed = len(items)
-        self.report.total = len(self._open())
 
-    def _detector(self) -> DetPredictor | None:
-        if self.index.crop == "none":
-            return None
-        return DetPredictor(self.config)  # says what to do when no detector is configured
-
-    def _staging(self, rec: RecPredictor, det: DetPredictor | None) -> Staging:
-        key = f"{rec.fingerprint} {self.index.crop}"
-        if det:
-            key += f" {det.model.fingerprint()} {det.threshold} {det.max_results}"
-        width = rec.dimension // 8 if rec.packed else rec.dimension
-        return Staging(self.index_dir / "building", key=key, width=width, dtype="uint8" if rec.packed else "float32")
+    def _embed(
+        self, entries: Sequence[Entry], models: Models, staging: Staging, known: frozenset[str], progress: Progress
+    ) -> list[_Outcome]:
+        """What is not staged yet goes to the executor; outcomes in the order of the entries."""
+        identities = map_ahead(lambda entry: self._source.identity(entry.path), entries, STATS_AHEAD)
+        staged = [staging.get(identity) for identity in identities]
+        fresh = [entry for entry, found in zip(entries, staged, strict=True) if found is None]
+        progress(len(entries) - len(fresh))
+        made = self._executor(models).map(fresh, self._source, Spec(self.config, known))
+        outcomes = []
+        for found in staged:
+            if found is not None:
+                outcomes.append(_Outcome(found, resumed=True))
+                continue
+            outcomes.append(_staged(next(made), staging))
+            progress(1)
+        return outcomes
 
     def _collect(
-        self, entries: Sequence[Entry], outcomes: Sequence[Outcome], known: dict[str, tuple[str, ...]] | None
+        self, entries: Sequence[Entry], outcomes: Sequence[_Outcome], known: Labels | None
     ) -> tuple[list[int], list[Item]]:
-        """Rows of the staged vectors and their items, in the order of the list."""
+        """Rows of the staged vectors and their items, in the order of the list; `known`: the labels by content."""
         rows: list[int] = []
         items: list[Item] = []
-        seen: dict[str, tuple[str, ...]] = {}
+        seen: Labels = {}
         for entry, outcome in zip(entries, outcomes, strict=True):
-            if outcome.error:
+            staged = outcome.staged
+            if staged is None:
                 self._count_failure(entry, outcome)
                 continue
-            if known is not None and (labels := known.get(outcome.sha256) or seen.get(outcome.sha256)):
+            if known is not None and (labels := known.get(staged.sha256) or seen.get(staged.sha256)):
                 self.report.already_there += 1
                 if entry.label not in labels:
                     self.report.relabel.append(entry.image)
                 continue
-            seen[outcome.sha256] = (entry.label,)
+            seen[staged.sha256] = (entry.label,)
             self.report.images += 1
             self.report.resumed += outcome.resumed
-            for number, box in enumerate(outcome.boxes):
-                rows.append(outcome.start + number)
-                items.append(Item(entry.label, entry.image, outcome.sha256, box))
+            for number, box in enumerate(staged.boxes):
+                rows.append(staged.start + number)
+                items.append(Item(entry.label, entry.image, staged.sha256, box))
         return rows, items
 
-    def _count_failure(self, entry: Entry, outcome: Outcome) -> None:
+    def _count_failure(self, entry: Entry, outcome: _Outcome) -> None:
         if outcome.missing and self.skip_missing:
             self.report.missing += 1
         else:
             self.report.failed.append((entry.path, outcome.error))
 
-    def _commit(
-        self, gallery: Gallery | None, staged: NDArray[Any], rows: list[int], items: list[Item], rec: RecPredictor
-    ) -> None:
-        if not items:
-            failed = self.report.failed[:3]
-            reasons = "; ".join(reason if path in reason else f"{path}: {reason}" for path, reason in failed)
-            raise GalleryError(
-                f"no image could be indexed, the gallery is left as it was. {reasons}. Mend them, or list others"
-            )
-        in_order = np.array_equal(rows, np.arange(len(staged)))
-        vectors = staged if in_order else staged[np.asarray(rows)]
-        if gallery is not None:
-            gallery.append(vectors, items)
-            return
-        Gallery.create(
-            self.index_dir,
-            vectors,
-            items,
-            index_method=self.index.index_method,
-            dist_type=self.index.dist_type,
-            fingerprint=rec.fingerprint,
-            model_name=rec.model.name,
-        )
+    def _reasons(self) -> str:
+        failed = self.report.failed[:3]
+        return "; ".join(reason if path in reason else f"{path}: {reason}" for path, reason in failed)
+
+
+def _staged(made: Embedded, staging: Staging) -> _Outcome:
+    if made.error:
+        return _Outcome(None, error=made.error, missing=made.missing)
+    if made.vectors is None:  # the gallery has it
+        return _Outcome(Staged(made.sha256, -1, ()))
+    return _Outcome(staging.add(made.identity, made.sha256, made.boxes, made.vectors))
+
+
+def _labels(gallery: GalleryReader) -> Labels:
+    """The labels under which an image of some content is there, by its sha256."""
+    found: Labels = {}
+    for item in gallery.items():
+        if item.sha256:
+            found[item.sha256] = (*found.get(item.sha256, ()), item.label)
+    return found
+
+
+def _rows_of(staged: NDArray[np.generic], rows: list[int]) -> NDArray[np.generic]:
+    """`staged[rows]`, not copied where that is all of them."""
+    return staged if np.array_equal(rows, np.arange(len(staged))) else staged[np.asarray(rows, np.int64)]

@@ -1,152 +1,198 @@
-"""Images -> staged embeddings, with reading, decoding and preprocessing running ahead in threads.
+"""Images -> embeddings, with reading, decoding and preprocessing running ahead of the network in threads.
 
-A bounded number of images is in memory, however long the list is.
+A bounded number of images is in memory, however long the list is. `embed_shard` is all that another machine would run.
 """
 
 from __future__ import annotations
 
-import hashlib
-import os
-from collections.abc import Callable, Iterator, Sequence, Set
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shitu.build.list_file import Entry
-from shitu.build.staging import Staging
+from shitu.build.source import Source
+from shitu.config import Config
 from shitu.errors import EngineError, ImageError
-from shitu.images.read import Picture, read_image
+from shitu.files import sha256_of_stream
+from shitu.images.read import Picture, read_stream
 from shitu.images.read_ahead import PICTURES_AHEAD, map_ahead
 from shitu.recognise.from_config import DetPredictor, RecPredictor
 from shitu.results import Box
 
 BATCHES_AHEAD = 2
-Progress = Callable[[int], None]
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What became of one entry: an error, or `len(boxes)` vectors from row `start` of the staging area."""
+@dataclass(frozen=True)
+class Spec:
+    """How entries become vectors; can be pickled. `known`: the sha256 of contents that need none."""
 
+    config: Config
+    known: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Models:
+    """The extractor of a config and, where `IndexProcess.crop` wants one, its detector."""
+
+    rec: RecPredictor
+    det: DetPredictor | None
+
+    @classmethod
+    def open(cls, config: Config) -> Models:
+        """Raises ConfigError, ModelError, EngineError."""
+        return cls(RecPredictor(config), None if config.IndexProcess.crop == "none" else DetPredictor(config))
+
+    @property
+    def key(self) -> str:
+        """Names what makes the vectors: other models, or another threshold, make others."""
+        det = self.det
+        return self.rec.fingerprint + (f" {det.model.fingerprint()} {det.threshold} {det.max_results}" if det else "")
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """What became of one entry: an error, or `vectors` (m, width) of `boxes`, of which None is the whole image.
+
+    `vectors` is None where the content is known.
+    """
+
+    entry: Entry
+    identity: str = ""
     sha256: str = ""
-    start: int = -1
     boxes: tuple[Box | None, ...] = ()
-    resumed: bool = False
+    vectors: NDArray[Any] | None = None
     error: str = ""
     missing: bool = False
 
 
 @dataclass(frozen=True)
-class _Loaded:
-    """What a worker thread hands over: the whole image as a tensor, or the image itself where it is to be cropped."""
+class _Image:
+    """What a thread has read; `tensors` are the network's inputs, one for each box, once they are made."""
 
+    entry: Entry
+    identity: str
     sha256: str
-    tensor: NDArray[np.float32] | None = None
-    image: Picture | None = None
+    picture: Picture | None
+    boxes: tuple[Box | None, ...] = (None,)
+    tensors: tuple[NDArray[np.float32], ...] = ()
 
 
-class EmbedAhead:
-    """Fills `staging`; `crop` is IndexProcess.crop: none, largest or all."""
-
-    def __init__(
-        self, rec: RecPredictor, det: DetPredictor | None, staging: Staging, *, crop: str, batch_size: int
-    ) -> None:
-        self._rec, self._det, self._staging = rec, det, staging
-        self._crop, self._batch_size = crop, batch_size
-
-    def run(self, entries: Sequence[Entry], progress: Progress, known: Set[str] = frozenset()) -> list[Outcome]:
-        """Embed what is not staged yet and whose content is not `known`; outcomes in the order of `entries`."""
-        outcomes: list[Outcome] = [Outcome()] * len(entries)
-        batch: list[tuple[int, _Loaded]] = []
-        for number, loaded in self._load(entries, known):
-            if isinstance(loaded, Outcome):
-                outcomes[number] = loaded
-                progress(1)
-                continue
-            batch.append((number, loaded))
-            if len(batch) == self._batch_size:
-                self._embed(batch, entries, outcomes, progress)
-                batch = []
-        self._embed(batch, entries, outcomes, progress)
-        return outcomes
-
-    def _load(self, entries: Sequence[Entry], known: Set[str]) -> Iterator[tuple[int, _Loaded | Outcome]]:
-        window = BATCHES_AHEAD * self._batch_size if self._crop == "none" else PICTURES_AHEAD
-        return enumerate(map_ahead(lambda entry: self._load_one(entry, known), entries, window))
-
-    def _load_one(self, entry: Entry, known: Set[str]) -> _Loaded | Outcome:
-        if staged := self._staging.get(entry.path):
-            return Outcome(staged.sha256, staged.start, staged.boxes, resumed=True)
-        try:
-            sha256 = file_sha256(entry.path)
-            if sha256 in known:
-                return Outcome(sha256)
-            image = read_image(entry.path)
-        except ImageError as error:
-            return Outcome(error=str(error), missing=not os.path.exists(entry.path))
-        if self._crop == "none":
-            return _Loaded(sha256, tensor=self._rec.prepare(image))
-        return _Loaded(sha256, image=image)
-
-    def _embed(
-        self,
-        batch: Sequence[tuple[int, _Loaded]],
-        entries: Sequence[Entry],
-        outcomes: list[Outcome],
-        progress: Progress,
-    ) -> None:
-        if not batch:
-            return
-        try:
-            boxes = [self._boxes(loaded) for _, loaded in batch]
-            vectors = self._vectors(batch, boxes)
-        except EngineError as error:
-            if len(batch) == 1:
-                outcomes[batch[0][0]] = Outcome(error=str(error))
-                progress(1)
-                return
-            for one in batch:  # so that one image does not take the others with it
-                self._embed([one], entries, outcomes, progress)
-            return
-        start = 0
-        for (number, loaded), wanted in zip(batch, boxes, strict=True):
-            outcomes[number] = Outcome(loaded.sha256, self._staging.count, wanted)
-            self._staging.add(entries[number].path, loaded.sha256, wanted, vectors[start : start + len(wanted)])
-            start += len(wanted)
-        progress(len(batch))
-
-    def _vectors(
-        self, batch: Sequence[tuple[int, _Loaded]], boxes: Sequence[Sequence[Box | None]]
-    ) -> NDArray[np.float32] | NDArray[np.uint8]:
-        pairs = zip((loaded for _, loaded in batch), boxes, strict=True)
-        return self._rec.predict_tensors([tensor for pair in pairs for tensor in self._tensors(*pair)])
-
-    def _boxes(self, loaded: _Loaded) -> tuple[Box | None, ...]:
-        """The parts to index; None stands for the whole image."""
-        if loaded.image is None or self._det is None:
-            return (None,)
-        return tuple(self._det.bodies(loaded.image, largest_only=self._crop == "largest"))
-
-    def _tensors(self, loaded: _Loaded, boxes: Sequence[Box | None]) -> Iterator[NDArray[np.float32]]:
-        if loaded.tensor is not None:
-            yield loaded.tensor
-            return
-        assert loaded.image is not None
-        for box in boxes:
-            left, top, right, bottom = box or (0, 0, loaded.image.shape[1], loaded.image.shape[0])
-            yield self._rec.prepare(loaded.image[top:bottom, left:right])
+Loaded = _Image | Embedded
 
 
-def file_sha256(path: str) -> str:
-    """Hex digest of a regular file; empty where it cannot be read, which reading it as an image explains."""
-    if not os.path.isfile(path):
-        return ""
-    digest = hashlib.sha256()
+class Executor(Protocol):
+    """Who runs the shards of a list; cuts it as it likes."""
+
+    def map(self, entries: Sequence[Entry], source: Source, spec: Spec) -> Iterator[Embedded]:
+        """What became of every entry, in their order."""
+        ...
+
+
+@dataclass(frozen=True)
+class InThreads:
+    """In this process, all entries as one shard, by models that are open already."""
+
+    models: Models
+
+    def map(self, entries: Sequence[Entry], source: Source, spec: Spec) -> Iterator[Embedded]:
+        return embed_shard(entries, source, spec, self.models)
+
+
+def embed_shard(
+    entries: Sequence[Entry], source: Source, spec: Spec, models: Models | None = None
+) -> Iterator[Embedded]:
+    """What became of every entry, in their order; `models` are those of the spec, opened where they are not given.
+
+    Keeps nothing between calls. What is wrong with one image stands in its record.
+    """
+    models = models or Models.open(spec.config)
+    size = _batch_size(spec)
+    batch: list[Loaded] = []
+    waiting = 0
+    for one in _prepared(entries, source, spec, models):
+        batch.append(one)
+        waiting += isinstance(one, _Image)
+        if waiting in (0, size):  # failures wait for nobody
+            yield from _embed(batch, models.rec)
+            batch, waiting = [], 0
+    yield from _embed(batch, models.rec)
+
+
+def _prepared(entries: Sequence[Entry], source: Source, spec: Spec, models: Models) -> Iterator[Loaded]:
+    """Read and made ready in threads; only the detector runs in the caller's."""
+    rec, det = models.rec, models.det
+
+    def load(entry: Entry) -> Loaded:
+        return _load(entry, source, spec.known)
+
+    if det is None:  # one step, so that the pictures themselves need not wait for a batch
+        yield from map_ahead(lambda entry: _ready(load(entry), rec), entries, BATCHES_AHEAD * _batch_size(spec))
+        return
+    largest_only = spec.config.IndexProcess.crop == "largest"
+    found = (_detected(one, det, largest_only) for one in map_ahead(load, entries, PICTURES_AHEAD))
+    yield from map_ahead(lambda one: _ready(one, rec), found, PICTURES_AHEAD)
+
+
+def _batch_size(spec: Spec) -> int:
+    return int(spec.config.IndexProcess.batch_size)
+
+
+def _load(entry: Entry, source: Source, known: frozenset[str]) -> Loaded:
     try:
-        with open(path, "rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-    except OSError:
-        return ""
-    return digest.hexdigest()
+        with source.open(entry.path) as image:
+            sha256 = sha256_of_stream(image.stream)
+            if sha256 in known:
+                return Embedded(entry, image.identity, sha256)
+            image.stream.seek(0)
+            return _Image(entry, image.identity, sha256, read_stream(image.stream, entry.path))
+    except ImageError as error:
+        return Embedded(entry, error=str(error), missing=not source.identity(entry.path))
+
+
+def _detected(one: Loaded, det: DetPredictor, largest_only: bool) -> Loaded:
+    if isinstance(one, Embedded):
+        return one
+    assert one.picture is not None
+    try:
+        boxes = tuple(det.bodies(one.picture, largest_only=largest_only))
+    except EngineError as error:
+        return Embedded(one.entry, error=str(error))
+    return _Image(one.entry, one.identity, one.sha256, one.picture, boxes)
+
+
+def _ready(one: Loaded, rec: RecPredictor) -> Loaded:
+    """With the network's inputs in place of the picture, which is much larger."""
+    if isinstance(one, Embedded):
+        return one
+    assert one.picture is not None
+    crops = [one.picture if box is None else one.picture[box[1] : box[3], box[0] : box[2]] for box in one.boxes]
+    return _Image(one.entry, one.identity, one.sha256, None, one.boxes, tuple(map(rec.prepare, crops)))
+
+
+def _embed(batch: Sequence[Loaded], rec: RecPredictor) -> Iterator[Embedded]:
+    made = iter(_vectors([one for one in batch if isinstance(one, _Image)], rec))
+    for one in batch:
+        if isinstance(one, Embedded):
+            yield one
+            continue
+        vectors = next(made)
+        if isinstance(vectors, EngineError):
+            yield Embedded(one.entry, error=str(vectors))
+        else:
+            yield Embedded(one.entry, one.identity, one.sha256, one.boxes, vectors)
+
+
+def _vectors(images: Sequence[_Image], rec: RecPredictor) -> list[NDArray[Any] | EngineError]:
+    """One call for all; image by image when that fails, so that one does not take the others with it."""
+    if not images:
+        return []
+    try:
+        rows = rec.predict_tensors([tensor for one in images for tensor in one.tensors])
+    except EngineError as error:
+        if len(images) == 1:
+            return [error]
+        return [each for one in images for each in _vectors([one], rec)]
+    return list(np.split(rows, np.cumsum([len(one.boxes) for one in images])[:-1]))

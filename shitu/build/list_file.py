@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shitu.errors import ConfigError
+from shitu.list_line import is_whole, split_label
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,15 +55,14 @@ def read_list(
 
 def parse_line(line: str, image_root: str | Path | None, delimiter: str, *, where: str, number: int) -> Entry:
     """One line -> Entry. Raises ConfigError that shows the line and the delimiter."""
-    image, found, rest = line.strip("\r\n").partition(delimiter)
-    label, *more = (column.strip() for column in rest.split("\t"))
-    image = image.strip()
-    if not (found and image and label):
+    fields = split_label(line, delimiter)
+    if not is_whole(fields[:2], 2):
         shown = line.strip()[:80]
         raise ConfigError(
             f"{where}: {shown!r}: wanted an image and a label with {delimiter!r} between them; "
             "IndexProcess.delimiter sets another one (-o 'IndexProcess.delimiter=\" \"')"
         )
-    if "\0" in image:
+    if "\0" in fields[0]:
         raise ConfigError(f"{where}: the path holds a NUL byte; take it out")
+    image, label, *more = fields
     return Entry(image, os.path.join(image_root or "", image), label, number, tuple(more))

@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import zlib
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -18,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from shitu.gallery.write.lock import writing
 from shitu.results import Box
 
 
@@ -31,14 +33,21 @@ class Staged:
 
 
 class Staging:
-    """Keeps embeddings by (path, size, modification time); `key` names the models and settings that made them."""
+    """Keeps embeddings by `Source.identity`; `key` names the models and settings that made them.
+
+    Raises GalleryError (GalleryWriteError for a full disk).
+    """
 
     def __init__(self, folder: Path, *, key: str, width: int, dtype: str) -> None:
         self.folder, self._width, self._dtype = folder, width, np.dtype(dtype)
         self._key = f"{key} {width} {dtype}"
         self._rows: dict[str, Staged] = {}
         self.count = 0
-        header = folder / "key"
+        with writing(folder):
+            self._open()
+
+    def _open(self) -> None:
+        folder, header = self.folder, self.folder / "key"
         if not header.is_file() or header.read_text(encoding="utf-8") != self._key:
             shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True, exist_ok=True)
@@ -57,29 +66,28 @@ class Staging:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._lines.close()
-        self._vectors.close()
+        # closing writes what a full disk has refused before
+        with suppress(OSError) if error else writing(self.folder):
+            self._lines.close()
+            self._vectors.close()
 
     def __len__(self) -> int:
         return len(self._rows)
 
-    def get(self, path: str) -> Staged | None:
-        """What is known of the file as it is now; None when it is new or was changed since."""
-        try:
-            return self._rows.get(_identity(path))
-        except OSError:
-            return None
+    def get(self, identity: str) -> Staged | None:
+        """What is known of an image; None when it is new or was changed since."""
+        return self._rows.get(identity)
 
-    def add(self, path: str, sha256: str, boxes: tuple[Box | None, ...], vectors: NDArray[Any]) -> None:
+    def add(self, identity: str, sha256: str, boxes: tuple[Box | None, ...], vectors: NDArray[Any]) -> Staged:
         """Keep `vectors` (len(boxes), width)."""
         data = np.ascontiguousarray(vectors, self._dtype).tobytes()
-        self._vectors.write(data)
-        self._vectors.flush()
-        identity = _identity(path)
         line = {"file": identity, "sha256": sha256, "boxes": boxes, "crc": zlib.crc32(data)}
-        self._lines.write(json.dumps(line, ensure_ascii=False, default=int).encode() + b"\n")
-        self._lines.flush()
-        self._remember(identity, sha256, boxes)
+        with writing(self.folder):
+            self._vectors.write(data)
+            self._vectors.flush()
+            self._lines.write(json.dumps(line, ensure_ascii=True, default=int).encode() + b"\n")
+            self._lines.flush()
+        return self._remember(identity, sha256, boxes)
 
     def vectors(self) -> NDArray[Any]:
         """All rows, (count, width), mapped from the file rather than read."""
@@ -97,9 +105,10 @@ class Staging:
     def _row_bytes(self) -> int:
         return self._width * self._dtype.itemsize
 
-    def _remember(self, identity: str, sha256: str, boxes: tuple[Box | None, ...]) -> None:
-        self._rows[identity] = Staged(sha256, self.count, boxes)
+    def _remember(self, identity: str, sha256: str, boxes: tuple[Box | None, ...]) -> Staged:
+        self._rows[identity] = staged = Staged(sha256, self.count, boxes)
         self.count += len(boxes)
+        return staged
 
     def _read(self) -> int:
         """Fill `_rows` from the files; the offset after the last line whose vectors are whole."""
@@ -120,8 +129,3 @@ class Staging:
                     break
                 end += len(line)
         return end
-
-
-def _identity(path: str) -> str:
-    stat = os.stat(path)
-    return f"{stat.st_size} {stat.st_mtime_ns} {os.path.abspath(path)}"

@@ -55,7 +55,7 @@ def run_builder(builder: GalleryBuilder, entries: list[Entry] | None = None) -> 
     except KeyboardInterrupt:
         log.info("\nThe gallery is as it was; the same command goes on where it stopped.")
         raise
-    print_report(report, str(builder.index_dir))
+    print_report(report, builder.index_dir)
     if report.failed:
         raise SystemExit(1)
 

@@ -13,7 +13,7 @@ from shitu.cli.options import config_options
 from shitu.errors import GalleryError, UsageError
 
 if TYPE_CHECKING:
-    from shitu.gallery import Gallery, Item
+    from shitu.gallery import GalleryReader, Item
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -23,10 +23,10 @@ def gallery() -> None:
     """Inspect, check, change and export a gallery."""
 
 
-def gallery_dir(folder: str | None, config_path: str | None, overrides: tuple[str, ...]) -> Path:
-    """The gallery's folder: DIR, else IndexProcess.index_dir of the configuration. Raises UsageError, ConfigError."""
+def gallery_url(folder: str | None, config_path: str | None, overrides: tuple[str, ...]) -> str:
+    """The gallery's folder or URL: DIR, else IndexProcess.index_dir. Raises UsageError, ConfigError."""
     if folder:
-        return Path(folder)
+        return folder
     if config_path is None and not overrides:
         raise UsageError("which gallery? Give its folder DIR, or -c CONFIG with IndexProcess.index_dir")
     from shitu.config import load_config
@@ -34,18 +34,18 @@ def gallery_dir(folder: str | None, config_path: str | None, overrides: tuple[st
     index_dir = load_config(config_path, overrides).IndexProcess.index_dir
     if not index_dir:
         raise UsageError("IndexProcess.index_dir is empty: give the gallery's folder DIR, or set it in the config")
-    return Path(index_dir)
+    return index_dir
 
 
 def _located(command: Command) -> Command:
-    """DIR, or -c and -o, of which `gallery_dir` makes a folder."""
+    """DIR, or -c and -o, of which `gallery_url` chooses."""
     return click.argument("folder", metavar="[DIR]", required=False)(config_options(command))
 
 
-def _open(folder: Path, *, load_index: bool = False) -> Gallery:
-    from shitu.gallery import Gallery
+def _open(url: str) -> GalleryReader:
+    from shitu.gallery import open_reader
 
-    return Gallery.open(folder, load_index=load_index)
+    return open_reader(url, load_index=False)
 
 
 @gallery.command(epilog="\b\nExample:\n  shitu gallery info my_gallery --format table")
@@ -55,7 +55,7 @@ def _open(folder: Path, *, load_index: bool = False) -> Gallery:
 )
 def info(folder: str | None, config_path: str | None, overrides: tuple[str, ...], form: str) -> None:
     """Print what a gallery is: entries, dimension, index, the model that made it."""
-    facts = _open(gallery_dir(folder, config_path, overrides)).info()
+    facts = _open(gallery_url(folder, config_path, overrides)).info()
     if form == "json":
         click.echo(json.dumps(facts, ensure_ascii=False))
         return
@@ -69,7 +69,7 @@ def info(folder: str | None, config_path: str | None, overrides: tuple[str, ...]
 @_located
 def list_command(folder: str | None, config_path: str | None, overrides: tuple[str, ...]) -> None:
     """Print every entry as a JSON line: id, label, image, sha256, box."""
-    for item in _open(gallery_dir(folder, config_path, overrides)).items():
+    for item in _open(gallery_url(folder, config_path, overrides)).items():
         record = {
             "id": item.id,
             "label": item.label,
@@ -85,11 +85,12 @@ def list_command(folder: str | None, config_path: str | None, overrides: tuple[s
 @click.pass_context
 def verify(context: click.Context, folder: str | None, config_path: str | None, overrides: tuple[str, ...]) -> None:
     """Read every byte of a gallery and print what is wrong, a line each. Status 1 if anything is."""
-    path = gallery_dir(folder, config_path, overrides)
-    if not path.is_dir() or not any(path.iterdir()):
+    url = gallery_url(folder, config_path, overrides)
+    path = Path(url)
+    if "://" not in url and not (path.is_dir() and any(path.iterdir())):
         raise GalleryError(f"there is no gallery in {path}: build one with `shitu build-gallery -c CONFIG`")
     try:
-        problems = _open(path).verify()
+        problems = _open(url).verify()
     except GalleryError as error:
         problems = [str(error)]
     for problem in problems:
@@ -128,9 +129,12 @@ def remove(
     list_file: Path | None,
 ) -> None:
     """Take entries out of a gallery. Status 1 if no request matched anything."""
+    from shitu.gallery import open_writer
+
     if not (ids or labels or images or list_file):
         raise UsageError("nothing to remove: give --id, --label, --image or --list")
-    opened = _open(gallery_dir(folder, config_path, overrides))
+    url = gallery_url(folder, config_path, overrides)
+    opened = _open(url)
     wanted: dict[str, list[int]] = {}
     wanted.update((f"--id {number}", opened.find(ids=[number])) for number in ids)
     wanted.update((f"--label {label}", opened.find(labels=[label])) for label in labels)
@@ -138,15 +142,20 @@ def remove(
     if list_file:
         wanted.update(_listed(opened, list_file))
     unmatched = [request for request, found in wanted.items() if not found]
-    removed = opened.remove({number for found in wanted.values() for number in found})
+    with open_writer(url) as writer:
+        change = writer.begin()
+        change.remove({number for found in wanted.values() for number in found})
+        removed = change.commit().removed
     for request in unmatched:
         click.echo(f"{request}: no such entry", err=True)
-    click.echo(json.dumps({"removed": removed, "entries": len(opened), "unmatched": unmatched}, ensure_ascii=False))
+    click.echo(
+        json.dumps({"removed": removed, "entries": len(opened.refreshed()), "unmatched": unmatched}, ensure_ascii=False)
+    )
     if removed == 0:
         context.exit(1)
 
 
-def _listed(opened: Gallery, path: Path) -> dict[str, list[int]]:
+def _listed(opened: GalleryReader, path: Path) -> dict[str, list[int]]:
     """The ids that each line of a list file asks for, keyed by where the line stands. Raises UsageError."""
     from shitu.gallery.foreign import split_entry
 
@@ -173,7 +182,7 @@ def _listed(opened: Gallery, path: Path) -> dict[str, list[int]]:
     return wanted | {where: by_pair.get(pair, []) for where, pair in requests.items()}
 
 
-def _entries(opened: Gallery, images: set[str]) -> list[Item]:
+def _entries(opened: GalleryReader, images: set[str]) -> list[Item]:
     return list(opened.lookup(opened.find(images=images)).values())
 
 
@@ -181,10 +190,14 @@ def _entries(opened: Gallery, images: set[str]) -> list[Item]:
 @_located
 def compact(folder: str | None, config_path: str | None, overrides: tuple[str, ...]) -> None:
     """Write a gallery anew without what was removed from it, and with a new index. Ids stay."""
-    opened = _open(gallery_dir(folder, config_path, overrides))
-    before = opened.info()["bytes"]
-    opened.compact()
-    click.echo(json.dumps({"entries": len(opened), "bytes_before": before, "bytes": opened.info()["bytes"]}))
+    from shitu.gallery import open_writer
+
+    url = gallery_url(folder, config_path, overrides)
+    before = _open(url).info().get("bytes")
+    with open_writer(url) as writer:
+        writer.compact()
+    opened = _open(url)
+    click.echo(json.dumps({"entries": len(opened), "bytes_before": before, "bytes": opened.info().get("bytes")}))
 
 
 @gallery.command(epilog="\b\nExample:\n  shitu gallery export my_gallery --to for_paddleclas")
@@ -197,5 +210,5 @@ def export(folder: str | None, config_path: str | None, overrides: tuple[str, ..
     """Write vector.index and id_map.pkl for PaddleClas."""
     from shitu.gallery.export import export_paddleclas
 
-    count = export_paddleclas(_open(gallery_dir(folder, config_path, overrides)), out_dir)
+    count = export_paddleclas(_open(gallery_url(folder, config_path, overrides)), out_dir)
     click.echo(json.dumps({"entries": count, "to": str(out_dir), "format": form}, ensure_ascii=False))

@@ -11,12 +11,11 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from shitu.build.embed import file_sha256
 from shitu.datasets.duplicates import WORDS, first_words, pixel_digest
 from shitu.datasets.findings import Finding
 from shitu.datasets.list_lines import Line, read_lines
 from shitu.errors import ConfigError, EngineError, ImageError
-from shitu.images.read import Picture, read_image
+from shitu.images.read import Picture, read_with_sha256
 from shitu.images.read_ahead import PICTURES_AHEAD, map_ahead
 
 BATCH = 32  # pictures embedded at once
@@ -118,10 +117,10 @@ def _look_at(line: Line, embedder: Embedder | None, min_size: int) -> _Looked:
     if not os.path.lexists(line.path):
         return _Looked(("missing", f"no file {line.path}"), _NOTHING, _NOTHING, None)
     try:
-        picture = read_image(line.path)
+        picture, sha256 = read_with_sha256(line.path)
     except ImageError as error:
         return _Looked(("unreadable", str(error)), _NOTHING, _NOTHING, None)
-    file, pixels = first_words(bytes.fromhex(file_sha256(line.path) or "00" * 32)), pixel_digest(picture)
+    file, pixels = first_words(bytes.fromhex(sha256)), pixel_digest(picture)
     height, width = picture.shape[:2]
     if min(height, width) < min_size:
         return _Looked(("small", f"{width} x {height} pixels"), file, pixels, None)

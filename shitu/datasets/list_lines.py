@@ -9,6 +9,7 @@ from pathlib import Path
 
 from shitu.datasets.findings import Finding
 from shitu.datasets.layouts.text import lines_of
+from shitu.list_line import is_whole, split_label, splitter
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +36,11 @@ def read_lines(
         if not columns:
             delimiter = delimiter or ("\t" if "\t" in line else " ")
             columns = 2 if text_labels else _columns(line, delimiter)
+            split = splitter(delimiter, columns)
         assert delimiter is not None
-        fields = _split(line, delimiter, columns, text_labels)
+        fields = split_label(line, delimiter)[:2] if text_labels else split(line)
         shown = line.strip()[:80]
-        if len(fields) != columns or not all(fields) or "\0" in line:
+        if not is_whole(fields, columns) or "\0" in line:
             wanted = " ".join(["path", "label", "unique_id"][:columns])
             detail = f"{len(fields)} columns: {shown!r}; wanted {wanted}"
             yield Finding("columns", detail, str(list_file), number)
@@ -52,17 +54,6 @@ def read_lines(
 def is_integer(text: str) -> bool:
     """Whether it is an int64 in plain digits; int() takes 1_000, too."""
     return text.isascii() and text.removeprefix("-").isdigit() and len(text) <= 18
-
-
-def _split(line: str, delimiter: str, columns: int, text_labels: bool) -> list[str]:
-    if delimiter == " " and not text_labels:
-        return line.rsplit(None, columns - 1)
-    if text_labels:  # the label is what follows the first delimiter, spaces included; further TABs begin more columns
-        image, _, label = line.partition(delimiter)
-        fields = [image, label.split("\t")[0]]
-    else:
-        fields = line.split(delimiter)
-    return [field.strip() for field in fields]
 
 
 def _columns(line: str, delimiter: str) -> int:

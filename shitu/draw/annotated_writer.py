@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image, PngImagePlugin
 
 from shitu.errors import ShituError, UsageError
+from shitu.files import replace_file
 from shitu.images.read import Picture
 
 _MARK = b"annotated by shitu"
@@ -55,15 +56,11 @@ class AnnotatedWriter:
     def write(self, image_name: str, picture: Picture) -> Path:
         """Writes (h, w, 3) uint8 RGB, whole or not at all, and returns the path. Raises ShituError."""
         path = self.path_for(image_name)
-        unfinished = path.with_name(f".shitu-{os.getpid()}.tmp")
+        image = Image.fromarray(np.ascontiguousarray(picture))
         try:
-            with open(unfinished, "wb") as stream:
-                _encode(Image.fromarray(np.ascontiguousarray(picture)), path.suffix, stream)
-            os.replace(unfinished, path)
+            replace_file(path, lambda stream: _encode(image, path.suffix, stream), durable=False)
         except (OSError, ValueError) as error:  # ValueError: more pixels to a side than the format allows
             raise ShituError(f"{path}: cannot write the picture: {error}; check space and permissions") from None
-        finally:
-            unfinished.unlink(missing_ok=True)
         return path
 
     def _is_free(self, name: str, source: str) -> bool:

@@ -131,7 +131,7 @@ def check_labels(observer: Observer, queries: Iterable[Query]) -> None:
     if any(observer.count(label) for label in labels):
         return
     there = next(observer.gallery.items(), None)
-    has = f"; the gallery {observer.gallery.path} has, for example, {there.label!r}" if there else ", which is empty"
+    has = f"; the gallery {observer.gallery.url} has, for example, {there.label!r}" if there else ", which is empty"
     shown = ", ".join(map(repr, labels[:3]))
     raise UsageError(
         f"none of the {len(labels)} labels of the queries is in the gallery (wanted, for example: {shown}){has}. "

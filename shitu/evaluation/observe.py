@@ -14,12 +14,11 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from shitu.build.embed import file_sha256
 from shitu.config import Config
 from shitu.errors import ConfigError, EngineError, GalleryError, ImageError
 from shitu.evaluation.queries import Query
 from shitu.images.boxes import clip_boxes
-from shitu.images.read import Picture, read_image
+from shitu.images.read import Picture, read_with_sha256
 from shitu.images.read_ahead import PICTURES_AHEAD, map_ahead
 from shitu.recognise.from_config import SystemPredictor
 from shitu.recognise.system import Matched
@@ -105,7 +104,7 @@ class Observer:
         first = next(self.gallery.items(), None)
         if leave_one_out and first is not None and not first.sha256:
             raise GalleryError(
-                f"the gallery {self.gallery.path} does not say which files its entries were made from, so none can be "
+                f"the gallery {self.gallery.url} does not say which files its entries were made from, so none can be "
                 "left out; rebuild it with `shitu build-gallery`, or leave out --leave-one-out"
             )
 
@@ -257,7 +256,7 @@ def _photos(queries: Iterable[Query]) -> list[tuple[Query, ...]]:
 def _read(queries: tuple[Query, ...]) -> _Photo:
     path = queries[0].path
     try:
-        return _Photo(queries, read_image(path), file_sha256(path))
+        return _Photo(queries, *read_with_sha256(path))
     except ImageError as error:
         return _Photo(queries, error, "")
 

@@ -13,6 +13,7 @@ from shitu.errors import ShituError, UsageError
 from shitu.evaluation.evaluate import Evaluation
 from shitu.evaluation.report_mistakes import mistakes
 from shitu.evaluation.report_plots import native, open_set_curve, percent, score_histogram, share_bar, shares_bar
+from shitu.files import replace_file
 
 MANY_ROWS = 30  # longer tables are closed at first
 MOST_CLASSES = 2000  # rows of the table; the JSON has all
@@ -99,11 +100,7 @@ def _environment(sign: float) -> Environment:
 
 
 def _write(path: Path, page: str) -> None:
-    unfinished = path.with_name(f".shitu-{os.getpid()}.tmp")
     try:
-        unfinished.write_text(page, encoding="utf-8", newline="\n")
-        os.replace(unfinished, path)
+        replace_file(path, lambda file: file.write(page.encode("utf-8")))
     except OSError as error:
         raise ShituError(f"{path}: cannot write the report: {error.strerror}; check space and permissions") from None
-    finally:
-        unfinished.unlink(missing_ok=True)

@@ -11,7 +11,7 @@ from shitu.errors import GalleryError
 from shitu.evaluation.evaluate import Evaluation
 from shitu.evaluation.report_pictures import Pictures, Shown
 from shitu.evaluation.settings import Answer, Settings
-from shitu.gallery import Gallery, Item
+from shitu.gallery import GalleryReader, Item, open_reader
 from shitu.results import Box, Match
 
 # The order in which they are shown: (kind, heading, what it means).
@@ -63,9 +63,9 @@ class GalleryPictures:
 
     def __init__(self, index_dir: str | Path, image_root: str | None, delimiter: str = "\t") -> None:
         self._image_root = image_root or ""
-        self._gallery: Gallery | None
+        self._gallery: GalleryReader | None
         try:
-            self._gallery = Gallery.open(index_dir, delimiter=delimiter, load_index=False)
+            self._gallery = open_reader(str(index_dir), delimiter=delimiter, load_index=False)
         except GalleryError:
             self._gallery = None
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import codecs
 import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from shitu.errors import ConfigError, ShituError, UsageError
 from shitu.evaluation.edit_yaml import Change, set_values
+from shitu.files import replace_file
 from shitu.resources import bundled
 
 
@@ -50,29 +50,7 @@ def write_config(
         raise ConfigError(f"Cannot read {source}: {error}; check that it is UTF-8 text which you may read") from None
     edited = set_values(text, changes, str(source)) if changes else text
     try:
-        _replace(path, mark + edited.encode("utf-8"))
+        replace_file(path, lambda file: file.write(mark + edited.encode("utf-8")))
     except OSError as error:
         raise ShituError(f"--write {target}: {error.strerror}; check space and permissions") from error
     return path, len(changes)
-
-
-def _replace(path: Path, data: bytes) -> None:
-    """Whoever reads `path` meanwhile sees the old file or the new one; a mode that it had stays."""
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, path.stat().st_mode & 0o7777 if path.exists() else 0o666 & ~_umask())
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise
-
-
-def _umask() -> int:
-    """Can only be read by setting it."""
-    before = os.umask(0o022)
-    os.umask(before)
-    return before

@@ -25,6 +25,7 @@ from shitu.gallery.base import Block, Item
 from shitu.gallery.read.faiss_index import VectorIndex
 from shitu.gallery.read.items import ItemDb, Meta
 from shitu.gallery.read.store import BLOCK_ROWS, POINTER
+from shitu.list_line import split_label
 
 INDEX, PICKLE, YAML = "vector.index", "id_map.pkl", "id_map.yaml"
 MOST_BYTES = 2**31
@@ -128,11 +129,10 @@ def split_entry(line: str, delimiter: str) -> tuple[str, str]:
     ('1.jpg', 'green tea')
     """
     line = line.strip()
-    if delimiter and delimiter in line:
-        path, rest = line.split(delimiter, 1)
-    else:
-        path, rest = [*line.split(None, 1), "", ""][:2]
-    return path, rest.strip().split("\t", 1)[0].strip()
+    if not (delimiter and delimiter in line):
+        line, delimiter = "\t".join(line.split(None, 1)), "\t"
+    path, label = [*split_label(line, delimiter), ""][:2]
+    return path, label
 
 
 def read_pickle(path: Path) -> dict[int, str]:

@@ -6,6 +6,8 @@ import os
 import re
 import stat
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -15,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile
 
 from shitu.errors import ImageError
+from shitu.files import sha256_of_stream
 
 Picture = NDArray[np.uint8]
 
@@ -67,6 +70,21 @@ def read_image(path: str | Path) -> Picture:
 
     Raises ImageError, and nothing else, whatever the file holds.
     """
+    with open_image(path) as stream:
+        return read_stream(stream, str(path))
+
+
+def read_with_sha256(path: str | Path) -> tuple[Picture, str]:
+    """`read_image` and the SHA-256 of the same bytes."""
+    with open_image(path) as stream:
+        sha256 = sha256_of_stream(stream)
+        stream.seek(0)
+        return read_stream(stream, str(path)), sha256
+
+
+@contextmanager
+def open_image(path: str | Path) -> Iterator[BinaryIO]:
+    """A regular file to read from; raises ImageError, also where reading fails within the `with`."""
     name = str(path)
     try:
         status = os.stat(path)
@@ -76,7 +94,7 @@ def read_image(path: str | Path) -> Picture:
         if not stat.S_ISREG(status.st_mode):
             raise ImageError(f"{name}: is not a regular file; save the image to a file first")
         with open(path, "rb") as stream:
-            return _read(stream, name)
+            yield stream
     except FileNotFoundError:
         raise ImageError(f"{name}: no such file; check the path") from None
     except PermissionError:
@@ -87,11 +105,14 @@ def read_image(path: str | Path) -> Picture:
 
 def decode_image(data: bytes, name: str) -> Picture:
     """The same from the bytes of a file; `name` is what errors call it."""
-    return _read(BytesIO(data), name)
+    return read_stream(BytesIO(data), name)
 
 
-def _read(stream: BinaryIO, name: str) -> Picture:
-    """Everything Pillow raises on a malformed file is one kind of news, whatever its type: hence `except Exception`."""
+def read_stream(stream: BinaryIO, name: str) -> Picture:
+    """The same from a stream that can seek; raises ImageError.
+
+    Everything Pillow raises on a malformed file is one kind of news, whatever its type: hence `except Exception`.
+    """
     head = stream.read(1024)
     if not head:
         raise ImageError(f"{name}: is empty (0 bytes); copy or download it again")

@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from shitu.errors import DownloadError
-from shitu.models.folder import sha256_of
+from shitu.files import sha256_of
 
 TIMEOUT_S = 30.0  # without a single byte
 PAUSES_S = (1.0, 2.0, 4.0)  # before the second, third and fourth try
@@ -67,7 +67,8 @@ def _check(url: str, part: Path, expected_size: int | None, sha256: str | None) 
         )
     if sha256 is not None and (digest := sha256_of(part)) != sha256.lower():
         raise DownloadError(
-            f"{url}: SHA-256 is {digest}, wanted {sha256}: not the file it should be; what arrived was deleted. Try another --url"
+            f"{url}: SHA-256 is {digest}, wanted {sha256}: not the file it should be; what arrived was deleted. "
+            "Try another --url"
         )
 
 

@@ -15,8 +15,9 @@ from urllib.parse import urlsplit
 import yaml
 
 from shitu.errors import DownloadError, ModelError
+from shitu.files import sha256_of
 from shitu.models.download import download
-from shitu.models.folder import open_folder, sha256_of
+from shitu.models.folder import open_folder
 from shitu.models.known import KnownModel
 from shitu.models.unpack import unpack
 from shitu.models.verify import DOWNLOAD_RECORD, verify_model

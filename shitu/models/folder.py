@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -11,6 +10,7 @@ from typing import Any
 
 from shitu import resources
 from shitu.errors import ModelError
+from shitu.files import sha256_of
 from shitu.models.known import DETECTION, KNOWN_MODELS, RECOGNITION, known_model, nearest
 from shitu.models.model_yaml import (
     MODEL_YAML,
@@ -242,13 +242,3 @@ def _evident_task(folder: ModelFolder) -> str | None:
         return DETECTION
     known = known_model(folder.name)
     return known.task if known else None
-
-
-def sha256_of(*paths: Path) -> str:
-    """The SHA-256 of files, one after the other."""
-    digest = hashlib.sha256()
-    for path in paths:
-        with path.open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-    return digest.hexdigest()

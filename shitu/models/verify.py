@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from shitu.errors import ModelError
+from shitu.files import sha256_of
 from shitu.models.checked import is_inside, read_yaml_mapping
-from shitu.models.folder import ModelFolder, open_folder, sha256_of
+from shitu.models.folder import ModelFolder, open_folder
 from shitu.models.known import known_model
 from shitu.models.model_yaml import MODEL_YAML, FileRecord, file_record, read_model_yaml
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -13,7 +12,7 @@ from typing import Any
 import yaml
 
 from shitu.errors import ShituError, UsageError
-from shitu.models.folder import sha256_of
+from shitu.files import replace_folder, sha256_of
 from shitu.models.model_yaml import MODEL_YAML, read_model_yaml
 
 PROGRAM, PARAMS, ONNX = "inference.json", "inference.pdiparams", "inference.onnx"
@@ -44,7 +43,7 @@ def new_folder(target: Path, key: str) -> Iterator[Path]:
             if (target / name).is_file() and not (folder / name).exists():
                 shutil.copy(target / name, folder / name)
         folder.chmod(0o755)  # mkdtemp's folder is closed to other users
-        _swap_in(folder, target.resolve())
+        replace_folder(folder, target.resolve())
     except OSError as error:
         raise ShituError(
             f"{target} cannot be written: {error.strerror}; what was there is untouched; make room and run it again"
@@ -62,22 +61,6 @@ def _check_replaceable(target: Path, key: str) -> None:
         raise UsageError(
             f"{target} holds {names}, which no export wrote, and would be replaced as a whole; choose another {key}"
         )
-
-
-def _swap_in(new: Path, old: Path) -> None:
-    """The old folder is deleted only once the new one has its place."""
-    aside = Path(tempfile.mkdtemp(prefix=f".{old.name}.old-", dir=old.parent))
-    kept = aside / old.name
-    try:
-        if old.exists():
-            os.replace(old, kept)
-        os.replace(new, old)
-    except BaseException:
-        if kept.exists():
-            os.replace(kept, old)
-        aside.rmdir()
-        raise
-    shutil.rmtree(aside, ignore_errors=True)
 
 
 def write_model_yaml(folder: Path, *, preprocess: Mapping[str, Any], **stated: Any) -> None:

@@ -13,7 +13,7 @@ from shitu.engines.base import EngineOptions
 from shitu.engines.choose import open_model_session
 from shitu.engines.paddle import has_gpu
 from shitu.errors import ConfigError, GalleryError
-from shitu.gallery import Gallery
+from shitu.gallery import GalleryReader, open_reader
 from shitu.measure import measure_of
 from shitu.models import open_model
 from shitu.recognise.decode import decode_for
@@ -89,7 +89,7 @@ class SystemPredictor(Recogniser):
     Raises ConfigError, ModelError, EngineError or GalleryError (also when the gallery was made by another model).
     """
 
-    def __init__(self, config: Config, gallery: Gallery | None = None) -> None:
+    def __init__(self, config: Config, gallery: GalleryReader | None = None) -> None:
         index, section = config.IndexProcess, config.Global
         gallery = open_gallery(config) if gallery is None else gallery  # an empty one is false
         det_predictor = DetPredictor(config) if section.det_inference_model_dir else None
@@ -117,7 +117,7 @@ class SystemPredictor(Recogniser):
         )
 
 
-def open_gallery(config: Config) -> Gallery:
+def open_gallery(config: Config) -> GalleryReader:
     """The gallery of `IndexProcess.index_dir`. Raises GalleryError."""
     index = config.IndexProcess
     if not index.index_dir:
@@ -125,7 +125,7 @@ def open_gallery(config: Config) -> Gallery:
             "IndexProcess.index_dir is empty; build a gallery first: "
             "shitu build-gallery -c CONFIG -o IndexProcess.index_dir=FOLDER"
         )
-    return Gallery.open(index.index_dir, efSearch=index.efSearch, nprobe=index.nprobe, delimiter=index.delimiter)
+    return open_reader(index.index_dir, ef_search=index.efSearch, nprobe=index.nprobe, delimiter=index.delimiter)
 
 
 def options_from(section: Global) -> EngineOptions:

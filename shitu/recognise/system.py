@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shitu.gallery import Gallery
+from shitu.gallery import GalleryReader
 from shitu.images.read import Picture
-from shitu.measure import measure_of
 from shitu.recognise.detect import Detector
 from shitu.recognise.embed import Extractor
 from shitu.recognise.suppress import Suppression
@@ -39,14 +38,24 @@ class Recogniser:
     """
 
     def __init__(
-        self, det_predictor: Detector | None, rec_predictor: Extractor, gallery: Gallery, suppression: Suppression,
-        *, whole_image: str = "always", return_k: int = 5, vote_k: int = 1,
-    ) -> None:  # fmt: skip
+        self,
+        det_predictor: Detector | None,
+        rec_predictor: Extractor,
+        gallery: GalleryReader,
+        suppression: Suppression,
+        *,
+        whole_image: str = "always",
+        return_k: int = 5,
+        vote_k: int = 1,
+    ) -> None:
         self.det_predictor, self.rec_predictor, self.gallery = det_predictor, rec_predictor, gallery
         self.suppression, self.whole_image = suppression, whole_image
         self.return_k, self.vote_k = return_k, vote_k
-        gallery.check_fits(
-            fingerprint=rec_predictor.fingerprint, dimension=rec_predictor.dimension, dist_type=suppression.dist_type
+        gallery.facts.check_fits(
+            gallery.url,
+            fingerprint=rec_predictor.fingerprint,
+            dimension=rec_predictor.dimension,
+            dist_type=suppression.dist_type,
         )
 
     def predict(self, images: Sequence[Picture], names: Sequence[str] | None = None) -> list[Recognition]:
@@ -88,7 +97,8 @@ class Recogniser:
         ]
 
     def _region(self, candidate: Detection, matches: Sequence[Match]) -> Region:
-        chosen = elect(matches, self.vote_k, measure_of(self.suppression.dist_type), self.gallery.dimension)
+        facts = self.gallery.facts
+        chosen = elect(matches, self.vote_k, facts.measure, facts.dimension)
         return Region(candidate.bbox, candidate.score, tuple(matches), chosen)
 
     def _candidates(self, image: Picture) -> list[Detection]:

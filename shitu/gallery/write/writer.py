@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from shitu.errors import GalleryError
 from shitu.gallery.base import Changed, Facts, Item
 from shitu.gallery.foreign import ForeignStore, open_foreign
+from shitu.gallery.read.faiss_index import check_method
 from shitu.gallery.read.index_method import is_flat
 from shitu.gallery.read.items import Meta
 from shitu.gallery.read.store import BLOCK_ROWS, Store, current_generation, open_store
@@ -51,7 +52,10 @@ class FolderWriter:
         self._held.close()
 
     def begin(self, facts: Facts | None = None) -> FolderChange:
-        return FolderChange(self.path, self._current() if facts is None else facts)
+        if facts is None:
+            return FolderChange(self.path, self._current())
+        check_method(facts.index_method, facts.measure, facts.dimension)
+        return FolderChange(self.path, facts)
 
     def compact(self) -> None:
         with writing(self.path):

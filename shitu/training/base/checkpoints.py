@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import os
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +20,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import paddle
 
+from shitu import files
 from shitu.errors import ModelError, ShituError, UsageError
 
 STATES, WEIGHTS = ".pdstates", ".pdparams"
@@ -29,23 +29,14 @@ State = dict[str, dict[str, np.ndarray]]
 
 def replace_file(path: Path, write: Callable[[BinaryIO], Any]) -> None:
     """Write a file beside `path`, flush it to the disk, and put it in its place. Raises ShituError on a full disk."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    except BaseException as error:
-        with contextlib.suppress(OSError):
-            part.unlink()
-        if isinstance(error, OSError):
-            raise ShituError(
-                f"{path} cannot be written: {error.strerror or error}. What was saved before is untouched; make room "
-                "(or name another Global.output_dir), then go on with --resume"
-            ) from error
-        raise
+        files.replace_file(path, write)
+    except OSError as error:
+        raise ShituError(
+            f"{path} cannot be written: {error.strerror or error}. What was saved before is untouched; make room "
+            "(or name another Global.output_dir), then go on with --resume"
+        ) from error
 
 
 def save_weights(path: Path, weights: dict[str, np.ndarray]) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from shitu.errors import ConfigError
+from shitu.list_line import is_whole, splitter
 from shitu.training.rec import schema_data
 
 BLOCK = 1 << 22  # bytes of a list file that are Python objects at once
@@ -149,16 +150,13 @@ class _Reading:
 
     def _split(self, lines: list[bytes], before: int) -> list[list[bytes]]:
         """Columns of each line; `before` is how many rows came earlier."""
-        if self.delimiter == b" ":
-            fields = [line.rsplit(None, self.columns - 1) for line in lines]
-            if not before and fields and self.columns == 2 and _ends_in_number(fields[0][0]):
-                raise self._wrong_columns(0)
-        else:
-            limit = -1 if self.delimiter == b"\t" else self.columns - 1
-            fields = [[field.strip() for field in line.rsplit(self.delimiter, limit)] for line in lines]
-        if any(len(each) != self.columns or not all(each) for each in fields):
-            row = next(i for i, each in enumerate(fields) if len(each) != self.columns or not all(each))
-            raise self._wrong_columns(before + row)
+        split = splitter(self.delimiter, self.columns)
+        fields = [split(line) for line in lines]
+        if self.delimiter == b" " and not before and fields and self.columns == 2 and _ends_in_number(fields[0][0]):
+            raise self._wrong_columns(0)
+        wrong = next((row for row, each in enumerate(fields) if not is_whole(each, self.columns)), None)
+        if wrong is not None:
+            raise self._wrong_columns(before + wrong)
         return fields
 
     def _take(self, paths: Sequence[bytes], labels: Sequence[bytes], ids: Sequence[bytes] = ()) -> None:
