@@ -68,15 +68,13 @@ def read_yaml_mapping(path: Path) -> dict[Any, Any]:
     """The mapping in a small YAML file from a stranger."""
     try:
         if path.stat().st_size > _MAX_BYTES:
-            raise ModelError(
-                f"{path}: {path.stat().st_size} bytes; a file of this kind has at most {_MAX_BYTES}: shorten it"
-            )
+            raise ModelError(f"{path}: {path.stat().st_size} bytes; a file of this kind has at most {_MAX_BYTES}")
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ModelError(f"{path}: cannot be read: {error.strerror}; check its permissions") from error
     # ValueError: not UTF-8, or a date such as 2024-99-99; RecursionError: brackets thousands deep
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ModelError(f"{path}: is not YAML: {str(error)[:300]}; mend it, or copy it again") from error
+        raise ModelError(f"{path}: is not YAML: {str(error)[:300]}; mend or copy it") from error
     if not isinstance(content, dict):
         raise ModelError(f"{path}: holds {_shown(content)}; wanted a mapping of keys to values")
     return content
