@@ -160,7 +160,7 @@ def test_nothing_to_count(index: Path, lines: str, status: int, said: str) -> No
 def test_what_is_missing_is_told(index: Path, tmp_path: Path) -> None:
     gone = run("evaluate", "--query", "gone.txt", "-o", f"IndexProcess.index_dir={index}")
     assert gone.exit_code == 2
-    assert "The query list gone.txt: No such file or directory; it lists photos" in gone.stderr
+    assert "The query list gone.txt: No such file or directory; check the path: it lists photos" in gone.stderr
     none = run("evaluate", "-o", f"IndexProcess.index_dir={index}")
     assert (none.exit_code, none.stderr) == (2, "Error: no query list; give --query LIST, or set Eval.cls_label_path\n")
     done = evaluate(tmp_path / "no_gallery", demo_lines("desk"))

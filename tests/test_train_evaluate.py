@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from paddle import nn
 from PIL import Image
 
-from shitu.cli.eval import evaluate as command
+from shitu.cli.training import evaluate as command
 from shitu.config.values import Reader
 from shitu.errors import ConfigError, ShituError
 from shitu.recognise.embed import pack_bits

@@ -18,7 +18,7 @@ import yaml
 from click.testing import CliRunner
 from paddle import nn
 
-from shitu.cli.export import export as export_command
+from shitu.cli.training import export as export_command
 from shitu.config.keys import Operators
 from shitu.engines.base import EngineOptions
 from shitu.engines.paddle import open_session

@@ -16,21 +16,16 @@ import click
 from shitu import __version__
 from shitu.cli.build_gallery import build_gallery
 from shitu.cli.calibrate import calibrate_config
-from shitu.cli.check import check
 from shitu.cli.dataset import dataset
-from shitu.cli.demo import demo
-from shitu.cli.eval import evaluate as evaluate_extractor
-from shitu.cli.eval_det import eval_det
+from shitu.cli.demo import check, demo
 from shitu.cli.evaluate import evaluate_gallery
-from shitu.cli.export import export
-from shitu.cli.export_det import export_det
 from shitu.cli.gallery import gallery
 from shitu.cli.gallery_append import append
 from shitu.cli.models import models
 from shitu.cli.options import print_message, set_up_output
 from shitu.cli.predict import predict, predict_det, predict_rec
-from shitu.cli.train import train
-from shitu.cli.train_det import train_det
+from shitu.cli.training import eval_det, export, export_det, train, train_det
+from shitu.cli.training import evaluate as evaluate_extractor
 from shitu.errors import ShituError
 
 EPILOG = """\b

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from shitu.cli.evaluate import queries_of, query_options
-from shitu.cli.options import config_options, plural, print_json, print_result, progress_bar, read_config, record_format
+from shitu.cli.options import config_options, format_option, plural, print_json, print_result, progress_bar, read_config
 from shitu.errors import UsageError
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ log = logging.getLogger("shitu")
     "not written.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace NEW.yaml if it is there, even if it is CONFIG itself.")
-@record_format
+@format_option("json")
 def calibrate_config(  # noqa: PLR0917 - a command, called by click with names
     config_path: str | None,
     overrides: tuple[str, ...],

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from shitu.cli.dataset_check import check
 from shitu.cli.dataset_lists import from_coco, from_folder, from_labelme
 from shitu.cli.dataset_mainbody import mainbody, mainbody_merge
-from shitu.cli.options import plural, print_message, print_result, progress_bar
+from shitu.cli.options import plural, print_message, print_result, progress_bar, together
 from shitu.errors import UsageError
 
 if TYPE_CHECKING:
     from shitu.datasets.convert import Converted
     from shitu.datasets.write_list import Rejected
 
-Command = TypeVar("Command", bound=Callable[..., Any])
 log = logging.getLogger("shitu")
 
 
@@ -33,15 +31,16 @@ def dataset() -> None:
     """Make, merge and check the list files of a training."""
 
 
-def _writes_list(command: Command) -> Command:
-    command = click.option(
+_writes_list = together(
+    click.option("-o", "--output", metavar="FILE", help="The list file to write."),
+    click.option(
         "--delimiter",
         type=click.Choice(["auto", "space", "tab"]),
         default="auto",
         show_default=True,
         help="Between the columns; auto is a space, or a TAB where a path holds a space.",
-    )(command)
-    return click.option("-o", "--output", metavar="FILE", help="The list file to write.")(command)
+    ),
+)
 
 
 @dataset.command(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from shitu.cli.options import plural, print_json, print_result, progress_bar
+from shitu.cli.options import format_option, plural, print_json, print_result, progress_bar
 from shitu.errors import UsageError
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ log = logging.getLogger("shitu")
     help="Look for wrong labels with a recogniser, too: the most of the time taken.  [default: do]",
 )
 @click.option("--model", metavar="NAME", help="The recogniser, a folder or known name.  [default: the bundled one]")
-@click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", help="[default: table]")
+@format_option("table")
 @click.option("--report", metavar="FILE", help="Write every finding there, as JSON.")
 @click.option("--write-clean", metavar="FILE", help="Write LIST there without its bad lines.")
 @click.option("--drop-suspects", is_flag=True, help="With --write-clean: without the labels that look wrong, too.")
@@ -59,7 +59,7 @@ def check(
     min_size: int,
     embeddings: bool,
     model: str | None,
-    form: str,
+    style: str,
     report: str | None,
     write_clean: str | None,
     drop_suspects: bool,
@@ -80,7 +80,7 @@ def check(
     found = _run(Path(list_file), [Path(query) for query in queries], options, _embedder(model) if embeddings else None)
     if report:
         _write_json(Path(report), found)
-    if form == "json":
+    if style == "json":
         print_json(found.as_json())
     else:
         _print_table(found)

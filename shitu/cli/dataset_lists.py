@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import ExitStack
-from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from shitu.cli.build_gallery import print_failures
-from shitu.cli.options import plural, progress_bar
+from shitu.cli.options import plural, progress_bar, together
 from shitu.errors import UsageError
 
 if TYPE_CHECKING:
@@ -21,7 +20,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("shitu")
 
-_OUTPUT_OPTIONS = (
+# -o, --split, --by-class, --seed, --gallery, --unknown.
+output_options = together(
     click.option(
         "-o",
         "--output",
@@ -57,11 +57,6 @@ _OUTPUT_OPTIONS = (
         "know them; evaluate and calibrate need such to find a threshold.",
     ),
 )
-
-
-def output_options(command: Callable[..., None]) -> Callable[..., None]:
-    """-o, --split, --by-class, --seed, --gallery, --unknown."""
-    return reduce(lambda done, option: option(done), reversed(_OUTPUT_OPTIONS), command)
 
 
 @click.command("from-folder", epilog="\b\nExample:\n  shitu dataset from-folder demo/gallery -o train.txt\n")

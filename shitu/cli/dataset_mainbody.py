@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from shitu.cli.build_gallery import print_failures
-from shitu.cli.options import plural, progress_bar
+from shitu.cli.options import plural, progress_bar, together
 
 if TYPE_CHECKING:
     from shitu.datasets.mainbody import Report
@@ -20,18 +19,18 @@ NAMES = ("objects365", "coco2017", "icartoonface", "logodet3k", "rpc", "coco")
 log = logging.getLogger("shitu")
 
 
-def rule_options(command: Callable[..., None]) -> Callable[..., None]:
-    """-o, --min-area, --max-boxes."""
-    command = click.option(
+rule_options = together(
+    click.option("-o", "--output", required=True, metavar="FILE", help="The COCO file to write."),
+    click.option(
+        "--min-area", type=click.FloatRange(0), default=0.0, help="Drop boxes of fewer square pixels.  [default: 0]"
+    ),
+    click.option(
         "--max-boxes",
         type=click.IntRange(0),
         default=0,
         help="Leave out images with more boxes than this; a crowded shelf has no main body.  [default: no limit]",
-    )(command)
-    command = click.option(
-        "--min-area", type=click.FloatRange(0), default=0.0, help="Drop boxes of fewer square pixels.  [default: 0]"
-    )(command)
-    return click.option("-o", "--output", required=True, metavar="FILE", help="The COCO file to write.")(command)
+    ),
+)
 
 
 @click.command("mainbody", epilog="\b\nExample:\n  shitu dataset mainbody coco2017 datasets/coco -o coco.json\n")

@@ -1,4 +1,4 @@
-"""`shitu demo`: the whole way on the bundled gallery and photos."""
+"""`shitu check` and `shitu demo`: whether it works here, and the whole way on the bundled gallery and photos."""
 
 from __future__ import annotations
 
@@ -9,6 +9,21 @@ import click
 from shitu.cli.build_gallery import run_builder
 from shitu.cli.options import read_config
 from shitu.cli.predict import run_predict
+
+
+@click.command("check", epilog="\b\nExample:\n  shitu check\n")
+def check() -> None:
+    """Versions, engine, CPU features, and a self-test of the bundled models. Status 1 if something is wrong."""
+    from shitu.self_test import describe_machine, self_test
+
+    for name, value in describe_machine():
+        click.echo(f"{name:26}{value}")
+    problems = 0
+    for line, good in self_test():
+        click.echo(f"{'ok' if good else 'FAILED':8}{line}")
+        problems += not good
+    if problems:
+        raise SystemExit(1)
 
 
 @click.command("demo", epilog="\b\nExample:\n  shitu demo --output output/demo\n")

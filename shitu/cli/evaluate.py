@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Callable
 from datetime import date
-from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from shitu.cli.options import config_options, plural, print_json, print_result, progress_bar, read_config, record_format
+from shitu.cli.options import (
+    config_options,
+    format_option,
+    plural,
+    print_json,
+    print_result,
+    progress_bar,
+    read_config,
+    together,
+)
 from shitu.errors import UsageError
 
 if TYPE_CHECKING:
@@ -21,7 +28,7 @@ if TYPE_CHECKING:
     from shitu.evaluation.queries import Query
 
 WORST, CONFUSED = 15, 15  # lines of the tables
-_QUERY_OPTIONS = (
+query_options = together(
     click.option(
         "--query",
         "query_list",
@@ -47,11 +54,6 @@ _QUERY_OPTIONS = (
         help="Where a photo of the list is in the gallery itself, it does not count as its own answer.",
     ),
 )
-
-
-def query_options(command: Callable[..., None]) -> Callable[..., None]:
-    """--query, --image-root, --detector, --leave-one-out."""
-    return reduce(lambda done, option: option(done), reversed(_QUERY_OPTIONS), command)
 
 
 def queries_of(config: Config, query_list: str | None, image_root: str | None) -> list[Query]:
@@ -87,7 +89,7 @@ def queries_of(config: Config, query_list: str | None, image_root: str | None) -
     help="Mean average precision, against every gallery entry.  [default: for up to 100,000 entries]",
 )
 @click.option("--report", metavar="FILE.html", help="Write a page with the figures and the worst mistakes.")
-@record_format
+@format_option("json")
 def evaluate_gallery(  # noqa: PLR0917 - a command, called by click with names
     config_path: str | None,
     overrides: tuple[str, ...],

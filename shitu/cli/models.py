@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from shitu.cli.options import format_option
 from shitu.errors import ModelError, ShituError, UsageError
 from shitu.models.folder import (
     downloads_home,
@@ -42,22 +43,15 @@ class _Row:
 
 
 @models.command("list", epilog="\b\nExample:\n  shitu models list --format json")
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["table", "json"]),
-    default="table",
-    show_default=True,
-    help="json: JSON Lines.",
-)
-def list_command(form: str) -> None:
+@format_option("table", "json: JSON Lines.")
+def list_command(style: str) -> None:
     """List bundled, downloaded and downloadable models."""
     bundled, downloads = model_homes()
     here = model_folders(bundled) + model_folders(downloads)
     rows = [_row_of_folder(path, "bundled" if path.parent == bundled else str(path)) for path in here]
     names = {path.name for path in here}
     rows += [_row_of_known(known) for known in KNOWN_MODELS if known.name not in names]
-    if form == "json":
+    if style == "json":
         for row in rows:
             click.echo(json.dumps(asdict(row), ensure_ascii=False))
         return

@@ -9,6 +9,7 @@ import re
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from functools import reduce
 from io import TextIOWrapper
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -23,33 +24,34 @@ log = logging.getLogger("shitu")
 CONTROL = re.compile(r"[\0-\x08\x0b-\x1f\x7f-\x9f]")
 
 
-def config_options(command: Command) -> Command:
-    """`-c` and `-o`, as in PaddleClas."""
-    command = click.option(
-        "-o",
-        "--override",
-        "overrides",
-        multiple=True,
-        metavar="KEY=VALUE",
-        help="Change one key of the config, e.g. -o Global.threshold=0.3; may be repeated, later wins.",
-    )(command)
-    return click.option(
+def together(*options: Callable[[Any], Any]) -> Callable[[Command], Command]:
+    """Several options as one decorator; --help shows them in this order."""
+    return lambda command: reduce(lambda done, option: option(done), reversed(options), command)
+
+
+def override_option(example: str = "") -> Callable[[Command], Command]:
+    """`-o`; `example` goes on with the sentence."""
+    note = f"Change one key of the config{example}; may be repeated, later wins."
+    return click.option("-o", "--override", "overrides", multiple=True, metavar="KEY=VALUE", help=note)
+
+
+# As in PaddleClas.
+config_options = together(
+    click.option(
         "-c",
         "--config",
         "config_path",
         metavar="FILE",
         help="YAML config.  [default: shitu's own inference_general.yaml]",
-    )(command)
-
-
-record_format = click.option(
-    "--format",
-    "style",
-    type=click.Choice(["json", "table"]),
-    default="json",
-    show_default=True,
-    help="How to print it.",
+    ),
+    override_option(", e.g. -o Global.threshold=0.3"),
 )
+
+
+def format_option(default: str, note: str = "How to print it.") -> Callable[[Command], Command]:
+    """`--format`: JSON Lines for programs, a table for people."""
+    choice = click.Choice(["json", "table"])
+    return click.option("--format", "style", type=choice, default=default, show_default=True, help=note)
 
 
 def read_config(config_path: str | None, overrides: tuple[str, ...]) -> Config:

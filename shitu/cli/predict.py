@@ -12,6 +12,7 @@ import click
 
 from shitu.cli.options import (
     config_options,
+    format_option,
     plural,
     print_json,
     print_result,
@@ -27,9 +28,8 @@ if TYPE_CHECKING:
     from shitu.results import DetectedObjects, Recognition
 
 log = logging.getLogger("shitu")
-FORMATS = click.Choice(["json", "table"])
 INPUTS = click.argument("inputs", nargs=-1, metavar="[IMAGE | FOLDER | GLOB | -]...")
-FORMAT = click.option("--format", "style", type=FORMATS, default="json", help="json: one object per image and line.")
+FORMAT = format_option("json", "json: one object per image and line.")
 PICTURES = click.option("--pictures/--no-pictures", default=True, help="Annotated pictures in Global.output_dir.")
 
 

@@ -151,7 +151,7 @@ def _not_opened(name: str, head: bytes) -> ImageError:
             if state == "damaged":
                 return ImageError(f"{name}: damaged or cut short {kind} image; copy or download it again")
             return ImageError(f"{name}: not a supported image but {kind}; convert it to {_SUPPORTED}")
-    return ImageError(f"{name}: not an image; shitu reads {_SUPPORTED}: name one of these")
+    return ImageError(f"{name}: not an image; shitu reads {_SUPPORTED}")
 
 
 def _upright_rgb(image: Image.Image) -> Picture:

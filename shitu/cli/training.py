@@ -1,0 +1,227 @@
+"""`shitu train`, `eval`, `export` for the feature extractor, and `train-det`, `eval-det`, `export-det`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import click
+
+from shitu.cli.options import (
+    format_option,
+    override_option,
+    print_json,
+    print_message,
+    print_result,
+    progress_bar,
+    together,
+)
+from shitu.errors import UsageError
+
+COUNTS = ("queries", "left_out", "bad_images")
+config_option = together(
+    click.option("-c", "--config", "config_path", metavar="FILE", required=True, help="YAML config."), override_option()
+)
+# As paddle.distributed.launch has them.
+launch_options = together(
+    click.option("--gpus", metavar="LIST", help="One process per GPU, e.g. 0,1,2,3,4,5,6,7."),
+    click.option("--nproc", type=click.IntRange(1), help="So many processes on the CPU."),
+    click.option("--ips", metavar="LIST", help="Several machines, e.g. 10.0.0.1,10.0.0.2; run the same on each."),
+)
+run_options = together(
+    click.option("--resume", is_flag=True, help="Go on with the run that is there; start it where there is none."),
+    click.option("--overwrite", is_flag=True, help="Start anew over an earlier run."),
+    click.option("--dry-run", is_flag=True, help="Only show what would be done: data, batches, learning rate, memory."),
+    click.option("--ranks", type=click.IntRange(1), help="With --dry-run: for so many cards."),
+)
+EXTRACTOR, DETECTOR = "configs/train/demo_cpu.yaml", "configs/det/picodet_lcnet_x1_0_320_mainbody.yml"
+
+
+def example(line: str) -> str:
+    return f"\b\nExample:\n  shitu {line}\n"
+
+
+@click.command("train", epilog=example(f"train -c {EXTRACTOR} -o Global.epochs=1"))
+@config_option
+@launch_options
+@run_options
+def train(*, config_path: str, overrides: tuple[str, ...], **how: Any) -> None:
+    """Train the feature extractor.
+
+    Reads PaddleClas's training configs. Weights, metrics.jsonl and curves.png go to Global.output_dir/RecModel.
+    Ctrl-C saves and stops; --resume goes on at the same step.
+    """
+    from shitu.training.rec import run
+    from shitu.training.rec.schema import load_train_config
+
+    config = load_train_config(config_path, overrides)
+    if best := _start(run, config, Path(config.Global.output_dir) / "launch", **how):
+        print_json(best)
+
+
+@click.command("train-det", epilog=example(f"train-det -c {DETECTOR} --dry-run"))
+@config_option
+@launch_options
+@run_options
+def train_det(*, config_path: str, overrides: tuple[str, ...], **how: Any) -> None:
+    """Train the mainbody detector.
+
+    Reads PaddleDetection's PicoDet configs, written in one file. Weights, metrics.jsonl and curves.png go to
+    save_dir/NAME-OF-THE-CONFIG. Ctrl-C saves and stops; --resume goes on at the same step.
+    """
+    from shitu.training.det import run
+    from shitu.training.det.schema import load_det_config
+
+    config = load_det_config(config_path, overrides)
+    if best := _start(run, config, config.run_dir / "launch", **how):
+        print_json(best)
+        print_message(f"Next: shitu export-det -c {config_path} -o weights={config.run_dir / 'best_model'}")
+
+
+def _start(run: ModuleType, config: Any, log_dir: Path, *, dry_run: bool, ranks: int | None, **how: Any) -> Any:
+    """Train with `run`'s run_training or show its dry_run. Returns the best evaluation of a run in this process."""
+    launching = {name: how.pop(name) for name in ("gpus", "nproc", "ips")}
+    if dry_run:
+        for line in run.dry_run(config, ranks or _cards(**launching)):
+            print_result(line)
+        return None
+    if _launched(log_dir, **launching):
+        return None
+    return run.run_training(config, progress=lambda steps: progress_bar(steps, "training", "steps"), **how)
+
+
+def _launched(log_dir: Path, **launching: Any) -> bool:
+    """Whether this command was run by several processes, which these options ask for, and is done."""
+    from shitu.training.base.launch import is_launched, launch
+
+    if not (launching["gpus"] or _cards(**launching) > 1) or is_launched():
+        return False
+    launch(sys.argv[1:], log_dir=log_dir, **launching)
+    return True
+
+
+def _cards(gpus: str | None, nproc: int | None, ips: str | None) -> int:
+    """How many processes these options mean, over all machines."""
+    here = len(gpus.split(",")) if gpus else nproc or 1
+    return here * (len(ips.split(",")) if ips else 1)
+
+
+@click.command("eval", epilog=example(f"eval -c {EXTRACTOR} -o Global.pretrained_model=output/best_model"))
+@config_option
+@launch_options
+@format_option("json")
+def evaluate(*, config_path: str, overrides: tuple[str, ...], style: str, **launching: Any) -> None:
+    """Evaluate a feature extractor: Recall@k, mAP, mINP.
+
+    The weights are those of Global.pretrained_model, the lists those of DataLoader.Eval, the metrics those of
+    Metric.Eval. `queries` counts those with an image of their label in the gallery, `left_out` the others.
+    """
+    from shitu.training.base import processes
+    from shitu.training.base.processes import use_device
+    from shitu.training.rec.eval_lists import open_eval
+    from shitu.training.rec.evaluate import evaluate as measure
+    from shitu.training.rec.evaluate import open_network
+    from shitu.training.rec.schema import load_train_config
+
+    config = load_train_config(config_path, overrides)
+    if style == "table" and (launching["gpus"] or _cards(**launching) > 1):
+        raise UsageError("--format table is printed by one process; leave it out for JSON")
+    if _launched(Path(config.Global.output_dir) / "launch_eval", **launching):
+        return
+    use_device(config.Global.device)
+    rank, world = processes.start()
+    lists = open_eval(config.DataLoader.Eval, config.source)
+    network = open_network(config)
+    with progress_bar(lists.image_count // world, "embedding") as bar:
+        found = measure(network, lists, config, rank=rank, world=world, progress=bar.update)
+    if rank == 0:
+        record = {name: int(value) if name in COUNTS else round(value, 6) for name, value in found.items()}
+        print_json(record) if style == "json" else _print_table(record)
+
+
+def _print_table(record: dict[str, Any]) -> None:
+    from tabulate import tabulate
+
+    rows = [(name, f"{value:,}" if name in COUNTS else f"{value:.4f}") for name, value in record.items()]
+    print_result(tabulate(rows, tablefmt="plain", colalign=("left", "right"), disable_numparse=True))
+
+
+@click.command("eval-det", epilog=example(f"eval-det -c {DETECTOR} -o weights=best.pdparams"))
+@config_option
+@click.option("--model", metavar="FOLDER|NAME", help="Measure an exported model instead of `weights`.")
+@format_option("table")
+def eval_det(config_path: str, overrides: tuple[str, ...], model: str | None, style: str) -> None:
+    """Measure a detector on EvalDataset: COCO's average precision (AP) and recall (AR).
+
+    AP is the mean over IoU 0.5 to 0.95, AP50 and AP75 are at one IoU; small is below 32 x 32 pixels, large above
+    96 x 96.
+    """
+    from shitu.training.det.evaluate import evaluate_config, evaluate_model
+    from shitu.training.det.run import use_device
+    from shitu.training.det.schema import load_det_config
+
+    config = load_det_config(config_path, overrides)
+    bar = lambda images: progress_bar(images, "evaluating")  # noqa: E731
+    if model:
+        results = evaluate_model(model, config, bar)
+    else:
+        use_device(config)
+        results = evaluate_config(config, bar)
+    if style == "json":
+        print_json(results)
+        return
+    for name, value in results.items():
+        shown = "-" if value is None else f"{value:.4f}" if isinstance(value, float) else str(value)
+        print_result(f"{name:<10} {shown}")
+
+
+@click.command("export", epilog=example(f"export -c {EXTRACTOR} -o Global.pretrained_model=output/best_model"))
+@config_option
+@click.option("--name", metavar="NAME", help="The model's name.  [default: the config's]")
+@click.option("--licence", metavar="TEXT", default="", help="Under what terms the weights may be used.")
+@click.option("--onnx", is_flag=True, help="Write inference.onnx, too; needs paddle2onnx and onnxruntime.")
+def export(*, config_path: str, overrides: tuple[str, ...], **how: Any) -> None:
+    """Make a model for `shitu predict` of trained weights.
+
+    Takes Global.pretrained_model, joins branches, folds batch norms, leaves out the head, and compares the result with
+    the network before it replaces Global.save_inference_dir. Use it by -o Global.rec_inference_model_dir=FOLDER.
+    """
+    from shitu.training.base.processes import use_device
+    from shitu.training.rec.export import export_config
+    from shitu.training.rec.schema import load_train_config
+
+    use_device("cpu")
+    done = export_config(load_train_config(config_path, overrides), **how)
+    record = {"model": str(done.folder), "dimension": done.dimension, "difference": float(f"{done.difference:.1e}")}
+    if done.onnx_difference is not None:
+        record["onnx_difference"] = float(f"{done.onnx_difference:.1e}")
+    print_json(record)
+
+
+@click.command("export-det", epilog=example(f"export-det -c {DETECTOR} -o weights=best.pdparams"))
+@config_option
+@click.option(
+    "--output-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="FOLDER",
+    help="The model folder to write.  [default: save_dir/NAME-OF-THE-CONFIG/inference]",
+)
+def export_det(config_path: str, overrides: tuple[str, ...], output_dir: Path | None) -> None:
+    """Write a trained detector as a model folder for `shitu predict`.
+
+    inference.json has the NMS inside, inference_raw.json ends before it, for other engines. Both are compared with the
+    network's own output before the folder appears.
+    """
+    os.environ.setdefault("GLOG_minloglevel", "2")  # Paddle remarks on the NMS
+    from shitu.training.det.export import export_detector
+    from shitu.training.det.run import use_device
+    from shitu.training.det.schema import load_det_config
+
+    config = load_det_config(config_path, (*overrides, "use_gpu=false"))
+    use_device(config)
+    folder = export_detector(config, output_dir)
+    print_result(str(folder))
+    print_message(f"Next: shitu predict -o Global.det_inference_model_dir={folder} demo/photos/beach.jpg")
