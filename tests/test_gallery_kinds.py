@@ -17,7 +17,7 @@ from shitu.evaluation.queries import read_queries
 from shitu.gallery import Gallery, open_reader, open_writer
 from shitu.gallery.open import KINDS
 from shitu.images.read import read_image
-from shitu.recognise.system import SystemPredictor
+from shitu.recognise.from_config import SystemPredictor
 from tests.conftest import DEMO, index_overrides
 from tests.dictionary_gallery import GALLERIES, Dictionary
 

@@ -113,10 +113,8 @@ class FakeRecogniser:
 class FakeGallery:
     """Red, green and blue; scored by the share of that colour."""
 
-    facts = Facts(3, "IP", "Flat")
-
-    def check_fits(self, **facts: Any) -> None:
-        assert facts == {"fingerprint": "mean colour", "dimension": 3, "dist_type": "IP"}
+    url = "fake"
+    facts = Facts(3, "IP", "Flat", fingerprint="mean colour")
 
     def search(self, vectors: NDArray[np.float32], k: int) -> list[list[Match]]:
         shares = vectors / vectors.sum(axis=1, keepdims=True)

@@ -23,7 +23,7 @@ Progress = Callable[[int], object]
 
 
 class Embedder(Protocol):
-    """shitu.recognise.embed.RecPredictor is one."""
+    """shitu.recognise.embed.Extractor is one."""
 
     dimension: int
 
