@@ -219,6 +219,16 @@ PROMISES = {
         rf"({PARTS}){{4}}Next: shitu predict -o Global.det_inference_model_dir=output/[^\n]*inference [^\n]*\n",
         holds=model("output/picodet_lcnet_x1_0_320_mainbody/inference", "detection"),
     ),
+    "shitu config show -c configs/inference_logo.yaml -o Global.threshold=0.3": Promise(
+        rows(
+            "Global.batch_size=1 # configs/inference_logo.yaml:11",
+            "Global.threshold=0.3 # -o Global.threshold=0.3",
+            "IndexProcess.nprobe=null # default",
+        )
+    ),
+    f"shitu config show -c {CONFIG}": Promise(rows(f"architecture=PicoDet # {CONFIG}:", "_BASE_=[] # default")),
+    "shitu config schema --kind train": Promise(r'\{\n.*"title": "shitu: configs for training of the feature.*\}\n'),
+    "shitu config schema --kind inference": Promise(r'\{\n.*"title": "shitu: configs for gallery, .*\}\n'),
     "shitu check": Promise(rows(*VERSIONS)[:-2] + r".*\n(ok [^\n]*\n){4}"),
     "shitu demo --output output/demo": Promise(
         rows(*(f"demo/photos/beach.jpg {name}" for name in BEACH)),

@@ -118,6 +118,15 @@ BAD = {
         "DataLoader: {Train: {sampler: {name: PKSampler, batch_size: 8, id_list: [1, 2, 3], ratio: [4]}}}",
         "two class ids for each ratio are wanted",
     ),
+    "a loss instead of a list": (
+        "Loss: {Train: CELoss}",
+        "Loss.Train is 'CELoss' (text) in x.yaml; a list is wanted, written [a, b], each a mapping",
+    ),
+    "limit of a key that occurs often": (
+        "DataLoader: {Eval: {Query: {sampler: {name: DistributedBatchSampler, batch_size: 0}}}}",
+        "DataLoader.Eval.Query.sampler.batch_size is 0 (int) in x.yaml; a number of at least 1 is wanted",
+    ),
+    "the first of several": ("Global: {seed: x, epochs: x}\nArch: {}", "Global.seed is 'x'"),
     "Python in YAML": ("Global: !!python/object/apply:os.system [ls]", "only plain values are read"),
 }
 
@@ -128,3 +137,22 @@ def test_what_is_said_of_a_config_that_cannot_be_used(write: Write, case: str) -
     with pytest.raises(ConfigError) as caught:
         load_train_config(write(text))
     assert wanted in str(caught.value)
+
+
+NAMED = (
+    "Loss: {Train: [{CELoss: {epsilon: 0.1}}]}\nArch: {name: DistillationModel, models: [{Student: {name: RecModel}}]}"
+)
+
+
+def test_an_override_below_a_name_is_blamed_and_read_as_text(write: Write) -> None:
+    """`CELoss` and `Student` are no keys of the schema; before, the file was blamed, and text had to be quoted."""
+    path = write(NAMED)
+    for override, wanted in (
+        ("Loss.Train.0.CELoss.epsilon=2", "Loss.Train.0.epsilon is 2.0 (float) in -o Loss.Train.0.CELoss.epsilon=2;"),
+        ("Arch.models.0.Student.Nek=x", "Unknown key Arch.models.0.Student.Nek in -o Arch.models.0.Student.Nek=x;"),
+    ):
+        with pytest.raises(ConfigError) as caught:
+            load_train_config(path, (override,))
+        assert str(caught.value).startswith(wanted)
+    config = load_train_config(path, ("Arch.models.0.Student.Backbone.name=2024",))
+    assert config.Arch.models[0].model.Backbone.name == "2024"  # type: ignore[attr-defined]

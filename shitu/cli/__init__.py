@@ -16,6 +16,7 @@ import click
 from shitu import __version__
 from shitu.cli.build_gallery import build_gallery
 from shitu.cli.calibrate import calibrate_config
+from shitu.cli.config import config
 from shitu.cli.dataset import dataset
 from shitu.cli.demo import check, demo
 from shitu.cli.evaluate import evaluate_gallery
@@ -71,5 +72,5 @@ def main(context: click.Context, quiet: bool) -> None:
 RECOGNITION = (build_gallery, predict, predict_det, predict_rec, evaluate_gallery, calibrate_config, gallery, models)
 TRAINING = (dataset, train, evaluate_extractor, export, train_det, eval_det, export_det)
 gallery.add_command(append)
-for command in (*RECOGNITION, *TRAINING, check, demo):
+for command in (*RECOGNITION, *TRAINING, check, demo, config):
     main.add_command(command)

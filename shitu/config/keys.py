@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar, get_args
 
-from pydantic import BeforeValidator, GetCoreSchemaHandler
+from pydantic import BeforeValidator, Field, GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
 T = TypeVar("T")
@@ -144,5 +144,6 @@ FilePath = Annotated[str, Read("a path", _path)]  # relative to the working dire
 Choice = Annotated[T, _OneOf()]  # Choice[Literal["a", "b"]]
 Maybe = Annotated[T | None, _OrNone()]
 Several = Annotated[tuple[T, ...], _List()]
-# each {name: parameters}; transform_ops.py knows the parameters
-Operators = Annotated[tuple[Annotated[dict[str, Any], BeforeValidator(_operator)], ...], _List(_OPERATORS)]
+# transform_ops.py and its like know the parameters
+_Operator = Annotated[dict[str, Any], Field(min_length=1, max_length=1), BeforeValidator(_operator)]
+Operators = Annotated[tuple[_Operator, ...], _List(_OPERATORS)]  # each {name: parameters}

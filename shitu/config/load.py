@@ -5,14 +5,14 @@ PaddleClas's files are read as they are. A key that nobody reads is refused, and
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from shitu.config.schema import Config
-from shitu.config.values import AnySection, Reader
+from shitu.config.values import AnySection, Reader, Section
 from shitu.errors import ConfigError
 from shitu.resources import bundled
 
@@ -34,8 +34,14 @@ def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> Confi
 
 
 def load_sections(root: type[AnySection], path: Path, overrides: Sequence[str] = (), **hidden: Any) -> AnySection:
-    """Read the YAML file at `path`, with `overrides` set in it, into a section of the kind `root`."""
-    raw = _parse(_read(path), str(path))
+    """Read the YAML file at `path`, with `overrides` set in it, into a section of kind `root`. Raises ConfigError."""
+    raw, origins = read_raw(root, path, overrides)
+    return Reader(root, str(path), origins).section(root, raw, **hidden)
+
+
+def read_raw(root: type[Section], path: Path, overrides: Sequence[str]) -> tuple[dict[Any, Any], dict[str, str]]:
+    """What the YAML file at `path` says with `overrides` set in it, and the dotted keys that these made."""
+    raw = _parse(_read(path), str(path), root.tags)
     if raw is None:
         raise ConfigError(f"{path} is empty; sections such as Global: are wanted")
     if not isinstance(raw, dict):
@@ -43,7 +49,25 @@ def load_sections(root: type[AnySection], path: Path, overrides: Sequence[str] =
     origins: dict[str, str] = {}
     for override in overrides:
         _apply(raw, override, origins)
-    return Reader(root, str(path), origins).section(root, raw, **hidden)
+    return raw, origins
+
+
+def lines_of(path: Path) -> dict[str, int]:
+    """The line of every dotted key in a YAML file that can be read."""
+    lines: dict[str, int] = {}
+    waiting = [("", yaml.compose(_read(path), yaml.SafeLoader))]
+    while waiting:
+        prefix, node = waiting.pop()
+        if isinstance(node, yaml.MappingNode):
+            below = [(key.value, key, value) for key, value in node.value]
+        elif isinstance(node, yaml.SequenceNode):
+            below = [(str(number), value, value) for number, value in enumerate(node.value)]
+        else:
+            continue
+        for name, key, value in below:
+            lines[prefix + name] = key.start_mark.line + 1
+            waiting.append((f"{prefix}{name}.", value))
+    return lines
 
 
 # --- the file --------------------------------------------------------------------------------------------------
@@ -76,10 +100,12 @@ def _bundled_hint(path: Path) -> str:
     return f"did you mean {near}?" if near.is_file() else f"the bundled ones are in {folder}"
 
 
-def _parse(text: str, name: str) -> Any:
-    """The plain Python values of one YAML document."""
+def _parse(text: str, name: str, tags: Collection[str] = ()) -> Any:
+    """The plain Python values of one YAML document; of objects only `!Name {...}` of `tags`, as `{name: Name, ...}`."""
     try:
-        loader = yaml.SafeLoader(text)
+        loader: Any = yaml.SafeLoader(text)
+        # the loader's own, beside those of its class
+        loader.yaml_constructors = {**loader.yaml_constructors, **{f"!{tag}": _named for tag in tags}}
         try:
             node = loader.get_single_node()
             if node is None:
@@ -98,6 +124,14 @@ def _parse(text: str, name: str) -> Any:
     except (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError, ArithmeticError) as error:
         # what PyYAML lets through for scalars such as 2024-13-45 or `!!bool maybe`
         raise ConfigError(f"{name}: a value cannot be read ({error}); put text in quotes") from None
+
+
+def _named(loader: yaml.SafeLoader, node: yaml.Node) -> dict[Any, Any]:
+    if isinstance(node, yaml.ScalarNode) and not node.value:
+        return {"name": node.tag[1:]}
+    if not isinstance(node, yaml.MappingNode):
+        raise yaml.constructor.ConstructorError(None, None, f"keys are wanted after {node.tag}", node.start_mark)
+    return {"name": node.tag[1:], **loader.construct_mapping(node, deep=True)}
 
 
 def _unshared(value: Any) -> Any:

@@ -65,6 +65,7 @@ class Section:
 
     __pydantic_config__ = ConfigDict(extra="forbid")
     no_effect: ClassVar[frozenset[str]] = frozenset()  # keys of PaddleClas that have no meaning here
+    tags: ClassVar[frozenset[str]] = frozenset()  # of a whole file: `!Name {...}` that is read as `{name: Name, ...}`
 
     @classmethod
     def kinds(cls) -> dict[str, type[Section]]:
@@ -74,8 +75,9 @@ class Section:
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         made: Any = handler.resolve_ref_schema(handler(source))
-        # pydantic keeps a schema under its ref, for the next key of this kind: that must be the one with keys_in
-        return core_schema.no_info_before_validator_function(cls.keys_in, made, ref=made.pop("ref"))
+        if made["schema"]["type"] == "dataclass-args":  # it keeps one schema for all keys of a kind: not again
+            made["schema"] = core_schema.no_info_before_validator_function(cls.keys_in, made["schema"])
+        return made  # type: ignore[no-any-return]
 
     @classmethod
     def keys_in(cls, value: Any) -> Any:
@@ -90,6 +92,16 @@ class Section:
             if "hidden" in each.metadata and each.name in value:
                 raise PydanticCustomError(_UNKNOWN, "{name}", {"name": each.name})
         return {str(key): each for key, each in value.items()}
+
+    @classmethod
+    def in_editors(cls, schema: dict[str, Any]) -> dict[str, Any]:
+        """The JSON schema of what keys_in takes, given that of the section's keys."""
+        return schema
+
+    def in_yaml(self) -> Iterator[tuple[str, Any]]:
+        """The dotted keys and values that stand for it in YAML."""
+        for name in keys_of(type(self)):
+            yield name, getattr(self, name)
 
     def __post_init__(self) -> None:
         for each in dataclasses.fields(self):

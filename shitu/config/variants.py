@@ -6,6 +6,7 @@ The kinds are the subclasses of the base, called in YAML as in Python unless `ya
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -68,6 +69,10 @@ class ByName(Variant):
 
     unknown = "unknown name"
 
+    def in_yaml(self) -> Iterator[tuple[str, Any]]:
+        yield "name", self.called()
+        yield from super().in_yaml()
+
     @classmethod
     def split(cls, value: Any) -> tuple[Any, Any]:
         if not isinstance(value, dict) or "name" not in value:
@@ -78,6 +83,9 @@ class ByName(Variant):
 @dataclass(frozen=True)
 class ByKey(Variant):
     """`{CELoss: {weight: 1.0}}`, as in PaddleClas's lists of losses and metrics; without keys the name alone."""
+
+    def in_yaml(self) -> Iterator[tuple[str, Any]]:
+        yield from ((f"{self.called()}.{name}", value) for name, value in super().in_yaml())
 
     @classmethod
     def split(cls, value: Any) -> tuple[Any, Any]:

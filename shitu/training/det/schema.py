@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
-
-import yaml
 
 from shitu.config.keys import Choice, FilePath, Flag, Maybe, Number, Operators, Several, Text, Whole
 from shitu.config.load import load_sections
@@ -147,6 +143,7 @@ class DetConfig(Section):
         {"TestDataset", "TestReader", "InferDataset", "eval_height", "eval_width", "export", "export_onnx"}
         | {"print_flops", "print_params", "use_vdl", "vdl_log_dir", "use_npu", "use_xpu", "use_mlu", "to_static"}
     )
+    tags = frozenset({"COCODataSet", "CosineDecay", "PiecewiseDecay", "LinearWarmup"})  # its newer files spell them so
 
     architecture: Choice[Literal["PicoDet"]] = "PicoDet"
     metric: Choice[Literal["COCO"]] = "COCO"
@@ -224,30 +221,4 @@ def checked_size(value: Any, key: str) -> tuple[int, int]:
 
 def load_det_config(path: str | Path, overrides: tuple[str, ...] = ()) -> DetConfig:
     """Read a detector's configuration. Raises ConfigError."""
-    with _tags():
-        return load_sections(DetConfig, Path(path).expanduser(), overrides, source=str(path))
-
-
-@contextmanager
-def _tags() -> Iterator[None]:
-    """PaddleDetection's tags are read as its newer files spell them: `!COCODataSet {}` as `{name: COCODataSet}`.
-
-    No object is made. Other tags are refused as everywhere.
-    """
-    known = [f"!{kind.__name__}" for kind in (COCODataSet, CosineDecay, PiecewiseDecay, LinearWarmup)]
-    own = vars(yaml.SafeLoader).get("yaml_constructors")
-    yaml.SafeLoader.yaml_constructors = {**yaml.SafeLoader.yaml_constructors, **dict.fromkeys(known, _named)}
-    try:
-        yield
-    finally:
-        del yaml.SafeLoader.yaml_constructors  # what it inherits is in force again
-        if own is not None:
-            yaml.SafeLoader.yaml_constructors = own
-
-
-def _named(loader: yaml.SafeLoader, node: yaml.Node) -> dict[Any, Any]:
-    if isinstance(node, yaml.ScalarNode) and not node.value:
-        return {"name": node.tag[1:]}
-    if not isinstance(node, yaml.MappingNode):
-        raise yaml.constructor.ConstructorError(None, None, f"keys are wanted after {node.tag}", node.start_mark)
-    return {"name": node.tag[1:], **loader.construct_mapping(node, deep=True)}
+    return load_sections(DetConfig, Path(path).expanduser(), overrides, source=str(path))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -48,6 +49,10 @@ class ParamAttr(Section):
     def keys_in(cls, value: Any) -> Any:
         return {"present": value} if isinstance(value, bool) else super().keys_in(value)
 
+    @classmethod
+    def in_editors(cls, schema: dict[str, Any]) -> dict[str, Any]:
+        return {"anyOf": [schema, {"type": "boolean"}]}
+
 
 @dataclass(frozen=True)
 class Backbone(Section):
@@ -68,6 +73,11 @@ class Backbone(Section):
         if isinstance(keys, dict) and isinstance(keys.get("pretrained"), bool):
             keys["pretrained"] = "True" if keys["pretrained"] else None
         return keys
+
+    @classmethod
+    def in_editors(cls, schema: dict[str, Any]) -> dict[str, Any]:
+        schema["properties"]["pretrained"]["anyOf"].append({"type": "boolean"})
+        return schema
 
 
 @dataclass(frozen=True)
@@ -170,6 +180,14 @@ class NamedModel(Section):
         if model.get("name") != "RecModel":
             raise UnwantedError(f"{key}.name must be RecModel")
         return {"key": str(key), "model": model}
+
+    def in_yaml(self) -> Iterator[tuple[str, Any]]:
+        yield self.key, self.model
+
+    @classmethod
+    def in_editors(cls, schema: dict[str, Any]) -> dict[str, Any]:
+        one = {"type": "object", "minProperties": 1, "maxProperties": 1}
+        return {**one, "additionalProperties": schema["properties"]["model"]}
 
 
 @dataclass(frozen=True)

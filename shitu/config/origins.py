@@ -1,0 +1,71 @@
+"""Every key of a configuration, its value, and where that came from: a line of the file, an override, the default."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+from shitu.config.load import lines_of, read_raw
+from shitu.config.values import Reader, Section
+
+DEFAULT = "default"
+
+
+class Row(NamedTuple):
+    key: str  # dotted, as -o takes it
+    value: str  # as YAML on one line
+    where: str
+
+
+def explain(root: type[Section], path: Path, overrides: Sequence[str] = ()) -> list[Row]:
+    """The keys of the file at `path` with `overrides`, in the order of the schema. Raises ConfigError."""
+    raw, origins = read_raw(root, path, overrides)
+    config = Reader(root, str(path), origins).section(root, raw)
+    lines = lines_of(path)
+    return [Row(key, _written(value), _where(key, raw, origins, path, lines)) for key, value in _leaves(config)]
+
+
+def _leaves(section: Section, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in section.in_yaml():
+        key = prefix + name
+        if isinstance(value, Section):
+            yield from _leaves(value, f"{key}.")
+        elif isinstance(value, tuple) and any(isinstance(each, Section) for each in value):
+            for number, each in enumerate(value):
+                yield from _leaves(each, f"{key}.{number}.")
+        else:
+            yield key, value
+
+
+def _written(value: Any) -> str:
+    plain = [list(each) if isinstance(each, tuple) else each for each in value] if isinstance(value, tuple) else value
+    text = yaml.safe_dump(plain, default_flow_style=True, allow_unicode=True, sort_keys=False, width=10**6)
+    return text.removesuffix("\n").removesuffix("\n...")
+
+
+def _where(key: str, raw: Any, origins: dict[str, str], path: Path, lines: dict[str, int]) -> str:
+    if not _is_in(raw, key):
+        return DEFAULT
+    parts = key.split(".")
+    above = [".".join(parts[:end]) for end in range(len(parts), 0, -1)]  # the nearest first
+    within = [f"-o {override}" for made, override in origins.items() if made.startswith(f"{key}.")]
+    for each in above:
+        if each in origins:
+            return ", ".join([f"-o {origins[each]}", *within])
+    line = next((f":{lines[each]}" for each in above if each in lines), "")
+    return ", ".join([f"{path}{line}", *within])
+
+
+def _is_in(raw: Any, key: str) -> bool:
+    """Whether the YAML says anything of a dotted key."""
+    for part in key.split("."):
+        if isinstance(raw, list) and part.isdecimal() and int(part) < len(raw):
+            raw = raw[int(part)]
+        elif isinstance(raw, dict) and part in raw:
+            raw = raw[part]
+        else:
+            return False
+    return True
