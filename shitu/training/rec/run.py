@@ -53,7 +53,7 @@ def run_training(config: TrainConfig, *, resume: bool, overwrite: bool, progress
 
 def settings_of(config: TrainConfig) -> Settings:
     return Settings(
-        what="extractor",
+        what="an extractor",
         config=config,
         folder=Path(config.Global.output_dir) / type(config.Arch).__name__,  # as in PaddleClas
         folder_key="Global.output_dir",
