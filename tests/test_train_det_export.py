@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from shitu.models import open_model
 from shitu.models.verify import verify_model
 from shitu.recognise.transform_ops import from_model_yaml
 from shitu.training.base.checkpoints import save_weights
+from shitu.training.base.read_weights import read_state
 from shitu.training.det.batches import DetLoader
 from shitu.training.det.build import build_detector
 from shitu.training.det.evaluate import detected, detected_by_model, eval_data, evaluate_model
@@ -85,17 +87,23 @@ def test_predict_uses_the_exported_model(exported: Path, shitu: Run) -> None:
 
 
 def test_a_program_that_is_not_the_network_is_not_written(
-    distinct: DetConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    coco: Path, distinct: DetConfig, exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def spoil(network: paddle.nn.Layer) -> int:
-        weight = network.backbone.conv1.conv.weight
-        weight.set_value(weight * 1.5)
-        return 0
+    """What is written in its place is the program of the same network with other weights."""
 
-    monkeypatch.setattr("shitu.training.det.export.fuse_batch_norms", spoil)
+    def of_other_weights(layer: object, size: object, prefix: Path) -> None:
+        for suffix in (".json", ".pdiparams"):
+            source = exported / f"{prefix.name}{suffix}"
+            shutil.copy(source if source.exists() else exported / "inference.pdiparams", f"{prefix}{suffix}")
+
+    weights = read_state(Path(f"{distinct.weights}.pdparams"))
+    weights["backbone.conv1.conv.weight"] = weights["backbone.conv1.conv.weight"] * 1.5
+    save_weights(tmp_path / "others", weights)
+    distinct = load_det_config(CONFIG, (*small(coco, tmp_path), f"weights={tmp_path / 'others'}"))
+    monkeypatch.setattr("shitu.training.det.export._save_program", of_other_weights)
     with pytest.raises(EngineError, match=r"of the network are .* apart, allowed is .*; the folder was not written"):
         export_detector(distinct, tmp_path / "model")
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["others.pdparams"]
 
 
 def test_an_export_takes_no_foreign_folders_place(distinct: DetConfig, tmp_path: Path) -> None:

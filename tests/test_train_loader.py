@@ -322,7 +322,7 @@ def test_batches_are_made_ahead_but_no_more_than_two_per_worker() -> None:
 TRAINER = """
 import time, multiprocessing, numpy as np
 from tests.test_train_loader import Batches, Slow, demo_list
-from shitu.training.rec.batch_maker import BatchMaker, Task
+from shitu.training.rec.loader import BatchMaker, Task
 from shitu.training.base.worker_pool import made_ahead
 maker = BatchMaker(demo_list(), Slow(), seed=0, replace=True)
 tasks = (Task(np.arange(6), (0, 0, step)) for step in range(10_000))

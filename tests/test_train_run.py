@@ -13,7 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner, Result
 
+from shitu.cli import main
 from tests.conftest import DEMO, ROOT, Run
 
 CONFIG = ROOT / "configs" / "train" / "demo_cpu.yaml"
@@ -54,6 +56,11 @@ def wait_for(output: Path, step: int, process: subprocess.Popen[str]) -> None:
         time.sleep(0.01)
 
 
+def here(*arguments: str) -> Result:
+    """The command line in this process: what needs none of its own is spared the second in which Paddle loads."""
+    return CliRunner().invoke(main, arguments)
+
+
 @pytest.fixture(scope="module", autouse=True)
 def one_thread_each() -> Iterator[None]:
     """Networks this small only wait for each other's threads."""
@@ -73,11 +80,19 @@ def straight(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return output
 
 
-def test_killed_and_resumed_it_loses_no_digit(shitu: Run, straight: Path, tmp_path: Path) -> None:
-    process = start(tmp_path, "Global.save_steps=2")
+def test_interrupted_then_killed_and_resumed_it_loses_no_digit(shitu: Run, straight: Path, tmp_path: Path) -> None:
+    """Ctrl-C saves; after a kill -9 in the middle of an epoch it goes on from the last of every second step."""
+    process = start(tmp_path)
+    wait_for(tmp_path, 2, process)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "and saved; go on with --resume" in said
+    assert "Traceback" not in said
+    process = start(tmp_path, "Global.save_steps=2", "--resume")
     wait_for(tmp_path, 8, process)
     process.kill()
-    process.wait()
+    process.communicate()
     assert process.returncode == -signal.SIGKILL
     done = shitu(*arguments(tmp_path, "--resume"))
     assert done.returncode == 0, done.stderr
@@ -87,22 +102,10 @@ def test_killed_and_resumed_it_loses_no_digit(shitu: Run, straight: Path, tmp_pa
     assert losses(tmp_path) == losses(straight)
 
 
-def test_interrupted_it_saves_and_goes_on(shitu: Run, straight: Path, tmp_path: Path) -> None:
-    process = start(tmp_path)
-    wait_for(tmp_path, 2, process)
-    process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "and saved; go on with --resume" in said
-    assert "Traceback" not in said
-    assert shitu(*arguments(tmp_path, "--resume")).returncode == 0
-    assert losses(tmp_path) == losses(straight)
-
-
-def test_an_earlier_run_is_not_overwritten_unasked(shitu: Run, straight: Path) -> None:
+def test_an_earlier_run_is_not_overwritten_unasked(straight: Path) -> None:
     before = losses(straight)
-    done = shitu(*arguments(straight))
-    assert done.returncode == 2
+    done = here(*arguments(straight))
+    assert done.exit_code == 2
     assert "holds an earlier run; go on with it: --resume, start over it: --overwrite" in done.stderr
     assert losses(straight) == before
 
@@ -115,10 +118,10 @@ def test_two_processes_train_as_one(shitu: Run, tmp_path: Path) -> None:
     """
     two, one = tmp_path / "two", tmp_path / "one"
     batch = "DataLoader.Train.sampler.batch_size=24"
-    done = shitu(*arguments(two, batch, "--nproc=2"))
+    done = shitu(*arguments(two, batch, "Global.epochs=1", "--nproc=2"))
     assert done.returncode == 0, done.stderr
-    assert shitu(*arguments(one, batch, "Global.update_freq=2")).returncode == 0
-    assert len(losses(two)) == STEPS
+    assert here(*arguments(one, batch, "Global.epochs=1", "Global.update_freq=2")).exit_code == 0
+    assert len(losses(two)) == STEPS // 3
     assert losses(two) == pytest.approx(losses(one), rel=1e-4)
 
 
@@ -186,7 +189,7 @@ def test_several_processes_are_interrupted_together_and_go_on(shitu: Run, tmp_pa
     assert [int(record["step"]) for record in records(tmp_path)] == list(range(1, saved + 4))
 
 
-def test_the_exported_summary_for_8_cards(shitu: Run, tmp_path: Path) -> None:
+def test_the_exported_summary_for_8_cards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a run of the V2 recipe on 8 GPUs would do, worked out by hand for 120,000 images of 10,000 classes."""
     lines = (f"{number:06}.jpg {number % 10_000}\n" for number in range(120_000))
     (tmp_path / "list.txt").write_text("".join(lines))
@@ -199,8 +202,9 @@ def test_the_exported_summary_for_8_cards(shitu: Run, tmp_path: Path) -> None:
     ]
     config = ROOT / "configs" / "train" / "GeneralRecognitionV2_PPLCNetV2_base.yaml"
     settings = [part for each in overrides for part in ("-o", each)]
-    done = shitu("train", "-c", config, *settings, "--dry-run", "--ranks", 8)
-    assert done.returncode == 0, done.stderr
+    monkeypatch.chdir(tmp_path)
+    done = here("train", "-c", str(config), *settings, "--dry-run", "--ranks", "8")
+    assert done.exit_code == 0, done.stderr
     assert "120,000 images, 10,000 classes; 12 to 12 images each" in done.stdout
     assert "64 classes x 4 images in each batch" in done.stdout
     # 120,000 / (8 x 256) = 58.6 steps; warm-up 5 epochs of 59 steps to 0.06
@@ -211,7 +215,7 @@ def test_the_exported_summary_for_8_cards(shitu: Run, tmp_path: Path) -> None:
     assert rates["295"] == 0.06
     assert rates["0"] == 0
     assert "a card" in done.stdout
-    on_four = shitu("train", "-c", config, *settings, "--dry-run", "--ranks", 4)
+    on_four = here("train", "-c", str(config), *settings, "--dry-run", "--ranks", "4")
     assert "linear rule, 1024 / 2048 = 0.5" in on_four.stdout
     assert not (tmp_path / "output").exists()
 
@@ -245,48 +249,44 @@ BAD = {
 
 @pytest.mark.parametrize("case", BAD)
 def test_bad_input_is_refused_before_anything_is_done(case: str, tmp_path: Path) -> None:
-    from click.testing import CliRunner
-
-    from shitu.cli import main
-
     settings, wanted = BAD[case]
-    done = CliRunner().invoke(main, arguments(tmp_path / "out", *settings))
+    done = here(*arguments(tmp_path / "out", *settings))
     assert done.exit_code == 2, done.output + repr(done.exception)
     assert wanted in done.stderr
     assert "Traceback" not in done.stderr
     assert not list(tmp_path.glob("out/RecModel/*.pdparams"))
 
 
-def test_one_class_cannot_be_told_from_others(shitu: Run, tmp_path: Path) -> None:
+def test_one_class_cannot_be_told_from_others(tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_text(ONE_CLASS)
     settings = (f"{TRAIN}.dataset.cls_label_path={tmp_path / 'list.txt'}", f"{TRAIN}.dataset.check_files=False")
-    done = shitu(*arguments(tmp_path, *settings))
-    assert done.returncode == 2
+    done = here(*arguments(tmp_path, *settings))
+    assert done.exit_code == 2
     assert "a batch needs 16 classes (batch_size 48 / sample_per_id 3), but there are 1" in done.stderr
 
 
-def test_a_loss_that_is_no_number_ends_the_run_and_keeps_what_was_saved(shitu: Run, tmp_path: Path) -> None:
-    done = shitu(*arguments(tmp_path, "Optimizer.lr.learning_rate=1e30", "Optimizer.lr.warmup_epoch=1"))
-    assert done.returncode == 1
+def test_a_loss_that_is_no_number_ends_the_run_and_keeps_what_was_saved(tmp_path: Path) -> None:
+    done = here(*arguments(tmp_path, "Optimizer.lr.learning_rate=1e30", "Optimizer.lr.warmup_epoch=1"))
+    assert done.exit_code == 1
     assert "the loss is no number any more at step" in done.stderr
     assert "Optimizer.lr.learning_rate" in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_a_checkpoint_of_another_network(shitu: Run, straight: Path, tmp_path: Path) -> None:
+def test_a_checkpoint_of_another_network(straight: Path, tmp_path: Path) -> None:
     checkpoint = f"Global.checkpoints={straight / 'RecModel' / 'latest'}"
-    done = shitu(*arguments(tmp_path, checkpoint, "Arch.Backbone.name=PPLCNet_x0_5"))
-    assert done.returncode == 2
+    done = here(*arguments(tmp_path, checkpoint, "Arch.Backbone.name=PPLCNet_x0_5"))
+    assert done.exit_code == 2
     assert re.search(r"is of another network: \S+ is \[\d.*\], wanted \[\d", done.stderr)
 
 
-def test_a_bad_image_is_replaced_by_its_own_class(shitu: Run, tmp_path: Path) -> None:
+def test_a_bad_image_is_replaced_by_its_own_class(tmp_path: Path) -> None:
     lines = (DEMO / "gallery.txt").read_text(encoding="utf-8").splitlines()
     (tmp_path / "bad.png").write_text("no picture")
     bad = [f"{tmp_path / 'bad.png'}\t{lines[0].split(chr(9))[1]}", *lines[1:]]
     (tmp_path / "list.txt").write_text("\n".join(bad), encoding="utf-8")
-    done = shitu(*arguments(tmp_path, f"{TRAIN}.dataset.cls_label_path={tmp_path / 'list.txt'}"))
-    assert done.returncode == 0, done.stderr
+    done = here(*arguments(tmp_path, f"{TRAIN}.dataset.cls_label_path={tmp_path / 'list.txt'}"))
+    assert done.exit_code == 0, done.stderr
     assert "bad.png" in done.stderr
     assert len(losses(tmp_path)) == STEPS
 
@@ -309,15 +309,15 @@ def test_a_full_disk_ends_the_run_with_a_message(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_evaluation_best_and_curves(shitu: Run, tmp_path: Path) -> None:
+def test_evaluation_best_and_curves(tmp_path: Path) -> None:
     sides = [f"DataLoader.Eval.{side}.dataset" for side in ("Query", "Gallery")]
     paths = [
         setting
         for side in sides
         for setting in (f"{side}.image_root={DEMO}", f"{side}.cls_label_path={DEMO / 'gallery.txt'}")
     ]
-    done = shitu(*arguments(tmp_path, "Global.eval_during_train=True", "EMA.decay=0.9", *paths))
-    assert done.returncode == 0, done.stderr
+    done = here(*arguments(tmp_path, "Global.eval_during_train=True", "EMA.decay=0.9", *paths))
+    assert done.exit_code == 0, done.stderr
     results = [record for record in records(tmp_path) if "recall1" in record]
     assert len(results) == 3
     best = json.loads(done.stdout)

@@ -41,7 +41,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def said(root: Path) -> dict[str, str]:
     """What each command printed on stdout, by the command's name."""
-    environment = {**os.environ, "PATH": f"{root / 'bin'}{os.pathsep}{os.environ['PATH']}"}
+    environment = {**os.environ, "PATH": f"{root / 'bin'}{os.pathsep}{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
     outputs = {}
     for line in commands(PAGE):
         done = subprocess.run(line, shell=True, cwd=root, env=environment, capture_output=True, text=True, check=False)

@@ -121,9 +121,8 @@ def evaluate(*, config_path: str, overrides: tuple[str, ...], style: str, **laun
     """
     from shitu.training.base import processes
     from shitu.training.base.processes import use_device
-    from shitu.training.rec.eval_lists import open_eval
     from shitu.training.rec.evaluate import evaluate as measure
-    from shitu.training.rec.evaluate import open_network
+    from shitu.training.rec.evaluate import open_eval, open_network
     from shitu.training.rec.schema import load_train_config
 
     config = load_train_config(config_path, overrides)

@@ -210,11 +210,9 @@ class Loop(Generic[Batch]):
         sweep(self.folder)
         state, position = load_states(path)
         # a checkpoint without it is from a version in which only a detector's had a place for the average's position
-        what = position.get("what", "detector" if "ema" in position else "extractor")
+        what = position.get("what", "a detector" if "ema" in position else "an extractor")
         if what != self.settings.what or "images" not in position:
-            raise ModelError(
-                f"{path} is a checkpoint of a {what}, wanted is that of a {self.settings.what}; name another"
-            )
+            raise ModelError(f"{path} is a checkpoint of {what}; that of {self.settings.what} is wanted: name one")
         task = self.task
         check_fits(path, state.get("network", {}), arrays(task.network), self.settings.start_again)
         task.network.set_state_dict(tensors(state["network"]))

@@ -25,7 +25,7 @@ Metrics = dict[str, Any]  # of an evaluation: name -> number, or None
 class Settings:
     """What a configuration says of a run, whatever is trained."""
 
-    what: str  # "extractor" or "detector"
+    what: str  # "an extractor" or "a detector"
     config: Section
     folder: Path
     folder_key: str  # the key that names it

@@ -44,7 +44,7 @@ def run_training(config: DetConfig, *, resume: bool, overwrite: bool, progress: 
 
 def settings_of(config: DetConfig) -> Settings:
     return Settings(
-        what="detector",
+        what="a detector",
         config=config,
         folder=config.run_dir,
         folder_key="save_dir",
@@ -138,7 +138,7 @@ def _data(config: DetConfig) -> tuple[DetData, DetData | None]:
     section = config.TrainDataset
     if not isinstance(section, COCODataSet):
         raise ConfigError(f"{config.source} has no TrainDataset; it says which images to train on")
-    data = read_coco(section, config.num_classes, what="TrainDataset", training=True, seed=config.seed)
+    data = read_coco(section, config.num_classes, what="a detector", training=True, seed=config.seed)
     return data, eval_data(config) if config.EvalDataset is not None else None
 
 

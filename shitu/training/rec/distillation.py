@@ -13,8 +13,7 @@ from paddle import nn
 
 from shitu.errors import ConfigError
 from shitu.training.rec import schema_loss
-from shitu.training.rec.cross_entropy import cross_entropy
-from shitu.training.rec.loss_inputs import Outputs, output_of_model
+from shitu.training.rec.cross_entropy import Outputs, cross_entropy, output_of_model
 
 
 class DistillationGTCELoss(nn.Layer):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import numpy as np
 import paddle
@@ -13,15 +15,17 @@ from paddle import nn
 from shitu.errors import ConfigError, ShituError
 from shitu.training.base import processes
 from shitu.training.base.processes import gather_rows
-from shitu.training.rec.eval_lists import EvalSet, Side, open_eval
+from shitu.training.rec.image_list import ImageList, read_image_list
 from shitu.training.rec.loader import EvalLoader
 from shitu.training.rec.networks import build_network, without_heads
 from shitu.training.rec.pretrained import load_start_weights, load_weights
-from shitu.training.rec.retrieval import Embedded, Sums, Vectors, metrics_of, score
+from shitu.training.rec.retrieval import Embedded, Integers, Pairs, Sums, Vectors, metrics_of, score
 from shitu.training.rec.schema import Global, MeanAP, MeanINP, MetricKind, Recallk, TrainConfig
 from shitu.training.rec.schema_arch import Arch, DistillationModel
-from shitu.training.rec.schema_data import EvalData
+from shitu.training.rec.schema_data import Data, EvalData
+from shitu.training.rec.transforms import Transform, compile_transform
 
+_log = logging.getLogger("shitu")
 Progress = Callable[[int], None]
 
 
@@ -163,3 +167,96 @@ def finish(features: Vectors, settings: Global) -> Vectors:
 def _share(count: int, rank: int, world: int) -> slice:
     """The part of `count` rows that falls to a process; sizes differ by one at most."""
     return slice(count * rank // world, count * (rank + 1) // world)
+
+
+# --- the lists of queries and gallery, read and checked against each other ---------------------------------------
+
+
+@dataclass(frozen=True)
+class Side:
+    """Queries or gallery: images, what is done to them, and what is compared of them.
+
+    labels: (n,) int64, numbered alike on both sides; ids: (n,) int64, comparable over the two sides,
+    or None where no pair is to be taken out.
+    """
+
+    images: ImageList
+    transform: Transform
+    labels: Integers
+    ids: Integers | None
+    batch_size: int
+    workers: int
+
+
+@dataclass(frozen=True)
+class EvalSet:
+    """Both sides, read and checked; `gallery` is `queries` where one list serves as both."""
+
+    queries: Side
+    gallery: Side
+
+    @property
+    def image_count(self) -> int:
+        """How many images one evaluation embeds."""
+        return len(self.queries.images) + (len(self.gallery.images) if self.gallery is not self.queries else 0)
+
+
+def open_eval(data: EvalData | None, source: str = "the config") -> EvalSet:
+    """Read the lists of DataLoader.Eval. Raises ConfigError, also where no query could ever find anything."""
+    if data is None or data.Query is None or data.Gallery is None:
+        missing = "Gallery" if data and data.Query else "Query"
+        raise ConfigError(f"{source} has no DataLoader.Eval.{missing}; both Query and Gallery are wanted to evaluate")
+    same = data.Query.dataset == data.Gallery.dataset
+    queries = read_image_list(data.Query.dataset, what="DataLoader.Eval.Query.dataset", dense=False)
+    if same:
+        gallery = queries
+    else:
+        gallery = read_image_list(data.Gallery.dataset, what="DataLoader.Eval.Gallery.dataset", dense=False)
+    query_labels, gallery_labels = _common_labels(queries, gallery)
+    query_ids, gallery_ids = _pair_ids(queries, gallery)
+    pairs = Pairs(gallery_labels, gallery_ids)
+    if not any(len(pairs.of(query_labels, query_ids, row)[0]) for row in range(len(queries))):
+        raise ConfigError(
+            "no image of DataLoader.Eval.Query has another of its label in DataLoader.Eval.Gallery: nothing could be "
+            "found; do the two lists number their classes alike?"
+        )
+    query_side = _side(data.Query, queries, query_labels, query_ids, "Query")
+    if same:
+        return EvalSet(query_side, query_side)
+    return EvalSet(query_side, _side(data.Gallery, gallery, gallery_labels, gallery_ids, "Gallery"))
+
+
+def _common_labels(queries: ImageList, gallery: ImageList) -> tuple[Integers, Integers]:
+    """The labels of both lists, numbered alike."""
+    values = [queries.original_labels, gallery.original_labels]
+    if values[0].dtype.kind != values[1].dtype.kind:  # one list has texts
+        values = [each.astype(str) for each in values]
+    _, numbers = np.unique(np.concatenate(values), return_inverse=True)
+    numbers = numbers.astype(np.int64)
+    return numbers[: len(values[0])][queries.labels], numbers[len(values[0]) :][gallery.labels]
+
+
+def _side(data: Data, images: ImageList, labels: Integers, ids: Integers | None, name: str) -> Side:
+    transform = compile_transform(data.dataset.transform_ops, f"DataLoader.Eval.{name}.dataset.transform_ops")
+    return Side(images, transform, labels, ids, data.sampler.batch_size, data.loader.num_workers)
+
+
+def _pair_ids(queries: ImageList, gallery: ImageList) -> tuple[Integers | None, Integers | None]:
+    """Ids that tell which pairs are one image: the lists' own, or else numbers of the paths that are in both.
+
+    Without the latter a query finds itself and recall is a meaningless 1.0, as in PaddleClas (#3224).
+    """
+    if queries.ids is not None and gallery.ids is not None:
+        return queries.ids, gallery.ids
+    numbers = {queries.path(row): row for row in range(len(queries))}
+    query_ids = np.array([numbers[queries.path(row)] for row in range(len(queries))], np.int64)
+    gallery_ids = np.array([numbers.get(gallery.path(row), -1) for row in range(len(gallery))], np.int64)
+    own = len(np.intersect1d(query_ids, gallery_ids))
+    if not own:
+        return None, None
+    _log.info(
+        "%d of %d query images are in the gallery list, too; each is left out of its own ranking, where it would "
+        "always come first. A third column with unique ids (name: VeriWild) says so explicitly",
+        own, len(queries),
+    )  # fmt: skip
+    return query_ids, gallery_ids

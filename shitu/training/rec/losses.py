@@ -10,8 +10,7 @@ from paddle import nn
 
 from shitu.errors import ConfigError
 from shitu.training.rec import distillation, schema_loss
-from shitu.training.rec.cross_entropy import CELoss
-from shitu.training.rec.loss_inputs import Outputs
+from shitu.training.rec.cross_entropy import CELoss, Outputs
 from shitu.training.rec.triplet import EmbeddingMemory, TripletAngularMarginLoss, TripletAngularMarginLossXBM
 
 KINDS: dict[type[schema_loss.Loss], Callable[..., nn.Layer]] = {

@@ -18,8 +18,7 @@ from shitu.training.base.memory import estimate_memory
 from shitu.training.base.plan import learning_rate_table
 from shitu.training.base.task import Metrics, Settings, Task
 from shitu.training.rec.describe_network import describe
-from shitu.training.rec.eval_lists import EvalSet, open_eval
-from shitu.training.rec.evaluate import evaluate, metric_names
+from shitu.training.rec.evaluate import EvalSet, evaluate, metric_names, open_eval
 from shitu.training.rec.export import export_config
 from shitu.training.rec.image_list import ImageList, read_image_list
 from shitu.training.rec.loader import Batch, TrainLoader
@@ -53,7 +52,7 @@ def run_training(config: TrainConfig, *, resume: bool, overwrite: bool, progress
 
 def settings_of(config: TrainConfig) -> Settings:
     return Settings(
-        what="extractor",
+        what="an extractor",
         config=config,
         folder=Path(config.Global.output_dir) / type(config.Arch).__name__,  # as in PaddleClas
         folder_key="Global.output_dir",

@@ -8,7 +8,7 @@ from paddle import nn
 
 from shitu.training.base.precision import unit_vectors
 from shitu.training.rec import schema_loss
-from shitu.training.rec.loss_inputs import Outputs, output_of
+from shitu.training.rec.cross_entropy import Outputs, output_of
 
 
 class TripletAngularMarginLoss(nn.Layer):
