@@ -336,7 +336,7 @@ def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    for target in ("paddle.jit.save", "shitu.models.write.os.replace"):
+    for target in ("paddle.jit.save", "shitu.files.os.replace"):
         with monkeypatch.context() as patch:
             patch.setattr(target, full)
             with pytest.raises(ShituError, match=r"No space left on device.*what was there is untouched"):
@@ -357,7 +357,7 @@ def test_a_swap_that_fails_half_way_is_undone(tmp_path: Path, monkeypatch: pytes
             raise OSError(5, "Input/output error")
         Path(source).rename(target)
 
-    monkeypatch.setattr("shitu.models.write.os.replace", second_fails)
+    monkeypatch.setattr("shitu.files.os.replace", second_fails)
     with pytest.raises(ShituError, match="Input/output error"):
         export_model(network, config(SMALL, tmp_path / "m"))
     assert (tmp_path / "m/model.yaml").read_bytes() == before

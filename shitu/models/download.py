@@ -60,16 +60,11 @@ def download(
 
 
 def _check(url: str, part: Path, expected_size: int | None, sha256: str | None) -> None:
-    size = part.stat().st_size
+    size, advice = part.stat().st_size, "not the file it should be; what arrived was deleted. Try another --url"
     if expected_size not in (None, size):
-        raise DownloadError(
-            f"{url}: {size} bytes, wanted {expected_size}: not the file it should be; try another --url"
-        )
+        raise DownloadError(f"{url}: {size} bytes, wanted {expected_size}: {advice}")
     if sha256 is not None and (digest := sha256_of(part)) != sha256.lower():
-        raise DownloadError(
-            f"{url}: SHA-256 is {digest}, wanted {sha256}: not the file it should be; what arrived was deleted. "
-            "Try another --url"
-        )
+        raise DownloadError(f"{url}: SHA-256 is {digest}, wanted {sha256}: {advice}")
 
 
 def _fetch_with_retries(url: str, part: Path, progress: bool) -> None:

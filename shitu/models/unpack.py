@@ -35,10 +35,8 @@ def _checked_members(tar: tarfile.TarFile, folder: Path) -> list[tarfile.TarInfo
             raise DownloadError(f"refused the archive: its member {member.name!r} {reason}; try another --url")
         total += member.size
         if total > MAX_BYTES or count > _MAX_MEMBERS:
-            limits = f"{MAX_BYTES} bytes or has more than {_MAX_MEMBERS} members"
-            raise DownloadError(
-                f"refused the archive: up to {member.name!r} it is larger than {limits}; try another --url"
-            )
+            limits = f"larger than {MAX_BYTES} bytes or has more than {_MAX_MEMBERS} members"
+            raise DownloadError(f"refused the archive: up to {member.name!r} it is {limits}; try another --url")
         if not _is_litter(member.name):
             members.append(member)
     return members
