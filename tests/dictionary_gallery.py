@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from shitu.errors import GalleryError
 from shitu.gallery.base import Block, Changed, Facts, GalleryReader, GalleryWriter, Item
+from shitu.gallery.open import Kind
 from shitu.results import Match
 
 Rows = dict[int, tuple[Item, NDArray[Any]]]
@@ -142,13 +143,4 @@ class Change:
         return Changed(range(state.next_id, number), removed)
 
 
-class Dictionary:
-    """The kind, for `shitu.gallery.open.KINDS`."""
-
-    def reader(
-        self, url: str, *, ef_search: int | None, nprobe: int | None, delimiter: str, load_index: bool
-    ) -> GalleryReader:
-        return Reader(url)
-
-    def writer(self, url: str, *, delimiter: str) -> GalleryWriter:
-        return Writer(url)
+KIND = Kind(lambda url, **options: Reader(url), lambda url, **options: Writer(url))

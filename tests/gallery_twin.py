@@ -74,9 +74,9 @@ def agree(gallery: Gallery, twin: dict[int, np.ndarray], queries: np.ndarray, k:
     found = gallery.search(queries, k)
     hits = wanted = 0
     for query, matches in zip(queries, found, strict=True):
-        right = truth(twin, query, k, gallery.dist_type)
+        right = truth(twin, query, k, gallery.facts.dist_type)
         assert len(matches) == len(right) == min(k, len(twin))
-        ordered = [(-m.score if gallery.dist_type == "IP" else m.score, m.id) for m in matches]
+        ordered = [(-m.score if gallery.facts.dist_type == "IP" else m.score, m.id) for m in matches]
         assert ordered == sorted(ordered)
         assert {match.id for match in matches} <= set(twin)
         hits += len({number for number, _ in right} & {match.id for match in matches})

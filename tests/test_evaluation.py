@@ -178,7 +178,7 @@ def test_a_gallery_that_knows_no_files_cannot_leave_one_out(galleries: dict[str,
             items,
             index_method="Flat",
             dist_type="IP",
-            fingerprint=gallery.fingerprint,
+            fingerprint=gallery.facts.fingerprint,
         )
     with pytest.raises(GalleryError, match="does not say which files"):
         Observer(galleries["IP"].replace("IndexProcess", index_dir=str(tmp_path / "x")), leave_one_out=True)

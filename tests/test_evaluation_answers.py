@@ -46,7 +46,7 @@ def test_a_hidden_label_is_one_that_was_removed(
             replace(item, label=item.label if item.label in LABELS[-3:] else "common", id=-1)
             for item in gallery.items()
         ]
-        vectors, fingerprint = np.array(gallery.vectors()), gallery.fingerprint
+        vectors, fingerprint = np.array(gallery.vectors()), gallery.facts.fingerprint
     facts = {"index_method": "Flat", "dist_type": dist_type, "fingerprint": fingerprint}
     Gallery.create(tmp_path / "index", vectors, items, **facts)
     queries = [

@@ -145,10 +145,10 @@ def test_a_memory_map_makes_a_gallery(tmp_path: Path) -> None:
 
 def test_a_gallery_of_another_model_is_refused(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     gallery = new(tmp_path, make(np.random.default_rng(8), 3, "IP"))
-    gallery.check_fits(fingerprint="abc", dimension=64, dist_type="IP")
+    gallery.facts.check_fits(tmp_path, fingerprint="abc", dimension=64, dist_type="IP")
     for wrong in ({"fingerprint": "xyz"}, {"dimension": 512}, {"dist_type": "L2"}):
         with pytest.raises(GalleryError, match="shitu build-gallery") as caught:
-            gallery.check_fits(**{"fingerprint": "abc", "dimension": 64, "dist_type": "IP"} | wrong)
+            gallery.facts.check_fits(tmp_path, **{"fingerprint": "abc", "dimension": 64, "dist_type": "IP"} | wrong)
         (value,) = wrong.values()
         assert str(value) in str(caught.value)
     assert caplog.text == ""
@@ -161,7 +161,7 @@ def test_a_gallery_of_another_model_is_refused(tmp_path: Path, caplog: pytest.Lo
         fingerprint="",
     )
     for _ in range(3):
-        unknown.check_fits(fingerprint="xyz", dimension=64, dist_type="IP")
+        unknown.facts.check_fits(tmp_path, fingerprint="xyz", dimension=64, dist_type="IP")
     assert caplog.text.count("does not say which model") == 1
 
 

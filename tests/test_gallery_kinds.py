@@ -19,14 +19,14 @@ from shitu.gallery.open import KINDS
 from shitu.images.read import read_image
 from shitu.recognise.from_config import SystemPredictor
 from tests.conftest import DEMO, index_overrides
-from tests.dictionary_gallery import GALLERIES, Dictionary
+from tests.dictionary_gallery import GALLERIES, KIND
 
 PHOTO = DEMO / "photos" / "beach.jpg"
 
 
 @pytest.fixture(autouse=True)
 def kind(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(KINDS, "dictionary", Dictionary())
+    monkeypatch.setitem(KINDS, "dictionary", KIND)
     GALLERIES.clear()
 
 

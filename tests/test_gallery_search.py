@@ -108,12 +108,8 @@ def test_a_match_tells_the_item(tmp_path: Path) -> None:
     assert gallery.find(sha256s=[f"{4:064x}", f"{7:064x}"]) == [4, 7]
     assert gallery.find() == []
     assert next(gallery.items()) == Item("label 0", "图/0.jpg", "0" * 64, (0, 1, 2, 3), 0)
-    assert (gallery.dimension, gallery.dist_type, gallery.index_method, gallery.fingerprint) == (
-        64,
-        "IP",
-        "Flat",
-        "abc",
-    )
+    facts = gallery.facts
+    assert (facts.dimension, facts.dist_type, facts.index_method, facts.fingerprint) == (64, "IP", "Flat", "abc")
 
 
 @pytest.mark.parametrize("dist_type", ["IP", "hamming"])

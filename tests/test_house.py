@@ -23,7 +23,7 @@ FLOORS = (
     ("models", "gallery.base"),
     ("engines", "gallery.read", "draw"),
     ("gallery.foreign",),
-    ("gallery.inspect", "gallery.write"),
+    ("gallery.inspect", "gallery.view", "gallery.write"),
     ("gallery.gallery", "gallery.export"),
     ("gallery.open",),
     ("gallery",),

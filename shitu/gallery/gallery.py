@@ -19,7 +19,7 @@ from shitu.gallery.foreign import ForeignStore, open_foreign
 from shitu.gallery.inspect import describe, verify
 from shitu.gallery.read.items import Meta
 from shitu.gallery.read.store import COMPACT, Store, open_store
-from shitu.gallery.read.view import Tuning, View
+from shitu.gallery.view import Tuning, View
 from shitu.gallery.write.writer import BUILD, FolderWriter
 from shitu.measure import measure_of
 from shitu.results import Match
@@ -94,26 +94,8 @@ class Gallery:
         return self._view.store.meta
 
     @property
-    def dimension(self) -> int:
-        return self.facts.dimension
-
-    @property
-    def dist_type(self) -> str:
-        return self.facts.dist_type
-
-    @property
-    def index_method(self) -> str:
-        return self.facts.index_method
-
-    @property
-    def fingerprint(self) -> str:
-        return self.facts.fingerprint
-
-    @property
     def _store(self) -> Store | ForeignStore:
-        store = self._view.store
-        assert isinstance(store, Store | ForeignStore)
-        return store
+        return self._view.store
 
     def __len__(self) -> int:
         return len(self._store.ids)
@@ -127,10 +109,6 @@ class Gallery:
 
     def __exit__(self, *error: object) -> None:
         self.close()
-
-    def check_fits(self, *, fingerprint: str, dimension: int, dist_type: str) -> None:
-        """GalleryError where vectors of this model cannot be compared with the gallery's."""
-        self.facts.check_fits(self.path, fingerprint=fingerprint, dimension=dimension, dist_type=dist_type)
 
     def search(self, vectors: NDArray[Any], k: int) -> list[list[Match]]:
         """The k nearest entries of each query, nearest first, ties by lower id; fewer if the gallery is smaller.
@@ -172,7 +150,7 @@ class Gallery:
     def refreshed(self) -> Gallery:
         """This gallery where nothing has changed since it was opened, else another object, as it is on disk now.
 
-        Asking costs some ten microseconds. This object and its searches go on as they are. Raises GalleryError.
+        Asking costs a tenth of a millisecond. This object and its searches go on as they are. Raises GalleryError.
         """
         return self if self._store.is_current() else Gallery(self.path, self._renewed(), self._delimiter)
 

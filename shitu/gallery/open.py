@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
-from typing import Protocol
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from shitu.errors import GalleryError
 from shitu.gallery.base import GalleryReader, GalleryWriter
@@ -12,35 +12,21 @@ from shitu.gallery.gallery import Gallery
 from shitu.gallery.write.writer import FolderWriter
 
 
-class GalleryKind(Protocol):
-    """How one scheme opens its galleries; keys of the configuration that mean nothing to it are passed over."""
+@dataclass(frozen=True)
+class Kind:
+    """How the galleries of a scheme are opened: called as `open_reader` and `open_writer` are, whole URL first."""
 
-    def reader(
-        self, url: str, *, ef_search: int | None, nprobe: int | None, delimiter: str, load_index: bool
-    ) -> GalleryReader: ...
-
-    def writer(self, url: str, *, delimiter: str) -> GalleryWriter: ...
+    reader: Callable[..., GalleryReader]
+    writer: Callable[..., GalleryWriter]
 
 
-class Folder:
-    """The kind without a scheme."""
-
-    def reader(
-        self, url: str, *, ef_search: int | None, nprobe: int | None, delimiter: str, load_index: bool
-    ) -> GalleryReader:
-        return Gallery.open(url, efSearch=ef_search, nprobe=nprobe, delimiter=delimiter, load_index=load_index)
-
-    def writer(self, url: str, *, delimiter: str) -> GalleryWriter:
-        return FolderWriter(Path(url), delimiter=delimiter)
-
-
-KINDS: dict[str, GalleryKind] = {"": Folder()}
+KINDS = {"": Kind(Gallery.open, FolderWriter)}
 
 
 def open_reader(
     url: str,
     *,
-    ef_search: int | None = None,
+    efSearch: int | None = None,  # noqa: N803 (the key of the configuration)
     nprobe: int | None = None,
     delimiter: str = "\t",
     load_index: bool = True,
@@ -49,7 +35,7 @@ def open_reader(
 
     Raises GalleryError where it is missing, damaged or of another version.
     """
-    return _kind(url).reader(url, ef_search=ef_search, nprobe=nprobe, delimiter=delimiter, load_index=load_index)
+    return _kind(url).reader(url, efSearch=efSearch, nprobe=nprobe, delimiter=delimiter, load_index=load_index)
 
 
 def open_writer(url: str, *, delimiter: str = "\t") -> GalleryWriter:
@@ -57,7 +43,7 @@ def open_writer(url: str, *, delimiter: str = "\t") -> GalleryWriter:
     return _kind(url).writer(url, delimiter=delimiter)
 
 
-def _kind(url: str) -> GalleryKind:
+def _kind(url: str) -> Kind:
     found = re.match(r"([A-Za-z][A-Za-z0-9+.-]+)://", url)
     scheme = found[1].lower() if found else ""
     if scheme not in KINDS:

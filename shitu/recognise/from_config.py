@@ -125,7 +125,7 @@ def open_gallery(config: Config) -> GalleryReader:
             "IndexProcess.index_dir is empty; build a gallery first: "
             "shitu build-gallery -c CONFIG -o IndexProcess.index_dir=FOLDER"
         )
-    return open_reader(index.index_dir, ef_search=index.efSearch, nprobe=index.nprobe, delimiter=index.delimiter)
+    return open_reader(index.index_dir, efSearch=index.efSearch, nprobe=index.nprobe, delimiter=index.delimiter)
 
 
 def options_from(section: Global) -> EngineOptions:

@@ -34,8 +34,8 @@ class FolderWriter:
     GalleryError where the folder holds another one now, whose ids mean other entries.
     """
 
-    def __init__(self, path: Path, *, delimiter: str = "\t", known: Store | ForeignStore | None = None) -> None:
-        self.path, self._delimiter, self._known = path, delimiter, known
+    def __init__(self, path: str | Path, *, delimiter: str = "\t", known: Store | ForeignStore | None = None) -> None:
+        self.path, self._delimiter, self._known = Path(path), delimiter, known
         self._held = ExitStack()
 
     @property

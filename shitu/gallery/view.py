@@ -7,36 +7,20 @@ database, so that none is ever closed under a running query.
 from __future__ import annotations
 
 import threading
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shitu.errors import GalleryError
 from shitu.gallery.base import Item
+from shitu.gallery.foreign import ForeignStore
 from shitu.gallery.read.faiss_index import VectorIndex
-from shitu.gallery.read.items import ItemDb, Meta
 from shitu.gallery.read.search import SearchSpace
+from shitu.gallery.read.store import Store
 from shitu.results import Match
 
 Tuning = tuple[int | None, int | None]
-
-
-class Searchable(Protocol):
-    """What a view needs of a `Store`, or of a gallery of another program."""
-
-    db: ItemDb
-    meta: Meta
-    ids: NDArray[np.int64]
-    rows: NDArray[np.int64]
-
-    @property
-    def vectors(self) -> NDArray[Any] | None: ...
-
-    @property
-    def index_key(self) -> str: ...
-
-    def read_index(self) -> VectorIndex | None: ...
 
 
 class View:
@@ -45,7 +29,7 @@ class View:
     tuning: efSearch and nprobe, None for values that rarely miss.
     """
 
-    def __init__(self, store: Searchable, tuning: Tuning, before: View | None = None) -> None:
+    def __init__(self, store: Store | ForeignStore, tuning: Tuning, before: View | None = None) -> None:
         self.store, self.tuning = store, tuning
         self._lock = threading.Lock()
         self._space: SearchSpace | None = None
