@@ -12,8 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shitu.datasets.duplicates import WORDS, first_words, pixel_digest
-from shitu.datasets.findings import Finding
-from shitu.datasets.list_lines import Line, read_lines
+from shitu.datasets.findings import Finding, Line, read_lines
 from shitu.errors import ConfigError, EngineError, ImageError
 from shitu.images.read import Picture, read_with_sha256
 from shitu.images.read_ahead import PICTURES_AHEAD, map_ahead
