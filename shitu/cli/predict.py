@@ -159,7 +159,7 @@ def _finish(
     draw: Any,
 ) -> None:
     """Print every record as soon as it is there, draw beside it, end with status 1 where an image failed."""
-    from shitu.draw.write_pictures import PictureWriter
+    from shitu.draw.annotated_writer import PictureWriter
 
     failed = 0
     shown: list[Recognition | DetectedObjects] = []

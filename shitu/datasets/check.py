@@ -9,8 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from shitu.datasets.duplicates import group_numbers, groups_of_several
-from shitu.datasets.examine import CheckOptions, Embedder, Progress, Seen, examine
+from shitu.datasets.examine import CheckOptions, Embedder, Progress, Seen, examine, group_numbers, groups_of_several
 from shitu.datasets.findings import KINDS, CheckReport, Finding
 from shitu.datasets.read_text import lines_of
 from shitu.datasets.suspects import find_suspects
