@@ -20,7 +20,7 @@ import numpy as np
 from shitu.build.builder import GalleryBuilder
 from shitu.config import load_config
 from shitu.draw import draw_recognition
-from shitu.draw.write_pictures import PictureWriter
+from shitu.draw.annotated_writer import PictureWriter
 from shitu.images.read import Picture, read_image
 from shitu.recognise.files import recognize_files
 from shitu.recognise.from_config import SystemPredictor

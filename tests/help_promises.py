@@ -103,7 +103,7 @@ PROMISES = {
         {"output/beach.jpg": 1},
     ),
     "shitu build-gallery -c configs/inference_general.yaml": Promise(
-        err=r"240 images indexed; output/demo_index holds 240\.\n", holds=labels("output/demo_index", broccoli=3)
+        err=r"240 images indexed; (\./)?output/demo_index holds 240\.\n", holds=labels("output/demo_index", broccoli=3)
     ),
     "shitu predict --format table demo/photos/beach.jpg": Promise(
         rows("image label score det x1 y1 x2 y2", *(f"demo/photos/beach.jpg {name}" for name in BEACH)),
@@ -125,7 +125,7 @@ PROMISES = {
     ),
     "shitu gallery info my_gallery": Promise(r'\{"path": "my_gallery", .*"entries": 24, "labels": 3, .*\}\n'),
     "shitu gallery append -c configs/inference_general.yaml --label 'beach' demo/photos/beach.jpg": Promise(
-        err=r"1 image indexed; output/demo_index holds 241\.\n", holds=labels("output/demo_index", beach=1)
+        err=r"1 image indexed; (\./)?output/demo_index holds 241\.\n", holds=labels("output/demo_index", beach=1)
     ),
     "shitu gallery compact my_gallery": Promise(
         r'\{"entries": 24, "bytes_before": \d+, "bytes": \d+\}\n', files={"my_gallery/gen-000002": 1}
@@ -232,7 +232,7 @@ PROMISES = {
     "shitu check": Promise(rows(*VERSIONS)[:-2] + r".*\n(ok [^\n]*\n){4}"),
     "shitu demo --output output/demo": Promise(
         rows(*(f"demo/photos/beach.jpg {name}" for name in BEACH)),
-        r"240 images indexed; output/demo_index holds 240\.\n10 annotated pictures in output/demo\n",
+        r"240 images indexed; (\./)?output/demo_index holds 240\.\n10 annotated pictures in output/demo\n",
         {"output/demo/*.jpg": 10},
     ),
 }

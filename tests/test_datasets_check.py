@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from shitu.datasets import suspects
-from shitu.datasets.duplicates import group_numbers, groups_of_several
+from shitu.datasets.examine import group_numbers, groups_of_several
 from shitu.datasets.suspects import find_suspects
 from tests.conftest import DEMO
 from tests.dataset_commands import run

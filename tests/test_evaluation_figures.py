@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from shitu.evaluation.figures import Confusion, at_threshold, confusions, hit, per_class
+from shitu.evaluation.figures import Confusion, at_threshold, average_precision, confusions, hit, nearness, per_class
 from shitu.evaluation.open_set import (
     CURVE_POINTS,
     Accepted,
@@ -20,7 +20,6 @@ from shitu.evaluation.open_set import (
     measure_open_set,
     open_set_curve,
 )
-from shitu.evaluation.precision import average_precision, nearness
 from shitu.evaluation.queries import Query
 from shitu.evaluation.settings import Answer, Settings
 from shitu.gallery import Gallery, Item

@@ -6,6 +6,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -63,7 +64,8 @@ MODULES = {module_of(path): path for path in FILES}
 INSIDE = [path for path in FILES if inside(path) not in ("__init__.py", "__main__.py")]
 
 
-def imported(source: str) -> set[str]:
+@cache
+def imported(source: str) -> frozenset[str]:
     """Every module and, of `from a import b`, every `a.b` that the source imports anywhere, types alone included."""
     names, importers = set(), {"import_module", "__import__"}
     nodes = list(ast.walk(ast.parse(source)))
@@ -79,7 +81,7 @@ def imported(source: str) -> set[str]:
         if isinstance(node, ast.Call) and called(node.func) in importers:
             first = node.args[0] if node.args else None
             names.add(str(first.value) if isinstance(first, ast.Constant) else DYNAMIC)
-    return names
+    return frozenset(names)
 
 
 def called(function: ast.expr) -> str:

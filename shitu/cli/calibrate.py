@@ -45,17 +45,17 @@ log = logging.getLogger("shitu")
 )
 @click.option("--overwrite", is_flag=True, help="Replace NEW.yaml if it is there, even if it is CONFIG itself.")
 @format_option("json")
-def calibrate_config(  # noqa: PLR0917 - a command, called by click with names
+def calibrate_config(
+    *,
     config_path: str | None,
     overrides: tuple[str, ...],
     query_list: str | None,
     image_root: str | None,
-    detector: Any,
-    leave_one_out: bool,
     false_accept: float,
     target: str | None,
     overwrite: bool,
     style: str,
+    **asked: Any,
 ) -> None:
     """Choose thresholds by photos with known answers.
 
@@ -71,14 +71,7 @@ def calibrate_config(  # noqa: PLR0917 - a command, called by click with names
     on_file = _config_on_file(config, config_path, overrides, target, overwrite)
     queries = queries_of(config, query_list, image_root)
     with progress_bar(len(queries), "looking", "queries") as bar:
-        found = calibrate(
-            config,
-            queries,
-            false_accept=false_accept,
-            leave_one_out=leave_one_out,
-            detector=detector,
-            progress=bar.update,
-        )
+        found = calibrate(config, queries, false_accept=false_accept, progress=bar.update, **asked)
     for _, reason in dict.fromkeys(found.failed):
         log.error("Failed: %s", reason)
     for warning in found.warnings:

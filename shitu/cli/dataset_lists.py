@@ -191,7 +191,7 @@ def _write(
     **_: Any,
 ) -> None:
     """Write the lists, say what they are, and end with status 1 where images failed."""
-    from shitu.datasets.own_lists import write_gallery_list, write_parts, write_train_list
+    from shitu.datasets.write_list import write_gallery_list, write_parts, write_train_list
 
     if split:
         lists = write_parts(parts, Path(output), text=gallery)

@@ -50,4 +50,4 @@ def demo(output: str) -> None:
     }
     config = read_config(None, tuple(f"{key}={value}" for key, value in settings.items()))
     run_builder(GalleryBuilder(config))
-    run_predict(config, (), "table", pictures=True)
+    run_predict(config, (), style="table", pictures=True)

@@ -90,17 +90,16 @@ def queries_of(config: Config, query_list: str | None, image_root: str | None) -
 )
 @click.option("--report", metavar="FILE.html", help="Write a page with the figures and the worst mistakes.")
 @format_option("json")
-def evaluate_gallery(  # noqa: PLR0917 - a command, called by click with names
+def evaluate_gallery(
+    *,
     config_path: str | None,
     overrides: tuple[str, ...],
     query_list: str | None,
     image_root: str | None,
-    detector: Any,
-    leave_one_out: bool,
     false_accepts: tuple[float, ...],
-    with_map: bool | None,
     report: str | None,
     style: str,
+    **asked: Any,
 ) -> None:
     """Measure how well photos are named from the gallery.
 
@@ -118,11 +117,9 @@ def evaluate_gallery(  # noqa: PLR0917 - a command, called by click with names
         found = evaluate(
             config,
             queries,
-            detector=detector,
-            leave_one_out=leave_one_out,
             false_accepts=tuple(dict.fromkeys(false_accepts)),
-            with_map=with_map,
             progress=bar.update,
+            **asked,
         )
     if style == "json":
         print_json(found.to_dict())

@@ -38,18 +38,16 @@ PICTURES = click.option("--pictures/--no-pictures", default=True, help="Annotate
 @FORMAT
 @PICTURES
 @INPUTS
-def predict(
-    config_path: str | None, overrides: tuple[str, ...], style: str, pictures: bool, inputs: tuple[str, ...]
-) -> None:
+def predict(config_path: str | None, overrides: tuple[str, ...], inputs: tuple[str, ...], **shown: Any) -> None:
     """Find the objects in images and name them from the gallery.
 
     Without arguments, the images are those of Global.infer_imgs. `-` reads standard input: one image, or a list of
     paths, one per line.
     """
-    run_predict(read_config(config_path, overrides), inputs, style, pictures=pictures)
+    run_predict(read_config(config_path, overrides), inputs, **shown)
 
 
-def run_predict(config: Config, inputs: tuple[str, ...], style: str, *, pictures: bool) -> None:
+def run_predict(config: Config, inputs: tuple[str, ...], *, style: str, pictures: bool) -> None:
     """`shitu predict` with a config at hand."""
     from shitu.draw import draw_recognition
     from shitu.recognise.files import recognize_files
@@ -161,7 +159,7 @@ def _finish(
     draw: Any,
 ) -> None:
     """Print every record as soon as it is there, draw beside it, end with status 1 where an image failed."""
-    from shitu.draw.write_pictures import PictureWriter
+    from shitu.draw.annotated_writer import PictureWriter
 
     failed = 0
     shown: list[Recognition | DetectedObjects] = []

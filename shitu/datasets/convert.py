@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from shitu.datasets.layouts.find import LayoutError
+from shitu.datasets.layouts.folders import LayoutError
 from shitu.datasets.public_sets import PublicSet, Reader, Split
 from shitu.datasets.write_list import Delimiter, Written, write_list
 from shitu.errors import ConfigError, UsageError

@@ -1,9 +1,10 @@
-"""Every image of a list decoded once: its faults, what tells it from others, and if wanted its embedding."""
+"""Every image of a list decoded once: its faults, a digest that tells it from others, if wanted its embedding."""
 
 from __future__ import annotations
 
+import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,12 +12,46 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from shitu.datasets.duplicates import WORDS, first_words, pixel_digest
-from shitu.datasets.findings import Finding
-from shitu.datasets.list_lines import Line, read_lines
+from shitu.datasets.findings import Finding, Line, read_lines
 from shitu.errors import ConfigError, EngineError, ImageError
 from shitu.images.read import Picture, read_with_sha256
 from shitu.images.read_ahead import PICTURES_AHEAD, map_ahead
+
+Digests = NDArray[np.uint64]
+WORDS = 2  # 128 of SHA-256's bits: among a billion pictures two meet by chance with a probability of 1e-21
+
+
+def pixel_digest(picture: Picture) -> NDArray[np.uint64]:
+    """(2,) uint64 of the shape and the pixels."""
+    digest = hashlib.sha256(repr(picture.shape).encode())
+    digest.update(np.ascontiguousarray(picture).data)
+    return first_words(digest.digest())
+
+
+def first_words(digest: bytes) -> NDArray[np.uint64]:
+    """(2,) uint64, the first 128 bits."""
+    return np.frombuffer(digest, np.uint64, WORDS)
+
+
+def group_numbers(digests: Digests) -> NDArray[np.int64]:
+    """(n, 2) -> (n,) the same number for the same digest, numbers being 0, 1, 2 ..."""
+    if not len(digests):
+        return np.empty(0, np.int64)
+    order = np.lexsort(digests.T)
+    changed = np.any(digests[order[1:]] != digests[order[:-1]], axis=1)
+    numbers = np.empty(len(digests), np.int64)
+    numbers[order] = np.concatenate([[0], np.cumsum(changed)])
+    return numbers
+
+
+def groups_of_several(numbers: NDArray[np.int64]) -> Iterator[NDArray[Any]]:
+    """The places, ascending, of every number that occurs more than once."""
+    order = np.argsort(numbers, kind="stable")
+    starts = np.flatnonzero(np.concatenate([[True], np.diff(numbers[order]) != 0])) if len(order) else order
+    for places in np.split(order, starts[1:]):
+        if len(places) > 1:
+            yield places
+
 
 BATCH = 32  # pictures embedded at once
 Progress = Callable[[int], object]

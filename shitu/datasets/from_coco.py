@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from shitu.datasets.boxed_image import BoxedImage, as_numbers, boxed_image
-from shitu.datasets.read_json import read_json
+from shitu.datasets.read_text import read_json
 from shitu.errors import ImageError, UsageError
 
 WANTED = "a COCO file with the lists `images`, `annotations` and `categories`"

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from shitu.datasets.boxed_image import BoxedImage, boxed_image, inner_path
-from shitu.datasets.read_json import read_json
+from shitu.datasets.read_text import read_json
 from shitu.errors import ImageError, ShituError, UsageError
 from shitu.images.find import IMAGE_SUFFIXES
 

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from shitu.datasets.layouts.text import lines_of
+from shitu.datasets.read_text import lines_of
 from shitu.datasets.rows import path_problem
-from shitu.datasets.write_list import TOLD_EVERY, Delimiter, classes_file, workspace, write_classes
+from shitu.datasets.write_list import TOLD_EVERY, Delimiter, classes_file, mark_between, workspace, write_classes
 from shitu.errors import ConfigError, UsageError
 
 
@@ -59,7 +59,8 @@ def merge(
     """
     _check_names(lists, target)
     scanned = [_scan(path) for path in lists]
-    mark = _mark(lists, scanned, delimiter)
+    _check_columns(lists, scanned)
+    mark = mark_between(target, delimiter, any(scan.needs_tab for scan in scanned))
     parts: list[Part] = []
     for path, scan in zip(lists, scanned, strict=True):
         parts.append(Part(path, scan.images, len(scan.labels), parts[-1].last + 1 if parts else 0))
@@ -91,15 +92,10 @@ def _check_names(lists: Sequence[Path], target: Path) -> None:
         raise UsageError(f"{target} is one of the lists to merge; choose another name with -o")
 
 
-def _mark(lists: Sequence[Path], scanned: list[_Scanned], delimiter: Delimiter) -> str:
-    """What stands between the columns."""
+def _check_columns(lists: Sequence[Path], scanned: list[_Scanned]) -> None:
     if len({scan.columns for scan in scanned}) > 1:
         columns = ", ".join(f"{path}: {scan.columns}" for path, scan in zip(lists, scanned, strict=True))
         raise UsageError(f"the lists have different numbers of columns ({columns}); merge those of one kind")
-    needs_tab = any(scan.needs_tab for scan in scanned)
-    if needs_tab and delimiter == "space":
-        raise UsageError("some paths hold a space; use --delimiter tab")
-    return "\t" if needs_tab or delimiter == "tab" else " "
 
 
 def _scan(path: Path) -> _Scanned:

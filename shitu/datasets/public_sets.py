@@ -14,13 +14,21 @@ from pathlib import Path
 
 from shitu.datasets.layouts.annotations import read_cars, read_inaturalist
 from shitu.datasets.layouts.folders import read_class_folders, read_flowers, read_image_folder
-from shitu.datasets.layouts.partitions import read_compcars, read_inshop, read_sop, read_veri_wild
-from shitu.datasets.layouts.tables import read_fashion, read_gldv2, read_products10k
+from shitu.datasets.layouts.tables import (
+    read_compcars,
+    read_fashion,
+    read_gldv2,
+    read_inshop,
+    read_products10k,
+    read_sop,
+    read_veri_wild,
+)
 from shitu.datasets.rows import Row
 from shitu.datasets.write_list import Third
 from shitu.errors import UsageError
 
 Reader = Callable[[Path], Iterator[Row]]
+ColumnReader = Callable[[Path, str], Iterator[Row]]
 
 
 @dataclass(frozen=True)
@@ -39,7 +47,7 @@ class PublicSet:
     title: str
     homepage: str
     splits: dict[str, Split]
-    read_column: Callable[[Path, str], Iterator[Row]] | None = None  # where the user may choose the class's column
+    read_column: ColumnReader | None = None  # where the user may choose the class's column
 
     @property
     def counts(self) -> tuple[int, int]:
@@ -77,124 +85,112 @@ def _inshop() -> dict[str, Split]:
     }
 
 
+def _set(name: str, title: str, homepage: str, read_column: ColumnReader | None = None, **splits: Split) -> PublicSet:
+    return PublicSet(name, title, homepage, splits, read_column)
+
+
 PUBLIC_SETS = (
-    PublicSet(
+    _set(
         "aliproduct",
         "Aliproduct",
         "https://retailvisionworkshop.github.io/recognition_challenge_2020/",
-        {
-            "train": Split(_classes("train"), (2_498_771, 50_030)),
-            "val": Split(_classes("val"), third="serial"),
-        },
+        train=Split(_classes("train"), (2_498_771, 50_030)),
+        val=Split(_classes("val"), third="serial"),
     ),
-    PublicSet(
+    _set(
         "gldv2",
         "GLDv2",
         "https://github.com/cvdfoundation/google-landmark",
-        {"train": Split(read_gldv2, (1_580_470, 81_313))},
+        train=Split(read_gldv2, (1_580_470, 81_313)),
     ),
     PublicSet("veri-wild", "VeRI-Wild", "https://github.com/PKU-IMRE/VERI-Wild", _veri_wild()),
-    PublicSet(
+    _set(
         "logodet-3k",
         "LogoDet-3K",
         "https://github.com/Wangjing1551/LogoDet-3K-Dataset",
-        {"train": Split(_classes("LogoDet-3K", ".", depth=2), (155_427, 3_000))},
+        train=Split(_classes("LogoDet-3K", ".", depth=2), (155_427, 3_000)),
     ),
-    PublicSet(
+    _set(
         "sop",
         "SOP",
         "https://cvgl.stanford.edu/projects/lifted_struct/",
-        {
-            "train": Split(partial(read_sop, split="train"), (59_551, 11_318)),
-            "test": Split(partial(read_sop, split="test"), (60_502, 11_316), "serial"),
-        },
+        train=Split(partial(read_sop, split="train"), (59_551, 11_318)),
+        test=Split(partial(read_sop, split="test"), (60_502, 11_316), "serial"),
     ),
     PublicSet("inshop", "Inshop", "http://mmlab.ie.cuhk.edu.hk/projects/DeepFashion.html", _inshop()),
-    PublicSet(
+    _set(
         "bird400",
         "bird400",
         "https://www.kaggle.com/datasets/gpiosenka/100-bird-species",
-        {
-            "train": Split(_classes("train"), (58_388, 400)),
-            "val": Split(_classes("valid"), third="serial"),
-            "test": Split(_classes("test"), third="serial"),
-        },
+        train=Split(_classes("train"), (58_388, 400)),
+        val=Split(_classes("valid"), third="serial"),
+        test=Split(_classes("test"), third="serial"),
     ),
-    PublicSet(
+    _set(
         "104flowers",
         "104flowers",
         "https://www.kaggle.com/c/flower-classification-with-tpus",
-        {
-            "train": Split(partial(read_flowers, split="train"), (12_753, 104)),
-            "val": Split(partial(read_flowers, split="val"), third="serial"),
-        },
+        train=Split(partial(read_flowers, split="train"), (12_753, 104)),
+        val=Split(partial(read_flowers, split="val"), third="serial"),
     ),
-    PublicSet(
+    _set(
         "cars",
         "Cars",
         "https://ai.stanford.edu/~jkrause/cars/car_dataset.html",
-        {
-            "train": Split(partial(read_cars, split="train"), (58_315, 112)),
-            "test": Split(partial(read_cars, split="test"), third="serial"),
-        },
+        train=Split(partial(read_cars, split="train"), (58_315, 112)),
+        test=Split(partial(read_cars, split="test"), third="serial"),
     ),
-    PublicSet(
+    _set(
         "fashion-product-images",
         "Fashion Product Images",
         "https://www.kaggle.com/datasets/paramaggarwal/fashion-product-images-dataset",
-        {"train": Split(read_fashion, (44_441, 47))},
+        train=Split(read_fashion, (44_441, 47)),
         read_column=read_fashion,
     ),
-    PublicSet(
+    _set(
         "flowerrecognition",
         "flowerrecognition",
         "https://www.kaggle.com/datasets/aymenktari/flowerrecognition",
-        {"train": Split(_images("train"), (24_123, 59))},
+        train=Split(_images("train"), (24_123, 59)),
     ),
-    PublicSet(
+    _set(
         "food-101",
         "food-101",
         "https://data.vision.ee.ethz.ch/cvl/datasets_extra/food-101/",
-        {"train": Split(_classes("images"), (101_000, 101))},
+        train=Split(_classes("images"), (101_000, 101)),
     ),
-    PublicSet(
+    _set(
         "fruits-262",
         "fruits-262",
         "https://www.kaggle.com/datasets/aelchimminut/fruits262",
-        {"train": Split(_images("Fruit-262"), (225_639, 262))},
+        train=Split(_images("Fruit-262"), (225_639, 262)),
     ),
-    PublicSet(
+    _set(
         "inaturalist",
         "iNaturalist",
         "https://github.com/visipedia/inat_comp/tree/master/2019",
-        {
-            "train": Split(partial(read_inaturalist, split="train"), (265_213, 1_010)),
-            "val": Split(partial(read_inaturalist, split="val"), (3_030, 1_010), "serial"),
-        },
+        train=Split(partial(read_inaturalist, split="train"), (265_213, 1_010)),
+        val=Split(partial(read_inaturalist, split="val"), (3_030, 1_010), "serial"),
     ),
-    PublicSet(
+    _set(
         "indoor-scenes",
         "indoor-scenes",
         "https://www.kaggle.com/datasets/itsahmad/indoor-scenes-cvpr-2019",
-        {"train": Split(_images("indoorCVPR_09/Images", "Images"), (15_588, 67))},
+        train=Split(_images("indoorCVPR_09/Images", "Images"), (15_588, 67)),
     ),
-    PublicSet(
+    _set(
         "products-10k",
         "Products-10k",
         "https://products-10k.github.io/",
-        {
-            "train": Split(partial(read_products10k, split="train"), (141_931, 9_691)),
-            "test": Split(partial(read_products10k, split="test"), third="serial"),
-        },
+        train=Split(partial(read_products10k, split="train"), (141_931, 9_691)),
+        test=Split(partial(read_products10k, split="test"), third="serial"),
     ),
-    PublicSet(
+    _set(
         "compcars",
         "CompCars",
         "http://mmlab.ie.cuhk.edu.hk/datasets/comp_cars/",
-        {
-            "train": Split(partial(read_compcars, split="train"), (16_016, 431)),
-            "test": Split(partial(read_compcars, split="test"), (14_939, 431), "serial"),
-        },
+        train=Split(partial(read_compcars, split="train"), (16_016, 431)),
+        test=Split(partial(read_compcars, split="test"), (14_939, 431), "serial"),
     ),
 )
 

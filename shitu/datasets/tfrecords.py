@@ -11,7 +11,7 @@ import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from shitu.datasets.layouts.find import find_folder
+from shitu.datasets.layouts.folders import find_folder
 from shitu.errors import ConfigError, UsageError
 
 _LARGEST = 1 << 28  # bytes; a picture of 512 px is 50 kB

@@ -1,4 +1,4 @@
-"""Rows -> a list file `path label [id]` and its classes file, streaming, both written at the end or not at all."""
+"""Rows -> list files: `path label [id]` with a classes file, streaming, or the parts of a split; whole or not."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import os
 import posixpath
 import re
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from shitu.datasets.rows import Row, natural_key, path_problem
+from shitu.datasets.split import shared_classes
 from shitu.errors import ConfigError, UsageError
 
 Delimiter = Literal["auto", "space", "tab"]
@@ -92,7 +93,7 @@ def write_list(
         written = Written(
             sum(names.values()),
             sum(count > 0 for count in names.values()),
-            _mark(target, delimiter, spaces),
+            mark_between(target, delimiter, spaces),
             refused,
             missing,
         )
@@ -145,7 +146,8 @@ def _one_line(label: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def _mark(target: Path, delimiter: Delimiter, spaces: bool) -> str:
+def mark_between(target: Path, delimiter: Delimiter, spaces: bool) -> str:
+    """What stands between the columns of a list; `spaces`: some path holds one. Raises UsageError."""
     if delimiter == "space" and spaces:
         raise UsageError(f"{target}: some paths hold a space; use --delimiter tab")
     return "\t" if delimiter == "tab" or spaces else " "
@@ -162,3 +164,53 @@ def _write_out(spool: Path, target: Path, numbers: dict[str, int], mark: str, th
             if third != "none":
                 columns.append(str(serial) if third == "serial" else camera)
             file.write(mark.join(columns) + "\n")
+
+
+VAL_COLUMNS = "path label unique_id"
+
+
+@dataclass(frozen=True)
+class OwnList:
+    """A file that was written, and what stands in a line of it."""
+
+    path: Path
+    images: int
+    classes: int
+    columns: str
+
+
+def write_train_list(rows: list[Row], target: Path) -> list[OwnList]:
+    """`path label` with dense labels; the names in the classes file beside. Raises as write_list does."""
+    written = write_list(rows, target)
+    return [OwnList(target, written.images, written.classes, "path label")]
+
+
+def write_parts(parts: Mapping[str, list[Row]], folder: Path, *, text: bool = False) -> list[OwnList]:
+    """`folder/train.txt` and so on. Lists that share classes share their numbers; train's begin at 0.
+
+    `val` is query and gallery at once, and so has a third column that keeps an image from finding itself.
+    text: the lists of build-gallery and evaluate instead, with the labels themselves.
+    """
+    if text:
+        return [one for name, rows in parts.items() for one in write_gallery_list(rows, folder / f"{name}.txt")]
+    lists, offset = [], 0
+    for names in shared_classes(parts):
+        classes = {row.label for name in names for row in parts[name]}
+        for name in names:
+            target = folder / f"{name}.txt"
+            third = name == "val"
+            written = write_list(
+                parts[name], target, offset=offset, classes=classes, third="serial" if third else "none"
+            )
+            lists.append(OwnList(target, written.images, written.classes, VAL_COLUMNS if third else "path label"))
+        offset += len(classes)
+    return lists
+
+
+def write_gallery_list(rows: list[Row], target: Path) -> list[OwnList]:
+    """`path<TAB>label text`, which build-gallery takes as IndexProcess.data_file with delimiter "\\t", and evaluate."""
+    with workspace(target) as folder:
+        with (folder / "list").open("w", encoding="utf-8", newline="\n") as file:
+            file.writelines(f"{row.path}\t{row.label}\n" for row in rows)
+        os.replace(folder / "list", target)
+    return [OwnList(target, len(rows), len({row.label for row in rows}), "path<TAB>label text")]

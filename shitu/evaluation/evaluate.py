@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 from shitu.config import Config
 from shitu.errors import ShituError, UsageError
 from shitu.evaluation.figures import (
+    MOST_ENTRIES,
     RECALL_AT,
     AtThreshold,
     ClassFigures,
     Confusion,
+    Precision,
     at_threshold,
     confusions,
     hit,
@@ -26,7 +28,6 @@ from shitu.evaluation.figures import (
 )
 from shitu.evaluation.observe import DetectorUse, Observer
 from shitu.evaluation.open_set import Interval, OpenSet, mean_interval, measure_open_set
-from shitu.evaluation.precision import MOST_ENTRIES, Precision
 from shitu.evaluation.queries import Query
 from shitu.evaluation.settings import Answer, Settings, answer
 

@@ -8,9 +8,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from shitu.datasets.layouts.find import LayoutError, find_file, find_folder, relative
-from shitu.datasets.layouts.folders import read_image_folder
-from shitu.datasets.read_json import read_json
+from shitu.datasets.layouts.folders import LayoutError, find_file, find_folder, read_image_folder, relative
+from shitu.datasets.read_text import read_json
 from shitu.datasets.rows import Row
 from shitu.errors import ConfigError, UsageError
 

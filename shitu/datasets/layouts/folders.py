@@ -1,15 +1,75 @@
-"""A folder per class, perhaps below `train`: AliProducts, LogoDet-3K, bird400, food-101, fruits-262 and their kind."""
+"""Where things lie in an unpacked archive, and sets of a folder per class, perhaps below `train`, as food-101."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from shitu.datasets.layouts.find import LayoutError, find, folders_in, listing, relative
-from shitu.datasets.rows import Row
-from shitu.errors import UsageError
+from shitu.datasets.rows import Row, natural_key
+from shitu.errors import ConfigError, UsageError
 from shitu.images.find import find_images, is_image_name
+
+_SHOWN = 8
+_DEEP = 4  # archives are often unpacked into a folder of their name
+
+
+class LayoutError(ConfigError):
+    """A folder that does not look like the set; `convert` adds where to get it."""
+
+
+def find(root: Path, *candidates: str, accept: Callable[[Path], bool]) -> Path:
+    """The first of `candidates` below `root`, or below the only folder in it, that `accept` agrees to.
+
+    Raises LayoutError that lists the candidates and what lies in `root`.
+    """
+    for top in _tops(root):
+        for candidate in candidates:
+            path = top / candidate
+            if accept(path):
+                return path
+    wanted = " or ".join(f"'{candidate}'" for candidate in candidates)
+    raise LayoutError(f"{root}: wanted {wanted}; found {listing(root)}")
+
+
+def find_folder(root: Path, *candidates: str) -> Path:
+    return find(root, *(f"{candidate}/" for candidate in candidates), accept=Path.is_dir)
+
+
+def find_file(root: Path, *candidates: str) -> Path:
+    return find(root, *candidates, accept=Path.is_file)
+
+
+def folders_in(folder: Path) -> list[str]:
+    """Names of the folders in a folder, in natural order; hidden ones and `__MACOSX` are passed over."""
+    with os.scandir(folder) as entries:
+        names = [entry.name for entry in entries if entry.is_dir()]
+    return sorted((name for name in names if not name.startswith(".") and name != "__MACOSX"), key=natural_key)
+
+
+def listing(folder: Path) -> str:
+    """The first entries of a folder, for a message."""
+    try:
+        names = sorted(name + "/" * os.path.isdir(folder / name) for name in os.listdir(folder))
+    except OSError as error:
+        return f"that it cannot be read ({error.strerror})"
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return (", ".join(names[:_SHOWN]) + more) if names else "an empty folder"
+
+
+def relative(path: Path, root: Path) -> str:
+    """`path` below `root` with `/`; empty for the root itself."""
+    text = path.relative_to(root).as_posix()
+    return "" if text == "." else text
+
+
+def _tops(root: Path) -> Iterator[Path]:
+    for _ in range(_DEEP):
+        yield root
+        names = folders_in(root) if root.is_dir() else []
+        if len(names) != 1:
+            return
+        root = root / names[0]
 
 
 def read_class_folders(root: Path, *candidates: str, depth: int = 1) -> Iterator[Row]:

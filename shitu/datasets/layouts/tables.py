@@ -1,4 +1,4 @@
-"""Comma-separated tables: GLDv2, Fashion Product Images, Products-10k."""
+"""Text files that list a set's images: GLDv2, Fashion, Products-10k, SOP, In-shop, VeRI-Wild, CompCars."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import posixpath
 from collections.abc import Iterator
 from pathlib import Path
 
-from shitu.datasets.layouts.find import LayoutError, find_file, find_folder, relative
-from shitu.datasets.layouts.text import bad_line, lines_of
+from shitu.datasets.layouts.folders import LayoutError, find_file, find_folder, relative
+from shitu.datasets.read_text import bad_line, lines_of
 from shitu.datasets.rows import Row
 from shitu.errors import ConfigError
 
@@ -70,3 +70,72 @@ def read_table(path: Path, *columns: str, delimiter: str = ",") -> Iterator[dict
             yield row
     except csv.Error as error:
         raise ConfigError(f"{path}: row {rows.line_num}: {error}; fetch it anew") from error
+
+
+def read_sop(root: Path, split: str) -> Iterator[Row]:
+    """`Ebay_train.txt`, `Ebay_test.txt`: image_id class_id super_class_id path, one image per line."""
+    table = find_file(root, f"Ebay_{split}.txt")
+    folder = relative(table.parent, root)
+    for number, line in _below_header(table, "image_id class_id super_class_id path"):
+        cells = line.split(maxsplit=3)
+        if len(cells) != 4:
+            raise bad_line(table, number, line, "image_id class_id super_class_id path")
+        yield Row(posixpath.join(folder, cells[3]), cells[1])
+
+
+def read_inshop(root: Path, split: str) -> Iterator[Row]:
+    """`Eval/list_eval_partition.txt`: a count, then image_name item_id evaluation_status in columns of spaces."""
+    table = find_file(root, "Eval/list_eval_partition.txt", "eval/list_eval_partition.txt", "list_eval_partition.txt")
+    images = find_folder(root, "img", "Img/img", "Img")
+    folder = relative(images.parent if images.name == "img" else images, root)
+    lines = _below_header(table, "image_name item_id evaluation_status", lines_before=1)
+    for number, line in lines:
+        cells = line.split()
+        if len(cells) != 3:
+            raise bad_line(table, number, line, "image_name item_id evaluation_status")
+        if cells[2] == split:
+            yield Row(posixpath.join(folder, cells[0]), cells[1])
+
+
+def read_veri_wild(root: Path, name: str) -> Iterator[Row]:
+    """`train_test_split/<name>.txt`: `00001/000001`, vehicle and image; the camera is in `vehicle_info.txt`."""
+    table = find_file(root, f"train_test_split/{name}.txt")
+    images = relative(find_folder(table.parent.parent, "images"), root)
+    cameras = {} if name == "train_list" else _cameras(table.parent / "vehicle_info.txt")
+    for number, line in lines_of(table):
+        image = line.strip().removesuffix(".jpg")
+        vehicle, slash, _ = image.partition("/")
+        if not slash:
+            raise bad_line(table, number, line, "vehicle/image")
+        if cameras and image not in cameras:
+            raise bad_line(table, number, image, "an image of vehicle_info.txt")
+        yield Row(posixpath.join(images, f"{image}.jpg"), vehicle, cameras.get(image, ""))
+
+
+def _cameras(path: Path) -> dict[str, str]:
+    """Image -> camera id; 416,314 of them."""
+    return {
+        row["id/image"]: row["Camera ID"].strip() for row in read_table(path, "id/image", "Camera ID", delimiter=";")
+    }
+
+
+def read_compcars(root: Path, split: str) -> Iterator[Row]:
+    """`train_test_split/classification/<split>.txt`: make/model/year/name.jpg below `image/`; a model is a class."""
+    table = find_file(root, *(f"{top}train_test_split/classification/{split}.txt" for top in ("", "data/")))
+    images = relative(find_folder(table.parent.parent.parent, "image"), root)
+    for number, line in lines_of(table):
+        path = line.strip()
+        if path.count("/") != 3:
+            raise bad_line(table, number, line, "make/model/year/name.jpg")
+        make, model, _ = path.split("/", 2)
+        yield Row(posixpath.join(images, path), f"{make}/{model}")
+
+
+def _below_header(path: Path, header: str, *, lines_before: int = 0) -> Iterator[tuple[int, str]]:
+    lines = lines_of(path)
+    for _ in range(lines_before):
+        next(lines, None)
+    found = next(lines, (1, "an empty file"))[1]
+    if found.split() != header.split():
+        raise LayoutError(f"{path}: wanted the header {header!r}; found {found[:80]!r}")
+    return lines

@@ -1,11 +1,13 @@
-"""Lines of a text file of others: UTF-8, one at a time, or an error that names the file."""
+"""Text and JSON files of others, or an error that names the file and what was wanted of it."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from shitu.errors import ConfigError
+from shitu.errors import ConfigError, UsageError
 
 _LONGEST = 4_000_000  # characters; the longest known is a GLDv2 landmark of 170,000
 
@@ -30,3 +32,21 @@ def lines_of(path: Path) -> Iterator[tuple[int, str]]:
 def bad_line(path: Path, number: int, line: str, wanted: str) -> ConfigError:
     """What is said of a line that does not hold what the set's lists hold."""
     return ConfigError(f"{path}:{number}: {line[:80]!r}: wanted {wanted}; fetch the file anew")
+
+
+def read_json(path: str | Path, wanted: str) -> dict[str, Any]:
+    """The object in the file. Raises UsageError, which says that `wanted` was wanted."""
+    try:
+        with open(path, encoding="utf-8-sig") as file:  # RPC's files start with a byte-order mark
+            content = json.load(file)
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror or error}; wanted {wanted}") from None
+    except UnicodeDecodeError:
+        raise UsageError(f"{path}: not UTF-8 text; wanted {wanted}, convert it first") from None
+    except (ValueError, RecursionError) as error:  # ValueError: no JSON, or a number of thousands of digits
+        raise UsageError(f"{path}: not JSON ({str(error)[:80]}); wanted {wanted}") from None
+    except MemoryError:
+        raise UsageError(f"{path}: does not fit into memory; split the file") from None
+    if not isinstance(content, dict):
+        raise UsageError(f"{path}: holds a {type(content).__name__} where {wanted} is wanted")
+    return content
