@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import os
@@ -56,6 +57,9 @@ def format_option(default: str, note: str = "How to print it.") -> Callable[[Com
 
 def read_config(config_path: str | None, overrides: tuple[str, ...]) -> Config:
     """The config of a command. Raises ConfigError."""
+    # What comes next loads Paddle and its like: a million objects, none of them garbage, which Python's collector would
+    # look through again and again; that is what pydantic costs, and more (benchmarks/cold_start.py).
+    gc.set_threshold(50_000)
     from shitu.config import load_config
 
     return load_config(config_path, overrides)
