@@ -216,4 +216,4 @@ def test_the_command_line_loads_nothing_heavy() -> None:
     """What makes `shitu --help` answer in under 0.3 s; the time itself is in benchmarks/cold_start.py."""
     code = "import sys, shitu.cli; print(*sorted({name.split('.')[0] for name in sys.modules}))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    assert not {"paddle", "faiss", "cv2", "numpy", "PIL", "tqdm"} & set(loaded)
+    assert not {"paddle", "faiss", "cv2", "numpy", "PIL", "tqdm", "pydantic"} & set(loaded)
