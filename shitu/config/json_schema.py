@@ -11,6 +11,7 @@ import math
 import re
 from typing import Any
 
+from pydantic import VERSION
 from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import core_schema
 
@@ -23,7 +24,8 @@ Schema = dict[str, Any]
 def json_schema(root: Any, title: str) -> Schema:
     """What the files of a kind may hold; draft 2020-12."""
     made = adapter(root).json_schema(schema_generator=_Editors)
-    return {"$schema": _Editors.schema_dialect, "title": title, **made}
+    by = f"pydantic {'.'.join(VERSION.split('.')[:2])}"  # which words the same schema in its own way
+    return {"$schema": _Editors.schema_dialect, "$comment": by, "title": title, **made}
 
 
 class _Editors(GenerateJsonSchema):
