@@ -22,7 +22,8 @@ from shitu.cli.training import evaluate as command
 from shitu.config.values import Reader
 from shitu.errors import ConfigError, ShituError
 from shitu.recognise.embed import pack_bits
-from shitu.training.rec.evaluate import evaluate, evaluation_mode, finish, open_eval, open_network
+from shitu.training.base.memory import evaluation_mode
+from shitu.training.rec.evaluate import evaluate, finish, open_eval, open_network
 from shitu.training.rec.schema import Global, TrainConfig
 
 TO_FLOAT = [{"NormalizeImage": {"scale": 1.0, "mean": [128, 128, 128], "std": [64, 64, 64], "order": "hwc"}}]

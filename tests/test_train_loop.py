@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 from shitu.errors import ModelError, ShituError
-from shitu.training.base import checkpoints
 from shitu.training.base.checkpoints import STATES, State, load_states, save_states
 from shitu.training.base.log import read_records
 from shitu.training.det import run as det
@@ -161,7 +160,7 @@ def test_a_full_disk_leaves_what_was_saved_before(
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoints.os, "fsync", full)
+    monkeypatch.setattr("shitu.files.os.fsync", full)
     with pytest.raises(ShituError, match=r"No space left on device. What was saved before is untouched"):
         again.train(resume=True, overwrite=False)
     assert again.latest.read_bytes() == before

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,22 +55,40 @@ def estimate_memory(
 
 def _outputs(network: nn.Layer, image_shape: Sequence[int]) -> int:
     """Numbers that all innermost layers give for one image."""
-    layers = network.sublayers(include_self=True)
-    counted: list[int] = []
+    innermost = [layer for layer in network.sublayers(include_self=True) if not list(layer.children())]
 
-    def count(_: Any, inputs: Any, output: Any) -> Any:
-        if isinstance(output, paddle.Tensor):
-            counted.append(math.prod(output.shape))
+    def numbers(_: nn.Layer, output: Any) -> int:
+        return math.prod(output.shape) if isinstance(output, paddle.Tensor) else 0
 
-    hooks = [layer.register_forward_post_hook(count) for layer in layers if not list(layer.children())]
-    before = [layer.training for layer in layers]
+    with evaluation_mode(network):  # batch norms refuse to learn from one image
+        return counted(innermost, numbers, lambda: network(paddle.zeros([1, *image_shape])))
+
+
+def counted(layers: Sequence[nn.Layer], count: Callable[[nn.Layer, Any], int], run: Callable[[], object]) -> int:
+    """The sum of `count(layer, its output)` over all that the layers give while `run` runs."""
+    found: list[int] = []
+
+    def note(layer: nn.Layer, _: Any, output: Any) -> None:
+        found.append(count(layer, output))
+
+    hooks = [layer.register_forward_post_hook(note) for layer in layers]  # type: ignore[arg-type]
     try:
-        network.eval()  # batch norms refuse to learn from one image
         with paddle.no_grad():
-            network(paddle.zeros([1, *image_shape]))
+            run()
     finally:
         for hook in hooks:
             hook.remove()
+    return sum(found)
+
+
+@contextmanager
+def evaluation_mode(network: nn.Layer) -> Iterator[None]:
+    """`network.eval()` for the time being; then each layer is as before, frozen norms included."""
+    layers = network.sublayers(include_self=True)
+    before = [layer.training for layer in layers]
+    network.eval()
+    try:
+        yield
+    finally:
         for layer, training in zip(layers, before, strict=True):
             layer.training = training
-    return sum(counted)

@@ -7,19 +7,23 @@ by functions of our own here, and any other name is refused, so not even numpy's
 from __future__ import annotations
 
 import io
+import logging
 import pickle
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shitu.errors import ModelError
+from shitu.models.folder import downloads_home
 
 SUFFIX = ".pdparams"
+_log = logging.getLogger("shitu")
 _MOST_VALUES = 100_000  # a network has some thousand; a nest of tuples can stand for 2**100
 _NAMES_KEY, _SLICES_KEY = "StructuredToParameterName@@", "UnpackBigParamInfor@@"  # sic
 _SHOWN = 5  # names in a report
@@ -46,6 +50,26 @@ def read_state(path: Path) -> dict[str, Any]:
         raise ModelError(f"{path} holds a {type(found).__name__}; a dict of names is wanted: {_ADVICE}")
     found.pop(_NAMES_KEY, None)
     return _joined(found, path)
+
+
+def fetched(url: str) -> Path:
+    """The file of weights at an address, downloaded at the first time. Raises DownloadError, OSError."""
+    from filelock import FileLock
+
+    from shitu.models.download import download
+
+    target = weights_home(url)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(target.with_name(f".{target.name}.lock")):
+        if not target.is_file():
+            _log.info("downloading %s to %s", url, target)
+            download(url, target)
+    return target
+
+
+def weights_home(url: str) -> Path:
+    """Where the file of that address is kept."""
+    return downloads_home().parent / "weights" / Path(urlsplit(url).path).name
 
 
 def _joined(state: dict[str, Any], path: Path) -> dict[str, Any]:

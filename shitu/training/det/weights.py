@@ -5,14 +5,12 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import numpy as np
 from paddle import nn
 
 from shitu.errors import ConfigError, ModelError, UsageError
-from shitu.models.folder import downloads_home
-from shitu.training.base.read_weights import SUFFIX, LoadReport, read_state
+from shitu.training.base.read_weights import SUFFIX, LoadReport, fetched, read_state
 
 _log = logging.getLogger("shitu")
 _SHOWN = 3
@@ -26,7 +24,7 @@ def load_pretrained(network: nn.Layer, source: str) -> LoadReport:
     Its outputs may be of another number of classes: they then keep their initial values. `source` is a path, or an
     address, which is downloaded once. Raises ModelError where anything else is of another shape.
     """
-    path = _downloaded(source) if "://" in source else _found(source, "pretrain_weights")
+    path = fetched(source) if "://" in source else _found(source, "pretrain_weights")
     state = _arrays(path)
     own: State = {name: value.numpy() for name, value in network.state_dict().items()}
     if not any(name.startswith("backbone.") for name in state):
@@ -89,20 +87,6 @@ def _found(source: str, key: str) -> Path:
             f"no file {source} (nor with {SUFFIX}), which {key} names. Nothing is downloaded: check the path"
         )
     return path
-
-
-def _downloaded(url: str) -> Path:
-    from filelock import FileLock
-
-    from shitu.models.download import download
-
-    target = downloads_home().parent / "weights" / Path(urlsplit(url).path).name
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(target.with_name(f".{target.name}.lock")):
-        if not target.exists():
-            _log.info("pretrain_weights: downloading %s to %s", url, target)
-            download(url, target)
-    return target
 
 
 def _arrays(path: Path) -> State:

@@ -12,6 +12,7 @@ import paddle
 from paddle import nn
 
 from shitu.training.base.fuse import re_parameterise
+from shitu.training.base.memory import counted, evaluation_mode
 from shitu.training.rec.networks import DistillationModel, RecModel
 
 
@@ -56,26 +57,13 @@ def _fused(backbone: nn.Layer) -> nn.Layer:
 
 
 def _macs(backbone: nn.Layer, neck: nn.Layer | None, image_shape: Sequence[int]) -> int:
-    layers = [*backbone.sublayers(), *(neck.sublayers() if neck else ())]
-    counted: list[int] = []
+    way = nn.Sequential(backbone, *([neck] if neck else []))
+    layers = [layer for layer in way.sublayers() if isinstance(layer, nn.Conv2D | nn.Linear)]
 
-    def count(layer: nn.Layer, _: Any, output: Any) -> Any:
+    def products(layer: Any, output: Any) -> int:
         # each value of the output is a sum of as many products as one row of the weight has numbers
-        products = math.prod(layer.weight.shape[1:]) if isinstance(layer, nn.Conv2D) else layer.weight.shape[0]
-        counted.append(math.prod(output.shape) * products)
+        each = math.prod(layer.weight.shape[1:]) if isinstance(layer, nn.Conv2D) else layer.weight.shape[0]
+        return int(math.prod(output.shape) * each)
 
-    hooks = [layer.register_forward_post_hook(count) for layer in layers if isinstance(layer, nn.Conv2D | nn.Linear)]
-    modes = [(layer, layer.training) for layer in (backbone, *layers)]
-    try:
-        for layer, _ in modes:
-            layer.training = False
-        with paddle.no_grad():
-            output = backbone(paddle.zeros([1, *image_shape]))
-            if neck is not None:
-                neck(output)
-    finally:
-        for hook in hooks:
-            hook.remove()
-        for layer, was_training in modes:
-            layer.training = was_training
-    return sum(counted)
+    with evaluation_mode(way):
+        return counted(layers, products, lambda: way(paddle.zeros([1, *image_shape])))

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +13,7 @@ from paddle import nn
 
 from shitu.errors import ConfigError, ShituError
 from shitu.training.base import processes
+from shitu.training.base.memory import evaluation_mode
 from shitu.training.base.processes import gather_rows
 from shitu.training.rec.image_list import ImageList, read_image_list
 from shitu.training.rec.loader import EvalLoader
@@ -100,19 +100,6 @@ def metric_names(kinds: Sequence[MetricKind]) -> list[str]:
     for kind in kinds:
         names += [f"recall{k}" for k in kind.topk] if isinstance(kind, Recallk) else [type(kind).yaml_name]
     return list(dict.fromkeys(names))
-
-
-@contextmanager
-def evaluation_mode(network: nn.Layer) -> Iterator[None]:
-    """`network.eval()` for the time being; then each layer is as before, frozen norms included."""
-    layers = network.sublayers(include_self=True)
-    before = [layer.training for layer in layers]
-    network.eval()
-    try:
-        yield
-    finally:
-        for layer, training in zip(layers, before, strict=True):
-            layer.training = training
 
 
 # --- embedding -------------------------------------------------------------------------------------------------

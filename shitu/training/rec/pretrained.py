@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from paddle import nn
 
 from shitu.errors import ConfigError, DownloadError, ModelError
-from shitu.models.folder import downloads_home, model_homes
-from shitu.training.base.read_weights import SUFFIX, LoadReport, read_state, some
+from shitu.models.folder import model_homes
+from shitu.training.base.read_weights import SUFFIX, LoadReport, fetched, read_state, some, weights_home
 from shitu.training.rec import schema_arch as schema
 from shitu.training.rec.backbones import known_names, model_url
 from shitu.training.rec.networks import DistillationModel, RecModel
@@ -125,25 +125,18 @@ def find_weights(source: str) -> Path:
 
 def fetch_imagenet(section: Backbone) -> Path:
     """PaddleClas's ImageNet weights of a backbone, downloaded at the first time. Raises ConfigError, DownloadError."""
-    from filelock import FileLock
-
-    from shitu.models.download import download
-
     url = model_url(section)
     if url is None:
         raise ConfigError(
             f"Arch.Backbone.pretrained: no ImageNet weights of {section.name} are published; give the path of a "
             f"{SUFFIX}, or set Arch.Backbone.pretrained=False"
         )
-    target = downloads_home().parent / "weights" / url.rpartition("/")[2]
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(target.with_name(f".{target.name}.lock")):
-            return target if target.is_file() else download(url, target)
+        return fetched(url)
     except (DownloadError, OSError) as error:
         raise DownloadError(
-            f"{error}. Download {url} by hand to {target}, or set Arch.Backbone.pretrained=False (or to the path of "
-            f"a {SUFFIX})"
+            f"{error}. Download {url} by hand to {weights_home(url)}, or set Arch.Backbone.pretrained=False (or to "
+            f"the path of a {SUFFIX})"
         ) from error
 
 
