@@ -181,7 +181,7 @@ BAD = {
     "three for two": ("a.jpg 0 7\n", ImageNetDataset, {}, "'a.jpg 0 7': wanted path and label, separated by spaces"),
     "three TABs for two": ("a.jpg\t0\t7\n", ImageNetDataset, {}, f"are read by VeriWild (key {WHAT}.name)"),
     "two for three": ("a.jpg 0 1\nb.jpg 0\n", VeriWild, {}, "list.txt:2: 'b.jpg 0': wanted path, label and unique_id"),
-    "no separator": ("a 0\n", ImageNetDataset, {"delimiter": ""}, "dataset.delimiter is ''"),
+    "no separator": ("a 0\n", ImageNetDataset, {"delimiter": ""}, "delimiter is ''"),
     "text label": ("a 0\n\nb x1\nc x1\n", ImageNetDataset, {}, "list.txt:3: 'b x1': the label 'x1' is no integer; Dat"),
     "Chinese label": ("a 茶\n", ImageNetDataset, {}, f"the label '茶' is no integer; {WHAT}.relabel=True takes text"),
     "fraction": ("a 0\nb 1.0\n", ImageNetDataset, {}, "list.txt:2: 'b 1.0': the label '1.0' is no integer"),
