@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from shitu.config.keys import Choice, Flag, Maybe, Number, Several, Text, Whole
-from shitu.config.values import BadValueError, within
+from shitu.config.values import BadValueError, Section, within
 from shitu.config.variants import ByKey
 
 
@@ -23,7 +23,9 @@ class CELoss(Loss):
 
 
 @dataclass(frozen=True)
-class TripletAngularMarginLoss(Loss):
+class AngularMargin(Section):
+    """What TripletAngularMarginLoss has with and without a memory."""
+
     feature_from: Choice[Literal["features", "backbone"]] = "features"
     margin: Number = within(0.5, 0)
     normalize_feature: Flag = True
@@ -35,19 +37,16 @@ class TripletAngularMarginLoss(Loss):
 
 
 @dataclass(frozen=True)
-class TripletAngularMarginLoss_XBM(Loss):  # noqa: N801 - PaddleClas's name
+class TripletAngularMarginLoss(AngularMargin, Loss):
+    pass
+
+
+@dataclass(frozen=True)
+class TripletAngularMarginLoss_XBM(AngularMargin, Loss):  # noqa: N801 - PaddleClas's name
     """The same against a memory of the last `xbm_size` embeddings, from step `start_iter` on."""
 
     no_effect = frozenset({"feat_dim"})  # the first batch says it
 
-    feature_from: Choice[Literal["features", "backbone"]] = "features"
-    margin: Number = within(0.5, 0)
-    normalize_feature: Flag = True
-    reduction: Choice[Literal["mean", "sum"]] = "mean"
-    add_absolute: Flag = False
-    absolute_loss_weight: Number = within(1.0, 0)
-    ap_value: Number = within(0.9, -1, 1)
-    an_value: Number = within(0.5, -1, 1)
     start_iter: Whole = within(1000, 0)
     xbm_size: Whole = within(10000, 1)
     xbm_weight: Number = within(1.0, 0)

@@ -22,9 +22,7 @@ class TripletAngularMarginLoss(nn.Layer):
 
     name = "TripletAngularMarginLoss"
 
-    def __init__(
-        self, section: schema_loss.TripletAngularMarginLoss | schema_loss.TripletAngularMarginLoss_XBM
-    ) -> None:
+    def __init__(self, section: schema_loss.AngularMargin) -> None:
         super().__init__()
         self.section = section
 
