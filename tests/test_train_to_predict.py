@@ -75,7 +75,7 @@ def test_training_helped(root: Path) -> None:
     path = root / "output" / "train_demo" / "RecModel" / "metrics.jsonl"
     records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     losses = [record["loss"] for record in records if "loss" in record]
-    assert np.mean(losses[-5:]) < np.mean(losses[:5]) - 0.5
+    assert np.mean(losses[-5:]) < 0.87 * np.mean(losses[:5])
     recalls = [record["recall1"] for record in records if "recall1" in record]
     assert recalls[-1] > recalls[0] + 0.04
 
