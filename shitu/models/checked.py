@@ -27,7 +27,7 @@ MAPPING = "a mapping of keys to values"
 FILE = "the name of a file inside the model's folder"
 
 
-def read_yaml_mapping(path: Path) -> dict[Any, Any]:
+def read_mapping(path: Path) -> dict[Any, Any]:
     """The mapping in a small YAML file from a stranger."""
     try:
         if path.stat().st_size > _MAX_BYTES:
@@ -51,6 +51,10 @@ class UnwantedError(ValueError):
     def __init__(self, words: str, key: str = "") -> None:
         self.words, self.key = words, key
 
+    @classmethod
+    def of(cls, value: Any, wanted: str) -> UnwantedError:
+        return cls(f"{{}} is {shown(value)}; wanted {wanted}")
+
 
 @dataclass(frozen=True)
 class Wanted:
@@ -66,7 +70,7 @@ class Wanted:
         return core_schema.no_info_wrap_validator_function(self._checked, handler(source))
 
     def _checked(self, value: Any, inner: Callable[[Any], Any]) -> Any:
-        unwanted = UnwantedError(f"{{}} is {shown(value)}; wanted {self.words}")
+        unwanted = UnwantedError.of(value, self.words)
         if value is None:  # also where None is what stands for a key that is not there
             raise unwanted
         try:
@@ -112,7 +116,7 @@ class Section:
     @classmethod
     def _closed(cls, content: Any) -> Any:
         if not isinstance(content, dict):
-            raise UnwantedError(f"{{}} is {shown(content)}; wanted {MAPPING}")
+            raise UnwantedError.of(content, MAPPING)
         known = cls.keys(content)
         for key, needed in known.items():
             if needed and key not in content:
@@ -127,7 +131,7 @@ class Section:
         return content
 
 
-def read_section(kind: Any, content: Any, path: Path, key: str = "") -> Any:
+def read_as(kind: Any, content: Any, path: Path, key: str = "") -> Any:
     """What `path` holds below `key`, as `kind` says. Raises ModelError for the first mistake in it."""
     from pydantic import ValidationError
 
@@ -138,7 +142,7 @@ def read_section(kind: Any, content: Any, path: Path, key: str = "") -> Any:
     problem, places = found.get("ctx", {}).get("error"), [key, *found["loc"]]
     if not isinstance(problem, UnwantedError):  # what lies between sections: mappings, and one list
         wanted = "a list of {what, value, command}" if found["type"] == "list_type" else MAPPING
-        problem = UnwantedError(f"{{}} is {shown(found['input'])}; wanted {wanted}")
+        problem = UnwantedError.of(found["input"], wanted)
     words = problem.words
     if places[-1] == "[key]":  # so pydantic marks what is wrong about a key, and not about its value
         places, words = places[:-2], words.replace("is", "names", 1)

@@ -8,18 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
-from shitu.models.checked import (
-    FILE,
-    Made,
-    Section,
-    UnwantedError,
-    Wanted,
-    is_inside,
-    number,
-    read_section,
-    read_yaml_mapping,
-    shown,
-)
+from shitu.models.checked import FILE, Made, Section, UnwantedError, Wanted, is_inside, number, read_as, read_mapping
 from shitu.models.known import DETECTION, RECOGNITION
 
 MODEL_YAML = "model.yaml"
@@ -146,7 +135,7 @@ class ModelCard(_Files):
     `program`, `params` and `raw` mean Paddle's in fp32, and stand in `programs` too once the card is read.
     """
 
-    task: Annotated[str, Wanted("detection or recognition")]
+    task: Annotated[str, Wanted("detection or recognition", (DETECTION, RECOGNITION).__contains__)]
     name: Annotated[str, Wanted("a name", str.strip)]
     version: Annotated[str, Wanted("a number or a text", read=_version)] = ""
     architecture: Annotated[str, _TEXT] = ""
@@ -166,7 +155,7 @@ class ModelCard(_Files):
     def keys(cls, content: dict[Any, Any]) -> dict[str, bool]:
         task = content.get("task", RECOGNITION)
         if task not in (DETECTION, RECOGNITION):
-            raise UnwantedError(f"{{}} is {shown(task)}; wanted detection or recognition", "task")
+            return dict.fromkeys(content, False)  # what is wrong is then `task`, and told of before the others
         needed, others = ("labels", "dimension vectors") if task == DETECTION else ("dimension", "labels nms raw")
         known = super().keys(content).items()
         return {key: must or key == needed for key, must in known if key not in others.split()}
@@ -184,5 +173,5 @@ class ModelCard(_Files):
 
 def read_model_yaml(path: Path) -> ModelCard:
     """Read and check a model.yaml."""
-    card: ModelCard = read_section(ModelCard, read_yaml_mapping(path), path)
+    card: ModelCard = read_as(ModelCard, read_mapping(path), path)
     return card
