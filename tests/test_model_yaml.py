@@ -124,6 +124,8 @@ MISTAKES: list[tuple[str, Any, str]] = [
     ("programs", {"x": {"int8": {"program": "/x"}}}, "programs.x.int8.program is '/x'; wanted the name of a file"),
     ("programs", {"x": {"int8": {"program": "x", "cosin": 1}}}, "unknown key programs.x.int8.'cosin'; did you mean"),
     ("programs", {"x": {"int8": {"program": "x", "cosine": 2}}}, "programs.x.int8.cosine is 2; wanted a number from 0"),
+    ("programs", {"x": {"fp32": {"raw": {"program": "x"}}}}, "programs names raw programs, which only a detector has"),
+    ("programs", {5: {"fp32": {"program": "x"}}}, "programs names 5; wanted a text"),
     ("programs", {"x": 5}, "programs.x is 5; wanted a mapping"),
     ("nms", {}, "unknown key 'nms'"),
 ]
@@ -158,6 +160,12 @@ def test_labels(tmp_path: Path, labels: Any, words: str) -> None:
     assert words in str(caught.value)
 
 
+@pytest.mark.parametrize("key", ["raw", "nms", "files", "programs", "labels", "measured", "licence"])
+def test_null_is_not_a_key_left_out(tmp_path: Path, key: str) -> None:
+    with pytest.raises(ModelError, match=f"{key} is None; wanted a"):
+        read_model_yaml(written(tmp_path, {**DETECTOR, key: None}))
+
+
 BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 12)
 )
@@ -173,9 +181,10 @@ BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
         ("a: !!python/object/apply:os.system [echo]", "is not YAML"),
         ("a: " + "[" * 5000, "is not YAML"),
         (BOMB + "task: *a11", "task is [["),
+        ("task: 0x" + "f" * 4000, "task is something very long; wanted detection or recognition"),
         ("x" * 1_000_001, "1000001 bytes"),
     ],
-    ids=["empty", "list", "broken", "date", "object", "deep", "bomb", "large"],
+    ids=["empty", "list", "broken", "date", "object", "deep", "bomb", "long", "large"],
 )
 def test_texts(tmp_path: Path, text: str, words: str) -> None:
     with pytest.raises(ModelError) as caught:

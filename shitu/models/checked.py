@@ -1,23 +1,33 @@
-"""YAML from strangers, checked key by key: closed, so that an unknown key is an error, and not trusted."""
+"""YAML from strangers, read into closed sections by pydantic, with messages of our own.
+
+pydantic is loaded when a file is read, and not with this module: `shitu --help` need not wait for it.
+"""
 
 from __future__ import annotations
 
 import re
 import reprlib
 from collections.abc import Callable
+from dataclasses import MISSING, dataclass, fields
+from functools import cache
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar, get_type_hints
 
 import yaml
 
 from shitu.errors import ModelError
 from shitu.models.known import nearest
 
+if TYPE_CHECKING:
+    from pydantic import GetCoreSchemaHandler, TypeAdapter
+    from pydantic_core import CoreSchema
+
 _MAX_BYTES = 1_000_000
+MAPPING = "a mapping of keys to values"
 FILE = "the name of a file inside the model's folder"
 
 
-def read_yaml_mapping(path: Path) -> dict[Any, Any]:
+def read_mapping(path: Path) -> dict[Any, Any]:
     """The mapping in a small YAML file from a stranger."""
     try:
         if path.stat().st_size > _MAX_BYTES:
@@ -31,46 +41,121 @@ def read_yaml_mapping(path: Path) -> dict[Any, Any]:
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ModelError(f"{path}: is not YAML: {str(error)[:300]}; mend it, or copy it again") from error
     if not isinstance(content, dict):
-        raise ModelError(f"{path}: holds {shown(content)}; wanted a mapping of keys to values")
+        raise ModelError(f"{path}: holds {shown(content)}; wanted {MAPPING}")
     return content
 
 
-class Section:
-    """One mapping of the file, from which each key is taken once; what is left over was a mistake."""
+class UnwantedError(ValueError):
+    """`words` follow the dotted key of what is read, or of `key` in it; {} stands for that key."""
 
-    def __init__(self, path: Path, prefix: str, content: Any) -> None:
-        self.path, self.prefix = path, prefix
-        if not isinstance(content, dict):
-            raise ModelError(f"{path}: {prefix.rstrip('.')} is {shown(content)}; wanted a mapping of keys to values")
-        self.content: dict[Any, Any] = dict(content)
-        self.known: list[str] = []
+    def __init__(self, words: str, key: str = "") -> None:
+        self.words, self.key = words, key
 
-    def take(self, key: str, check: Callable[[Any], Any], wanted: str, *default: Any) -> Any:
-        """The checked value of `key`; `check` raises ValueError or TypeError where it does not fit."""
-        self.known.append(key)
-        if key not in self.content:
-            if default:
-                return default[0]
-            raise ModelError(f"{self.path}: {self.prefix}{key} is missing; wanted {wanted}")
-        value = self.content.pop(key)
+    @classmethod
+    def of(cls, value: Any, wanted: str) -> UnwantedError:
+        return cls(f"{{}} is {shown(value)}; wanted {wanted}")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Marks a type: the value goes through `read`, must be of the type, strictly, and `fits`; else `words` say why."""
+
+    words: str
+    fits: Callable[[Any], Any] = lambda value: True
+    read: Callable[[Any], Any] = lambda value: value
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        from pydantic_core import core_schema
+
+        return core_schema.no_info_wrap_validator_function(self._checked, handler(source))
+
+    def _checked(self, value: Any, inner: Callable[[Any], Any]) -> Any:
+        unwanted = UnwantedError.of(value, self.words)
+        if value is None:  # also where None is what stands for a key that is not there
+            raise unwanted
         try:
-            return check(value)
-        except (ValueError, TypeError, OverflowError):
-            raise ModelError(f"{self.path}: {self.prefix}{key} is {shown(value)}; wanted {wanted}") from None
+            made = inner(self.read(tuple(value) if isinstance(value, list) else value))
+        except (ValueError, TypeError, AttributeError, ArithmeticError):  # pydantic's error is a ValueError
+            raise unwanted from None
+        if not self.fits(made):
+            raise unwanted
+        return made
 
-    def section(self, key: str) -> Section:
-        """The mapping under `key`."""
-        self.known.append(key)
-        if key not in self.content:
-            raise ModelError(f"{self.path}: {self.prefix}{key} is missing; wanted a mapping of keys to values")
-        return Section(self.path, f"{self.prefix}{key}.", self.content.pop(key))
 
-    def close(self) -> None:
-        """Refuse what nobody took."""
-        for key in self.content:
-            near = nearest(str(key), self.known)
-            hint = f"did you mean {near}?" if near else f"known here: {', '.join(self.known)}"
-            raise ModelError(f"{self.path}: unknown key {self.prefix}{shown(key)}; {hint}")
+@dataclass(frozen=True)
+class Made:
+    """Marks a type: the value is read as `kind`, from which `make` makes it; None is none, though the type has it."""
+
+    kind: Any
+    make: Callable[[Any], Any] = lambda value: value
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        from pydantic_core import core_schema
+
+        return core_schema.no_info_after_validator_function(self.make, handler.generate_schema(self.kind))
+
+
+class Section:
+    """A mapping whose keys are the fields of a dataclass: no others, and all that have no default."""
+
+    __pydantic_config__: ClassVar[Any] = {"strict": True}  # yes is not 1, and 512 in quotes is no number
+
+    @classmethod
+    def keys(cls, content: dict[Any, Any]) -> dict[str, bool]:
+        """The keys there may be, and whether each must be."""
+        return {each.name: each.default is MISSING and each.default_factory is MISSING for each in fields(cls)}  # type: ignore[arg-type]
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        from pydantic_core import core_schema
+
+        made: Any = handler.resolve_ref_schema(handler(source))
+        made["strict"] = False  # else only a section made before would do; its fields stay strict
+        return core_schema.no_info_before_validator_function(cls._closed, made)
+
+    @classmethod
+    def _closed(cls, content: Any) -> Any:
+        if not isinstance(content, dict):
+            raise UnwantedError.of(content, MAPPING)
+        known = cls.keys(content)
+        for key, needed in known.items():
+            if needed and key not in content:
+                marks = getattr(get_type_hints(cls, include_extras=True)[key], "__metadata__", ())
+                words = next((mark.words for mark in marks), MAPPING)
+                raise UnwantedError(f"{{}} is missing; wanted {words}", key)
+        for key in content:
+            if key not in known:
+                near = nearest(str(key), known)
+                hint = f"did you mean {near}?" if near else f"known here: {', '.join(known)}"
+                raise UnwantedError(f"unknown key {{}}; {hint}", shown(key))
+        return content
+
+
+def read_as(kind: Any, content: Any, path: Path, key: str = "") -> Any:
+    """What `path` holds below `key`, as `kind` says. Raises ModelError for the first mistake in it."""
+    from pydantic import ValidationError
+
+    try:
+        return _adapter(kind).validate_python(content)
+    except ValidationError as error:
+        found: Any = error.errors(include_url=False)[0]
+    problem, places = found.get("ctx", {}).get("error"), [key, *found["loc"]]
+    if not isinstance(problem, UnwantedError):  # what lies between sections: mappings, and one list
+        wanted = "a list of {what, value, command}" if found["type"] == "list_type" else MAPPING
+        problem = UnwantedError.of(found["input"], wanted)
+    words = problem.words
+    if places[-1] == "[key]":  # so pydantic marks what is wrong about a key, and not about its value
+        places, words = places[:-2], words.replace("is", "names", 1)
+    parts = [part for part in (*places, problem.key) if part != ""]
+    dotted = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts)
+    raise ModelError(f"{path}: {words.replace('{}', dotted.removeprefix('.'), 1)}")
+
+
+@cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(kind)
 
 
 def is_inside(name: str) -> bool:
@@ -79,110 +164,20 @@ def is_inside(name: str) -> bool:
     return bool(parts) and not name.startswith("/") and ".." not in parts and not re.search(r"[\\:\0]", name)
 
 
-def refuse_unless(fits: bool) -> None:
-    if not fits:
-        raise ValueError
-
-
-def file_name(value: Any) -> str:
-    refuse_unless(isinstance(value, str) and is_inside(value))
-    return str(value)
-
-
-def text(value: Any) -> str:
-    refuse_unless(isinstance(value, str) and bool(value.strip()))
-    return str(value)
-
-
-def version(value: Any) -> str:
-    refuse_unless(isinstance(value, (str, int, float)) and not isinstance(value, bool))
-    return str(value)
-
-
-def scalar(value: Any) -> Any:
-    refuse_unless(isinstance(value, (str, int, float)))
-    return value
-
-
-def listed(value: Any) -> list[Any]:
-    refuse_unless(isinstance(value, list))
-    return list(value)
-
-
-def truth(value: Any) -> bool:
-    refuse_unless(isinstance(value, bool))
-    return bool(value)
-
-
-def size_in_bytes(value: Any) -> int:
-    refuse_unless(isinstance(value, int) and not isinstance(value, bool) and value >= 0)
-    return int(value)
-
-
-def count(value: Any) -> int:
-    refuse_unless(size_in_bytes(value) > 0)
-    return int(value)
-
-
 def number(value: Any) -> float:
-    """PyYAML reads 1e-3 as a text, and PaddleClas writes 1.0/255.0: both are numbers."""
-    refuse_unless(isinstance(value, (int, float, str)) and not isinstance(value, bool))
+    """PyYAML reads 1e-3 as a text, and PaddleClas writes 1.0/255.0: both are numbers, neither infinite nor NaN."""
     over, _, under = str(value).partition("/")
-    number = float(over) / (float(under) or float("nan")) if under else float(over)
-    refuse_unless(abs(number) < 1e9)  # neither infinite nor NaN
+    number = float(over) / float(under) if under else float(over)
+    if not abs(number) < 1e9:
+        raise ValueError
     return number
-
-
-def three_numbers(value: Any) -> tuple[float, float, float]:
-    first, second, third = (number(part) for part in listed(value))
-    return first, second, third
-
-
-def three_divisors(value: Any) -> tuple[float, float, float]:
-    numbers = three_numbers(value)
-    refuse_unless(all(numbers))
-    return numbers
-
-
-def size(value: Any) -> tuple[int, int]:
-    height, width = (count(part) for part in listed(value))
-    refuse_unless(max(height, width) <= 8192)
-    return height, width
-
-
-def labels(value: Any) -> tuple[str, ...]:
-    labels = tuple(text(label) for label in listed(value))
-    refuse_unless(bool(labels))
-    return labels
-
-
-def sha256(value: Any) -> str:
-    refuse_unless(isinstance(value, str) and re.fullmatch(r"[0-9a-fA-F]{64}", value) is not None)
-    return str(value).lower()
 
 
 def shown(value: Any) -> str:
     """Short, because aliases let a small file hold a value of astronomic length."""
     short = reprlib.Repr()
     short.maxlevel = 2
-    return short.repr(value)
-
-
-def one_of(*known: str) -> Callable[[Any], str]:
-    """A check for one of some texts."""
-
-    def check(value: Any) -> str:
-        refuse_unless(value in known)
-        return str(value)
-
-    return check
-
-
-def cosine(value: Any) -> float:
-    refuse_unless(0 <= number(value) <= 1)
-    return number(value)
-
-
-def limit(value: Any) -> int:
-    """A whole number, or -1 for none."""
-    return -1 if value == -1 else size_in_bytes(value)
+    try:
+        return short.repr(value)
+    except ValueError:  # Python writes out no number of more than 4,300 digits
+        return "something very long"

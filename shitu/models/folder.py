@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +12,7 @@ from shitu import resources
 from shitu.errors import ModelError
 from shitu.files import sha256_of
 from shitu.models.known import DETECTION, KNOWN_MODELS, RECOGNITION, known_model, nearest
-from shitu.models.model_yaml import (
-    MODEL_YAML,
-    FileRecord,
-    ModelCard,
-    Nms,
-    Preprocess,
-    Program,
-    read_model_yaml,
-)
+from shitu.models.model_yaml import MODEL_YAML, FileRecord, ModelCard, Nms, Preprocess, Program, read_model_yaml
 
 AGREES = 0.99  # the least cosine to fp32 with which a program of another precision searches the same gallery
 _KEYS = {DETECTION: "Global.det_inference_model_dir", RECOGNITION: "Global.rec_inference_model_dir"}
@@ -183,23 +175,8 @@ def _described_folder(path: Path, card: ModelCard) -> ModelFolder:
     programs = [
         replace(each, program=path / each.program, params=each.params and path / each.params) for each in card.programs
     ]
-    return ModelFolder(
-        path=path,
-        name=card.name,
-        programs=tuple(programs),
-        task=card.task,
-        vectors_id=card.vectors,
-        nms=card.nms,
-        dimension=card.dimension,
-        preprocess=card.preprocess,
-        labels=card.labels,
-        licence=card.licence,
-        provenance=card.provenance,
-        version=card.version,
-        architecture=card.architecture,
-        measured=card.measured,
-        files=card.files,
-    )
+    stated = {each.name: getattr(card, each.name) for each in fields(ModelFolder) if hasattr(card, each.name)}
+    return ModelFolder(**{**stated, "path": path, "programs": tuple(programs), "vectors_id": card.vectors})
 
 
 def _find_program(path: Path) -> tuple[Path, Path]:

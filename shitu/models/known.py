@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 DETECTION, RECOGNITION = "detection", "recognition"
 _FOLDER = "https://paddle-imagenet-models-name.bj.bcebos.com/dygraph/rec/models/inference"
@@ -31,18 +32,9 @@ class KnownModel:
     licence: str = _LICENCE
 
 
-def _official(name: str, task: str, description: str, folder: str = _FOLDER, **more: float | int) -> KnownModel:
+def _official(name: str, task: str, description: str, folder: str = _FOLDER, **more: Any) -> KnownModel:
     """A model whose archive is named as the model is."""
-    dimension, params_bytes = more.get("dimension"), more.get("params_bytes")
-    return KnownModel(
-        name,
-        task,
-        description,
-        f"{folder}/{name}.tar",
-        published_mb=more.get("published_mb"),
-        params_bytes=None if params_bytes is None else int(params_bytes),
-        dimension=None if dimension is None else int(dimension),
-    )
+    return KnownModel(name, task, description, f"{folder}/{name}.tar", **more)
 
 
 KNOWN_MODELS = (
@@ -72,10 +64,7 @@ KNOWN_MODELS = (
         dimension=512,
     ),
     _official(
-        "general_PPLCNet_x2_5_lite_binary_v1.0_infer",
-        RECOGNITION,
-        "general recogniser for binary codes",
-        dimension=512,
+        "general_PPLCNet_x2_5_lite_binary_v1.0_infer", RECOGNITION, "general recogniser for binary codes", dimension=512
     ),
     # the same document, 5; size: docs/zh_CN/image_recognition_pipeline/mainbody_detection.md
     _official(

@@ -2,30 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from shitu.errors import ModelError
-from shitu.models import checked
-from shitu.models.checked import FILE, Section, read_yaml_mapping
+from shitu.models.checked import FILE, Made, Section, UnwantedError, Wanted, is_inside, number, read_as, read_mapping
 from shitu.models.known import DETECTION, RECOGNITION
 
 MODEL_YAML = "model.yaml"
 INTERPOLATIONS = ("nearest", "bilinear", "area", "bicubic", "cubic", "lanczos")
 
+_THREE = "three numbers, for R, G and B"
+_LIMIT = Wanted("a whole number, or -1 for no limit", lambda value: value >= -1)
+_SHARE = Wanted("a number from 0 to 1", lambda value: 0 <= value <= 1, number)
+_TEXT = Wanted("a text", str.strip)
+_FILE = Wanted(FILE, is_inside)
+_Number = Annotated[float, Wanted("a number", read=number)]
+_Three = tuple[_Number, _Number, _Number]
+_Label = Annotated[str, _TEXT]
+
+
+def _version(value: Any) -> str:
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        raise TypeError
+    return str(value)
+
 
 @dataclass(frozen=True)
-class Preprocess:
+class Preprocess(Section):
     """What the model was trained with: (pixel * scale - mean) / std on RGB; `size` is (height, width)."""
 
-    size: tuple[int, int]
-    interpolation: str
-    scale: float
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    keep_ratio: bool = False
+    size: Annotated[
+        tuple[int, int],
+        Wanted("[height, width], two whole numbers above 0", lambda size: 0 < min(size) <= max(size) <= 8192),
+    ]
+    interpolation: Annotated[str, Wanted(f"one of {', '.join(INTERPOLATIONS)}", INTERPOLATIONS.__contains__)]
+    scale: _Number
+    mean: Annotated[_Three, Wanted(_THREE)]
+    std: Annotated[_Three, Wanted(f"{_THREE}, none of them 0", all)]
+    keep_ratio: Annotated[bool, Wanted("true or false")] = False
 
 
 @dataclass(frozen=True)
@@ -49,160 +66,112 @@ class Program:
 
 
 @dataclass(frozen=True)
-class Nms:
+class Nms(Section):
     """How the boxes of a raw program are suppressed, in the words of Paddle's multiclass_nms3; -1: no limit."""
 
-    score_threshold: float
-    nms_threshold: float
-    nms_top_k: int = -1
-    keep_top_k: int = -1
+    score_threshold: Annotated[float, _SHARE]
+    nms_threshold: Annotated[float, _SHARE]
+    nms_top_k: Annotated[int, _LIMIT] = -1
+    keep_top_k: Annotated[int, _LIMIT] = -1
 
 
 @dataclass(frozen=True)
-class FileRecord:
+class FileRecord(Section):
     """What a file of the model must be."""
 
-    size: int
-    sha256: str
+    size: Annotated[int, Wanted("a whole number", lambda size: size >= 0)]
+    sha256: Annotated[str, Wanted("64 hex digits", re.compile("[0-9a-f]{64}").fullmatch, str.lower)]
+
+
+Files = dict[Annotated[str, _FILE], FileRecord]
 
 
 @dataclass(frozen=True)
-class ModelCard:
-    """The contents of a model.yaml; file names are relative to its folder and inside it."""
+class _Figure(Section):
+    what: Annotated[str, _TEXT]
+    value: Annotated[str | int | float | bool, Wanted("a number or a text")]
+    command: Annotated[str, _TEXT] = ""
 
-    name: str
-    version: str
-    task: str
-    architecture: str
-    programs: tuple[Program, ...]
-    vectors: str | None
-    nms: Nms | None
-    dimension: int | None
-    labels: tuple[str, ...]
+
+@dataclass(frozen=True)
+class _Files(Section):
+    program: Annotated[str | None, _FILE] = None
+    params: Annotated[str | None, _FILE] = None
+
+    def paths(self, engine: str, prefix: str = "") -> tuple[Path, Path | None]:
+        """Paddle's programs are of two files, others perhaps of one."""
+        if self.program is None or (engine == "paddle" and self.params is None):
+            raise UnwantedError(f"{{}} is missing; wanted {FILE}", prefix + ("params" if self.program else "program"))
+        return Path(self.program), None if self.params is None else Path(self.params)
+
+
+@dataclass(frozen=True)
+class _Part(_Files):
+    """The whole program and, of a detector, the raw one; one of the two is enough."""
+
+    raw: Annotated[_Files | None, Made(_Files)] = None
+    cosine: Annotated[float | None, _SHARE] = None
+
+    def made(self, engine: str, precision: str, prefix: str) -> Iterator[Program]:
+        if self.raw is None or (self.program, self.params, self.cosine) != (None, None, None):
+            yield Program(engine, precision, *self.paths(engine, prefix), cosine=self.cosine)
+        if self.raw is not None:
+            yield Program(engine, precision, *self.raw.paths(engine, f"{prefix}raw."), raw=True)
+
+
+def _flat(engines: Mapping[str, Mapping[str, _Part]]) -> tuple[Program, ...]:
+    return tuple(
+        program
+        for engine, precisions in engines.items()
+        for precision, part in precisions.items()
+        for program in part.made(engine, precision, f"{engine}.{precision}.")
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelCard(_Files):
+    """The contents of a model.yaml; file names are relative to its folder and inside it.
+
+    `program`, `params` and `raw` mean Paddle's in fp32, and stand in `programs` too once the card is read.
+    """
+
+    task: Annotated[str, Wanted("detection or recognition", (DETECTION, RECOGNITION).__contains__)]
+    name: Annotated[str, Wanted("a name", str.strip)]
+    version: Annotated[str, Wanted("a number or a text", read=_version)] = ""
+    architecture: Annotated[str, _TEXT] = ""
+    raw: Annotated[_Files | None, Made(_Files)] = None
+    programs: Annotated[tuple[Program, ...], Made(dict[_Label, dict[_Label, _Part]], _flat)] = ()
+    vectors: Annotated[str | None, _TEXT] = None
+    nms: Annotated[Nms | None, Made(Nms)] = None
+    dimension: Annotated[int | None, Wanted("the length of a vector, such as 512", lambda length: length > 0)] = None
+    labels: Annotated[tuple[_Label, ...], Wanted("a list of texts, such as [foreground]", bool)] = ()
     preprocess: Preprocess
-    files: Mapping[str, FileRecord]
-    licence: str
-    provenance: str
-    measured: tuple[Mapping[str, Any], ...]
+    files: Annotated[Mapping[str, FileRecord], Made(Files)] = field(default_factory=dict)
+    licence: Annotated[str, _TEXT] = ""
+    provenance: Annotated[str, _TEXT] = ""
+    measured: Annotated[tuple[Mapping[str, Any], ...], Made(list[_Figure], lambda rows: tuple(map(vars, rows)))] = ()
+
+    @classmethod
+    def keys(cls, content: dict[Any, Any]) -> dict[str, bool]:
+        task = content.get("task", RECOGNITION)
+        if task not in (DETECTION, RECOGNITION):
+            return dict.fromkeys(content, False)  # what is wrong is then `task`, and told of before the others
+        needed, others = ("labels", "dimension vectors") if task == DETECTION else ("dimension", "labels nms raw")
+        known = super().keys(content).items()
+        return {key: must or key == needed for key, must in known if key not in others.split()}
+
+    def __post_init__(self) -> None:
+        own: tuple[Program, ...] = ()
+        if not self.programs or any((self.program, self.params, self.raw)):
+            own = (Program("paddle", "fp32", *self.paths("paddle")),)
+        if self.raw is not None:
+            own += (Program("paddle", "fp32", *self.raw.paths("paddle", "raw."), raw=True),)
+        object.__setattr__(self, "programs", own + self.programs)
+        if self.task != DETECTION and any(program.raw for program in self.programs):
+            raise UnwantedError("{} names raw programs, which only a detector has; take them out", "programs")
 
 
 def read_model_yaml(path: Path) -> ModelCard:
     """Read and check a model.yaml."""
-    section = Section(path, "", read_yaml_mapping(path))
-    task = section.take("task", checked.one_of(DETECTION, RECOGNITION), "detection or recognition")
-    detection = task == DETECTION
-    length = "the length of a vector, such as 512"
-    card = ModelCard(
-        name=section.take("name", checked.text, "a name"),
-        version=section.take("version", checked.version, "a number or a text", ""),
-        task=task,
-        architecture=section.take("architecture", checked.text, "a text", ""),
-        programs=_programs(section, detection),
-        vectors=None if detection else section.take("vectors", checked.text, "a text", None),
-        nms=_nms(section.section("nms")) if detection and "nms" in section.content else None,
-        dimension=None if detection else section.take("dimension", checked.count, length),
-        labels=section.take("labels", checked.labels, "a list of texts, such as [foreground]") if detection else (),
-        preprocess=_preprocess(section.section("preprocess")),
-        files=_files(section.section("files")) if "files" in section.content else {},
-        licence=section.take("licence", checked.text, "a text", ""),
-        provenance=section.take("provenance", checked.text, "a text", ""),
-        measured=_measured(section),
-    )
-    section.known += ["files", "raw", "programs", "nms"]
-    section.close()
+    card: ModelCard = read_as(ModelCard, read_mapping(path), path)
     return card
-
-
-def _programs(section: Section, detection: bool) -> tuple[Program, ...]:
-    """Those of `programs: {ENGINE: {PRECISION: ...}}`; `program`, `params` and `raw` beside it mean Paddle's fp32."""
-    found: list[Program] = []
-    if "programs" not in section.content or "program" in section.content:
-        found += _variants(section, "paddle", "fp32", detection)
-    if "programs" in section.content:
-        engines = section.section("programs")
-        for engine in list(engines.content):
-            precisions = engines.section(engine)
-            for precision in list(precisions.content):
-                part = precisions.section(precision)
-                found += _variants(part, str(engine), str(precision), detection)
-                part.close()
-    if not found:
-        raise ModelError(f"{section.path}: programs names no program; wanted ENGINE: {{PRECISION: {{program: FILE}}}}")
-    return tuple(found)
-
-
-def _variants(section: Section, engine: str, precision: str, detection: bool) -> list[Program]:
-    """The whole program and, of a detector, the raw one; one of the two is enough, except where Paddle's stands."""
-    raw = section.section("raw") if detection and "raw" in section.content else None
-    found = []
-    if raw is None or "program" in section.content or not section.prefix:
-        cosine = section.take("cosine", checked.cosine, "a number from 0 to 1", None) if section.prefix else None
-        found.append(Program(engine, precision, *_files_of(section, engine), cosine=cosine))
-    if raw is not None:
-        found.append(Program(engine, precision, *_files_of(raw, engine), raw=True))
-        raw.close()
-    return found
-
-
-def _files_of(section: Section, engine: str) -> tuple[Path, Path | None]:
-    program = section.take("program", checked.file_name, FILE)
-    params = section.take("params", checked.file_name, FILE, *(() if engine == "paddle" else (None,)))
-    return Path(program), None if params is None else Path(params)
-
-
-def _nms(section: Section) -> Nms:
-    share, limit = "a number from 0 to 1", "a whole number, or -1 for no limit"
-    nms = Nms(
-        score_threshold=section.take("score_threshold", checked.cosine, share),
-        nms_threshold=section.take("nms_threshold", checked.cosine, share),
-        nms_top_k=section.take("nms_top_k", checked.limit, limit, -1),
-        keep_top_k=section.take("keep_top_k", checked.limit, limit, -1),
-    )
-    section.close()
-    return nms
-
-
-def _preprocess(section: Section) -> Preprocess:
-    three = "three numbers, for R, G and B"
-    known = ", ".join(INTERPOLATIONS)
-    preprocess = Preprocess(
-        size=section.take("size", checked.size, "[height, width], two whole numbers above 0"),
-        interpolation=section.take("interpolation", checked.one_of(*INTERPOLATIONS), f"one of {known}"),
-        scale=section.take("scale", checked.number, "a number"),
-        mean=section.take("mean", checked.three_numbers, three),
-        std=section.take("std", checked.three_divisors, f"{three}, none of them 0"),
-        keep_ratio=section.take("keep_ratio", checked.truth, "true or false", False),
-    )
-    section.close()
-    return preprocess
-
-
-def _files(section: Section) -> dict[str, FileRecord]:
-    records = {}
-    for name in list(section.content):
-        if not isinstance(name, str) or not checked.is_inside(name):
-            raise ModelError(f"{section.path}: files names {checked.shown(name)}; wanted {FILE}")
-        records[name] = file_record(section.path, section.prefix, name, section.content[name])
-    return records
-
-
-def file_record(path: Path, prefix: str, name: str, content: Any) -> FileRecord:
-    """The checked `{size, sha256}` of one file."""
-    part = Section(path, f"{prefix}{name}.", content)
-    record = FileRecord(
-        part.take("size", checked.size_in_bytes, "a whole number"), part.take("sha256", checked.sha256, "64 hex digits")
-    )
-    part.close()
-    return record
-
-
-def _measured(section: Section) -> tuple[Mapping[str, Any], ...]:
-    rows = section.take("measured", checked.listed, "a list of {what, value, command}", [])
-    found = []
-    for number, row in enumerate(rows):
-        part = Section(section.path, f"measured[{number}].", row)
-        what = part.take("what", checked.text, "a text")
-        value = part.take("value", checked.scalar, "a number or a text")
-        found.append({"what": what, "value": value, "command": part.take("command", checked.text, "a text", "")})
-        part.close()
-    return tuple(found)

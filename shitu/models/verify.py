@@ -6,10 +6,10 @@ from pathlib import Path
 
 from shitu.errors import ModelError
 from shitu.files import sha256_of
-from shitu.models.checked import is_inside, read_yaml_mapping
+from shitu.models.checked import is_inside, read_as, read_mapping
 from shitu.models.folder import ModelFolder, open_folder
 from shitu.models.known import known_model
-from shitu.models.model_yaml import MODEL_YAML, FileRecord, file_record, read_model_yaml
+from shitu.models.model_yaml import MODEL_YAML, FileRecord, Files, read_model_yaml
 
 DOWNLOAD_RECORD = "shitu-download.yaml"
 
@@ -19,13 +19,13 @@ def recorded_files(path: Path) -> dict[str, FileRecord]:
     records: dict[str, FileRecord] = {}
     if (path / DOWNLOAD_RECORD).is_file():
         where = path / DOWNLOAD_RECORD
-        files = read_yaml_mapping(where).get("files")
+        files = read_mapping(where).get("files")
         if not isinstance(files, dict):
             raise ModelError(f"{where}: lacks `files`; delete {path} and download the model again")
-        for name, content in files.items():
+        for name in files:
             if not isinstance(name, str) or not is_inside(name):
                 raise ModelError(f"{where}: files names {str(name)[:80]!r}, which is outside the folder; delete {path}")
-            records[name] = file_record(where, "files.", name, content)
+        records.update(read_as(Files, files, where, "files"))
     if (path / MODEL_YAML).is_file():
         records.update(read_model_yaml(path / MODEL_YAML).files)
     return records
