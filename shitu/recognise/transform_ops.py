@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from difflib import get_close_matches
+from math import isfinite
 from typing import Any
 
 from shitu.config.schema import DetPreProcess, RecPreProcess
@@ -54,9 +54,6 @@ PADDLECLAS_RECOGNITION: tuple[dict[str, Any], ...] = (
 _PIL = ("nearest", "bilinear", "bicubic", "box", "lanczos", "hamming")
 _NORMALISE = ("NormalizeImage", "DetNormalizeImage")
 _PERMUTE = ("ToCHWImage", "DetPermute")
-_KNOWN = ("ResizeImage", "CropImage", "DetResize", "DetPadStride", *_NORMALISE, *_PERMUTE)
-
-
 _ALLOWED = {
     "ResizeImage": {"size", "resize_short", "interpolation", "backend", "return_numpy"},
     "CropImage": {"size"},
@@ -75,7 +72,8 @@ def compile_ops(ops: Sequence[Mapping[str, Any]], where: str) -> Preprocessor:
     table: Tensor | None = None
     stride, permuted = 0, False
     for operator in ops:
-        name, options = _split(operator, where)
+        name, options = split_operator(operator, _ALLOWED, where)
+        _check_options(name, options, where)
         if name in _NORMALISE:
             if table is not None:
                 raise ConfigError(f"{where}: {name} stands there twice, or another one that normalises; keep one")
@@ -118,15 +116,15 @@ def _check_end(ops: Sequence[Mapping[str, Any]], permuted: bool, where: str) -> 
         raise ConfigError(f"{where}: DetPadStride stands after DetPermute, as the last operator")
 
 
-def _split(operator: Mapping[str, Any], where: str) -> tuple[str, Options]:
+def split_operator(operator: Mapping[str, Any], known: Collection[str], where: str) -> tuple[str, Options]:
+    """Its name, one of the known, and its options, which nobody has checked yet."""
     ((name, options),) = operator.items()
-    if name not in _KNOWN:
-        near = get_close_matches(str(name), _KNOWN, n=1)
-        hint = f"; did you mean {near[0]}?" if near else f"; known: {', '.join(_KNOWN)}"
-        raise ConfigError(f"{where}: unknown operator {name}{hint}")
+    if name not in known:
+        near = get_close_matches(str(name), known, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
+        raise ConfigError(f"{where}: unknown operator {name}; {hint}")
     if options is not None and not isinstance(options, Mapping):
         raise ConfigError(f"{where}: {name} wants options as `key: value`, not {options!r}")
-    _check_options(name, options or {}, where)
     return name, options or {}
 
 
@@ -180,7 +178,7 @@ def _normalise(name: str, options: Options, where: str) -> Tensor:
     if not _three_numbers(mean) or not _three_numbers(std) or not all(std):
         raise ConfigError(f"{where}: {name} wants three means and three non-zero stds, not {mean} and {std}")
     if name == "NormalizeImage":
-        return normalising_table(_number(options.get("scale"), f"{where}: {name}.scale"), mean, std)
+        return normalising_table(_scale(options.get("scale"), f"{where}: {name}.scale"), mean, std)
     return detection_table(mean, std, scaled=bool(options.get("is_scale", True)))
 
 
@@ -194,19 +192,23 @@ def _whole(value: Any, where: str) -> int:
     return value
 
 
-def _number(value: Any, where: str) -> float:
-    """A number, or a fraction as text (`1.0/255.0`, which PaddleClas gives to eval)."""
-    if value is None:
-        return 1.0 / 255.0
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
-    match = re.fullmatch(r"\s*([-+.\deE]+)\s*(?:/\s*([-+.\deE]+)\s*)?", str(value))
+def _scale(value: Any, where: str) -> float:
+    number = 1.0 / 255.0 if value is None else as_number(value)
+    if number is None:
+        raise ConfigError(f"{where}: {value!r}; wanted a number or a fraction such as 1.0/255.0")
+    return number
+
+
+def as_number(value: Any) -> float | None:
+    """A number, or a fraction as text (`1.0/255.0`, which PaddleClas gives to eval); None for everything else."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        return None
+    over, slash, under = str(value).partition("/")
     try:
-        if match:
-            return float(match[1]) / float(match[2] or 1.0)
+        number = float(over) / float(under) if slash else float(over)
     except (ValueError, ZeroDivisionError):
-        pass
-    raise ConfigError(f"{where}: {value!r}; wanted a number or a fraction such as 1.0/255.0")
+        return None
+    return number if isfinite(number) else None
 
 
 def _pair(value: Any, where: str) -> tuple[int, int]:

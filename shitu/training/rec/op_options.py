@@ -8,16 +8,15 @@ from math import isfinite
 from typing import Any
 
 from shitu.errors import ConfigError
+from shitu.recognise.transform_ops import as_number
 
 
 class OpOptions:
     """`name` and `where` say in errors (ConfigError) which operator of which section is meant."""
 
-    def __init__(self, name: str, options: Any, where: str) -> None:
-        if options is not None and not isinstance(options, Mapping):
-            raise ConfigError(f"{where}: {name} wants options as `key: value`, not {options!r}")
+    def __init__(self, name: str, options: Mapping[str, Any], where: str) -> None:
         self.name, self.where = name, where
-        self.left = dict(options or {})
+        self.left = dict(options)
         self.known: list[str] = []
 
     def take(self, key: str, default: Any) -> Any:
@@ -89,18 +88,6 @@ class OpOptions:
             near = get_close_matches(str(key), self.known, n=1)
             hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(self.known) or 'none'}"
             raise ConfigError(f"{self.where}: {self.name} has no option {key!r}; {hint}")
-
-
-def as_number(value: Any) -> float | None:
-    """A number, or a fraction as text, which PaddleClas gives to eval; None for everything else."""
-    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
-        return None
-    over, _, under = str(value).partition("/")
-    try:
-        number = float(over) / float(under) if under else float(over)
-    except (ValueError, ZeroDivisionError):
-        return None
-    return number if isfinite(number) else None
 
 
 def _limits(low: float, high: float) -> str:

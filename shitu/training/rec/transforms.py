@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from math import inf
 from typing import Any
 
@@ -12,11 +11,11 @@ from shitu.config.keys import Operators
 from shitu.errors import ConfigError
 from shitu.models.model_yaml import INTERPOLATIONS, Preprocess
 from shitu.recognise.preprocess import CV2_INTERPOLATION, Image, Preprocessor, Resize, Tensor
-from shitu.recognise.transform_ops import IMAGENET_MEAN, IMAGENET_STD, compile_ops
+from shitu.recognise.transform_ops import IMAGENET_MEAN, IMAGENET_STD, as_number, compile_ops, split_operator
 from shitu.training.rec import augment
 from shitu.training.rec.augment import ImageOp, RandomErasing, Rng, Size
 from shitu.training.rec.auto_augment import AutoAugment, RandAugment, timm_rand_augment
-from shitu.training.rec.op_options import OpOptions, as_number
+from shitu.training.rec.op_options import OpOptions
 
 _LAST = ("NormalizeImage", "ToCHWImage")
 
@@ -54,8 +53,9 @@ def compile_transform(ops: Operators, where: str) -> Transform:
     image_ops: list[ImageOp] = []
     last: list[Mapping[str, Any]] = []
     erasing: list[RandomErasing] = []
+    known = (*_READERS, *_LAST, "RandomErasing")
     for operator in ops:
-        name, options = _split(operator, where)
+        name, options = split_operator(operator, known, where)
         if name in _LAST:
             if erasing:
                 raise ConfigError(f"{where}: {name} stands after RandomErasing, which works on what is normalised")
@@ -80,17 +80,7 @@ def compile_transform(ops: Operators, where: str) -> Transform:
     return Transform(tuple(image_ops), normalise, tuple(erasing), size, preprocess)
 
 
-def _split(operator: Mapping[str, Any], where: str) -> tuple[str, Any]:
-    ((name, options),) = operator.items()
-    known = (*_READERS, *_LAST, "RandomErasing")
-    if name not in known:
-        near = get_close_matches(str(name), known, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
-        raise ConfigError(f"{where}: unknown operator {name}; {hint}")
-    return name, options
-
-
-def _image_op(name: str, options: Any, where: str) -> list[ImageOp]:
+def _image_op(name: str, options: Mapping[str, Any], where: str) -> list[ImageOp]:
     read = OpOptions(name, options, where)
     op = _READERS[name](read)
     read.close()
