@@ -72,10 +72,10 @@ def replace_folder(new: Path, old: Path) -> None:
         if old.exists():
             os.replace(old, kept)
         os.replace(new, old)
-    except BaseException:
-        if kept.exists():
+    except BaseException:  # an interrupt may also come when `new` is in its place already
+        if kept.exists() and not old.exists():
             os.replace(kept, old)
-        aside.rmdir()
+        shutil.rmtree(aside, ignore_errors=True)
         raise
     shutil.rmtree(aside, ignore_errors=True)
 

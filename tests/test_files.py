@@ -66,3 +66,21 @@ def test_a_folder_that_cannot_be_replaced_is_back(tmp_path: Path, monkeypatch: p
         replace_folder(new, target)
     assert (target / "file").read_text() == "old"
     assert sorted(tmp_path.iterdir()) == [new, target]
+
+
+def test_an_interrupt_after_the_swap_leaves_the_new_folder_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target, new = folder(tmp_path / "target", "old"), folder(tmp_path / "new", "new")
+    real = os.replace
+
+    def interrupted(source: Path, place: Path) -> None:
+        real(source, place)
+        if source == new:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        replace_folder(new, target)
+    assert (target / "file").read_text() == "new"
+    assert sorted(tmp_path.iterdir()) == [target]

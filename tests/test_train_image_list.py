@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 
 from shitu.errors import ConfigError
+from shitu.resources import bundled
 from shitu.training.rec import image_list
 from shitu.training.rec.image_list import ImageList, RowsByClass, read_image_list
+from shitu.training.rec.schema import load_train_config
 from shitu.training.rec.schema_data import Dataset, ImageNetDataset, VeriWild
 from tests.conftest import DEMO
 
@@ -200,6 +202,11 @@ def test_bad_lists(name: str) -> None:
     with pytest.raises(ConfigError) as caught:
         read(text, kind, **keys)
     assert message in str(caught.value)
+
+
+def test_no_separator_in_a_config_is_told_with_its_whole_key() -> None:
+    with pytest.raises(ConfigError, match=r"DataLoader\.Train\.dataset\.delimiter is ''"):
+        load_train_config(bundled("configs") / "train" / "demo_cpu.yaml", ("DataLoader.Train.dataset.delimiter=''",))
 
 
 def test_a_fault_in_a_late_block_names_its_line(monkeypatch: pytest.MonkeyPatch) -> None:

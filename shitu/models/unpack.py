@@ -29,6 +29,8 @@ def unpack(archive: Path, folder: Path) -> None:
 
 def _checked_members(tar: tarfile.TarFile, folder: Path) -> list[tarfile.TarInfo]:
     members: list[tarfile.TarInfo] = []
+    files: set[PurePosixPath] = set()
+    folders: set[PurePosixPath] = set()
     total = 0
     for count, member in enumerate(tar, start=1):
         if reason := _reason_to_refuse(member, folder):
@@ -37,8 +39,15 @@ def _checked_members(tar: tarfile.TarFile, folder: Path) -> list[tarfile.TarInfo
         if total > MAX_BYTES or count > _MAX_MEMBERS:
             limits = f"larger than {MAX_BYTES} bytes or has more than {_MAX_MEMBERS} members"
             raise DownloadError(f"refused the archive: up to {member.name!r} it is {limits}; try another --url")
-        if not _is_litter(member.name):
-            members.append(member)
+        if _is_litter(member.name):
+            continue
+        path = PurePosixPath(member.name)
+        if path in files or files.intersection(path.parents) or (member.isreg() and path in folders):
+            raise DownloadError(f"refused the archive: {member.name!r} is in it twice; try another --url")
+        (files if member.isreg() else folders).add(path)
+        folders.update(path.parents)
+        member.mode = 0o644 if member.isreg() else 0o755  # nothing of a model is run
+        members.append(member)
     return members
 
 
