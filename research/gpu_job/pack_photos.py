@@ -131,21 +131,21 @@ def choose(data: Path) -> tuple[list[Entry], list[Entry]]:
     apart = fifth({str(e.label) for e in products})
     boxes = boxed(data / "boxes", "train.json")
     learn = [
-        *some((e for e in boxes if e.background == BACKGROUND["coco"]), 1600),
-        *some((e for e in boxes if e.background == BACKGROUND["groceries"]), 500),
-        *some(boxed(data / "ecssd", "train.json"), 500),
-        *some(cutouts(data / "boxes", "train.json"), 500),
-        *per_label([e for e in caltech if e.label not in validation], 20),
-        *per_label(listed(data / "clothing", "clothing"), 35),
+        *boxes,
+        *boxed(data / "ecssd", "train.json"),
+        *some(cutouts(data / "boxes", "train.json"), 1000),
+        *per_label([e for e in caltech if e.label not in validation], 32),
+        *per_label(listed(data / "clothing", "clothing"), 100),
         *listed(data / "juice", "juice", "train.txt"),
         *listed(data / "juice", "juice", "iconic.txt"),
-        *some(per_label([e for e in products if e.label not in apart], 8), 1150),
+        *[e for e in products if e.label not in apart],
     ]
     choosing = [
         *some(per_label([e for e in products if e.label in apart], 4), 330),
         *per_label([e for e in caltech if e.label in validation], 12),
         *listed(data / "juice", "juice", "val.txt"),
         *boxed(data / "boxes", "val.json"),
+        *boxed(data / "ecssd", "val.json"),
     ]
     return learn, choosing
 

@@ -1,9 +1,10 @@
-"""Train PP-LCNetV2 and the mainbody detector in a given number of minutes, on a GPU if there is one.
+"""Train the recognisers and the mainbody detector in a given number of minutes, on a GPU if there is one.
 
     python job.pyz --pack pack.npz --out OUT --minutes 9
 
 Needs PyTorch, NumPy, and OpenCV or Pillow. Ends by itself; run again with the same OUT it goes on. OUT then holds
-recogniser.pt and detector.pt (averaged weights), *.resumeN.pt, curve.json and log.txt.
+teacher.pt (EfficientNet-Lite0), recogniser.pt (PP-LCNetV2) and detector.pt (averaged weights), *.resumeN.pt, curve.json
+and log.txt.
 """
 
 from __future__ import annotations
@@ -16,11 +17,14 @@ import torch
 
 from research.gpu_job.job.detector import Detector
 from research.gpu_job.job.packed import CHOOSE, TRAIN, Pack
-from research.gpu_job.job.recogniser import Recogniser
+from research.gpu_job.job.recogniser import STAGES, Recogniser
+from research.gpu_job.job.refine import Refine
 from research.gpu_job.job.state import Log
+from research.gpu_job.job.tuning import search_if_it_pays
+from research.pplcnetv2.network import PPLCNetV2
 
-HALVES = {half.name: half for half in (Recogniser, Detector)}
-SHARE = 0.65  # of the time that the recogniser gets where both halves run
+HALVES = {half.name: half for half in (Refine, Recogniser, Detector)}
+SHARES = {"teacher": 0.17, "recogniser": 0.53, "detector": 0.3}  # of the time
 CLOSING = 8.0  # seconds kept for the last measuring and writing of a half
 SMOKE_MINUTES = 0.6
 
@@ -45,24 +49,25 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     log, device = Log(args.out), torch.device(args.device)
     minutes = SMOKE_MINUTES if args.smoke else args.minutes
-    torch.backends.cudnn.benchmark = True
     torch.set_float32_matmul_precision("high")
     pack = Pack(args.pack, device)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
     counts = f"{len(pack.rows(TRAIN))} photos to learn from, {len(pack.rows(CHOOSE))} to choose by"
     log.line(f"{name}, torch {torch.__version__}: {counts}, {pack.images.shape[-1]} px, {minutes} minutes")
     settings = {
+        "teacher": (16 if args.smoke else args.batch // 2, args.lr),
         "recogniser": (16 if args.smoke else args.batch, args.lr),
         "detector": (8 if args.smoke else max(8, args.batch // 6), args.detector_lr),
     }
-    for place, half in enumerate(args.halves):
+    search_if_it_pays(PPLCNetV2().to(device), STAGES[0].side, args.batch, log.line)
+    ends, shares = 0.0, sum(SHARES[half] for half in args.halves)
+    ready = time.monotonic() - began
+    for half in args.halves:
         batch, rate = settings[half]
-        left = minutes * 60 - (time.monotonic() - began)
-        last = place == len(args.halves) - 1
+        ends += SHARES[half] / shares
         runner = HALVES[half](pack, args.out, log, batch=batch, lr=rate, seed=args.seed, smoke=args.smoke)
-        spent = minutes * 60 - (time.monotonic() - began)
-        share = spent if last else spent - left * (1 - SHARE)
-        runner.run(max(1.0, share - (2.0 if args.smoke else CLOSING)))
+        left = ready + (minutes * 60 - ready) * ends - (time.monotonic() - began)
+        runner.run(max(1.0, left - (2.0 if args.smoke else CLOSING)))
         del runner
     log.line("finished")
 

@@ -34,7 +34,7 @@ class Detector(Half):
         return Learner(self.name, network, lr=lr, decay=0.02, ema=0.9995)
 
     def normalized(self, images: Tensor) -> Tensor:
-        return ((images - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+        return (images - self.mean) / self.std
 
     def losses(self) -> tuple[Tensor, dict[str, Tensor]]:
         seen = self.views.batch(self.batch)
@@ -45,10 +45,19 @@ class Detector(Half):
         )
         return torch.stack(list(parts.values())).sum(), parts
 
-    @torch.no_grad()
     def figures(self) -> dict[str, float]:
-        """Recall of the ten best boxes and AP50 on the choosing photos."""
-        rows, found = self.pack.rows(CHOOSE, "boxes"), []
+        """Recall of the ten best boxes and AP50 on the choosing photos of either kind."""
+        figures = {}
+        for source in ("boxes", "ecssd"):
+            rows = self.pack.rows(CHOOSE, source)
+            if len(rows):
+                figures |= {f"{name}, {source}": value for name, value in self.judged(rows).items()}
+        return figures
+
+    @torch.no_grad()
+    def judged(self, rows: Tensor) -> dict[str, float]:
+        """Recall of the ten best boxes and AP50 on these photos."""
+        found = []
         for some in rows.split(64):
             x = functional.interpolate(self.pack.images[some].float(), (self.side, self.side), mode="bicubic")
             with autocast(self.device):

@@ -15,6 +15,7 @@ SHARES = (0.45, 0.35, 0.2)  # of photos, mosaics, shelves
 VISIBLE = 0.4  # a box of which less is left is no object any more
 SMALLEST = 5.0  # pixels
 SHELF = 7  # crops pasted at most
+MAIN_AGAIN = 2  # how often more photos with one main thing are shown whole than the others
 BOXES = 64
 
 
@@ -42,6 +43,8 @@ class DetectorViews(Views):
         self.background = pack.background.to(device)
         rows = pack.rows(TRAIN)
         self.boxed = rows[pack.background[rows] > 0].to(device)
+        main = pack.rows(TRAIN, "ecssd").to(device)
+        self.shown = torch.cat([self.boxed, *[main] * MAIN_AGAIN])
         crops = rows[pack.background[rows] == 0]
         crops = crops[pack.label[crops] >= 0]
         self.crops = (crops if len(crops) else rows).to(device)
@@ -84,7 +87,7 @@ class DetectorViews(Views):
         ratio = torch.exp(self.uniform(n, low=-0.2, high=0.2))
         w, h = size * ratio, size / ratio
         left, top = ((1 - extent) * self.uniform(n) for extent in (w, h))
-        return self.placed(self.pick(self.boxed, n), (left, top, w, h))
+        return self.placed(self.pick(self.shown, n), (left, top, w, h))
 
     def mosaics(self, n: int) -> Batch:
         """Four photos around a random middle, each near its own resolution."""

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from research.gpu_job.job.packed import Pack
 from research.gpu_job.job.state import Clock, Learner, Log
+from research.gpu_job.job.tuning import unsearched
 
 LEAST = 3  # steps, however little time is left
 TELL_SECONDS, SMOKE_TELL_SECONDS = 10, 2
@@ -76,4 +77,5 @@ class Half:
 
     def measure(self, clock: Clock) -> None:
         """A point of the curve."""
-        self.log.point(self.name, {**clock.told(self.learner), **self.figures()})
+        with unsearched():
+            self.log.point(self.name, {**clock.told(self.learner), **self.figures()})

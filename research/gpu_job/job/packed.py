@@ -16,16 +16,17 @@ from torch import Tensor
 TRAIN, CHOOSE = 0, 1
 
 
-def decode(data: bytes) -> NDArray[np.uint8]:
-    """(h, w, 3) uint8, RGB, by whichever decoder is there."""
+def decode(data: bytes, side: int) -> NDArray[np.uint8]:
+    """(side, side, 3) uint8, RGB, by whichever decoder is there."""
     try:
         import cv2
 
-        return np.ascontiguousarray(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)[..., ::-1])
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+        return np.ascontiguousarray(cv2.resize(image, (side, side), interpolation=cv2.INTER_LINEAR)[..., ::-1])
     except ImportError:
         from PIL import Image
 
-        return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+        return np.asarray(Image.open(io.BytesIO(data)).convert("RGB").resize((side, side), Image.Resampling.BILINEAR))
 
 
 class Pack:
@@ -38,7 +39,7 @@ class Pack:
         blob, ends = arrays.pop("blob"), arrays.pop("ends").tolist()
         parts = [blob[a:b].tobytes() for a, b in zip([0, *ends], ends, strict=False)]
         with ThreadPoolExecutor() as pool:
-            images = list(pool.map(decode, parts))
+            images = list(pool.map(lambda part: decode(part, self.about["side"]), parts))
         self.device = device
         self.images = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous().to(device)
         self.part, self.source, self.label = (

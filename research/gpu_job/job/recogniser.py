@@ -1,4 +1,4 @@
-"""First half: PP-LCNetV2 learns the bundled recogniser's features, then metric learning on what has labels."""
+"""PP-LCNetV2 learns the recogniser's features, then metric learning on what has labels."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from research.gpu_job.job.half import Half, autocast
 from research.gpu_job.job.losses import class_means, cosine_softmax, distillation, triplet_angular_margin
 from research.gpu_job.job.packed import CHOOSE, TRAIN
 from research.gpu_job.job.state import Learner
-from research.gpu_job.job.teacher import Teacher, load_teacher
+from research.gpu_job.job.teacher import Teacher, folded, load_teacher
+from research.gpu_job.job.tuning import unsearched
 from research.gpu_job.job.views import Views
 from research.pplcnetv2.network import DIMENSION, PPLCNetV2
 
@@ -49,35 +50,19 @@ class Student(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, 3, h, w), RGB, 0 to 255 -> (n, 512)."""
-        return self.backbone(((x - self.mean) / self.std).contiguous(memory_format=torch.channels_last))
+        return self.backbone((x - self.mean) / self.std)
 
 
-class Recogniser(Half):
-    """The recogniser's half of the job."""
+class LabelledHalf(Half):
+    """What learns features of photos, some of which have labels."""
 
-    name = "recogniser"
-    warmup, max_norm, measure_every = 400, 5.0, 0.2
+    teacher: Teacher
 
-    def make(self, lr: float, seed: int) -> Learner:
-        pack, self.stages = self.pack, SMOKE_STAGES if self.smoke else STAGES
+    def prepare(self, seed: int) -> None:
+        """Views, photos and the photos of each class."""
         self.views = Views(self.device, seed)
-        self.teacher: Teacher = load_teacher(pack.start("teacher")).to(self.device, memory_format=torch.channels_last)
-        student = Student(pack.about["classes"]).to(self.device).train()
-        student.backbone.to(memory_format=torch.channels_last)
-        self.photos, self.labels = pack.rows(TRAIN).to(self.device), pack.label.to(self.device)
+        self.photos, self.labels = self.pack.rows(TRAIN).to(self.device), self.pack.label.to(self.device)
         self.by_class = self._by_class()
-        self.stage: Stage | None = None
-        return Learner(self.name, student, lr=lr, decay=0.03, ema=0.9995)
-
-    def begin(self, progress: float) -> None:
-        """The stage; class weights begin with the metric stage, unless a resume has brought them."""
-        stage = next((s for s in self.stages if progress < s.until), self.stages[-1])
-        resumed = self.stage is None and self.learner.step > 0
-        if stage.labels and stage is not self.stage and not resumed:
-            self._begin_head(progress)
-        if stage is not self.stage:
-            self.log.line(f"recogniser: {progress:.0%} {stage}")
-        self.stage = stage
 
     def _by_class(self) -> Tensor:
         """(classes with two photos or more, most photos of one) rows; short classes repeat theirs."""
@@ -88,33 +73,7 @@ class Recogniser(Half):
         most = max(len(group) for group in groups)
         return torch.stack([group.repeat(-(-most // len(group)))[:most] for group in groups]).to(self.device)
 
-    def losses(self) -> tuple[Tensor, dict[str, Tensor]]:
-        stage = self.stage
-        assert stage is not None  # begin() came first
-        few = self.batch // 2 if stage.labels else 0
-        labelled, labels = self._classes(few)
-        rows = torch.cat([labelled, self.views.pick(self.photos, self.batch - len(labelled))])
-        seen = self.views(self.pack.images[rows[len(labelled) :]], stage.teacher_side, smallest=0.12, blend=True)
-        if len(labelled):  # labels hold for what is whole and not mixed
-            whole = self.views(self.pack.images[labelled], stage.teacher_side, smallest=0.4, blend=False)
-            seen = torch.cat([whole, seen])
-        small = seen
-        if stage.side != stage.teacher_side:
-            small = functional.interpolate(seen, (stage.side, stage.side), mode="bilinear", antialias=True)
-        with torch.no_grad(), autocast(self.device):
-            wanted = self.teacher(seen.contiguous(memory_format=torch.channels_last))
-        with autocast(self.device):
-            found = self.learner.network(small)
-        cosine, pairs = distillation(found, wanted)
-        loss, entropy, triplet = cosine + RELATIONS * pairs, cosine.new_zeros(()), cosine.new_zeros(())
-        if len(labelled):
-            unit = functional.normalize(found[: len(labelled)].float())
-            entropy = cosine_softmax(unit, self.learner.network.head, labels)
-            triplet = triplet_angular_margin(unit, labels)
-            loss = loss + 0.1 * entropy + 0.3 * triplet
-        return loss, {"cosine": cosine, "pairs": pairs, "CE": entropy, "triplet": triplet}
-
-    def _classes(self, n: int) -> tuple[Tensor, Tensor]:
+    def classes(self, n: int) -> tuple[Tensor, Tensor]:
         """P x K rows and their labels; none for n 0."""
         if not n:
             return self.photos[:0], self.photos[:0]
@@ -126,17 +85,16 @@ class Recogniser(Half):
         return rows.flatten(), self.labels[rows.flatten()]
 
     @torch.no_grad()
-    def _begin_head(self, progress: float) -> None:
+    def begin_head(self, networks: list[nn.Module]) -> None:
         """Class weights begin as the classes' mean features."""
         rows = self.pack.rows(TRAIN)
         rows = rows[self.pack.label[rows] >= 0].to(self.device)
         labels = self.labels[rows]
-        means = class_means(self.embed(rows), labels, self.pack.about["classes"])
-        for network in (self.learner.network, self.learner.average):
+        with unsearched():
+            means = class_means(self.embed(rows), labels, self.pack.about["classes"])
+        for network in networks:
             network.head.copy_(means)
-        self.log.line(
-            f"recogniser: {progress:.0%} metric learning begins, {len(rows)} photos of {len(means.T)} classes"
-        )
+        self.log.line(f"{self.name}: metric learning begins, {len(rows)} photos of {len(means.T)} classes")
 
     @torch.no_grad()
     def embed(self, rows: Tensor, teacher: bool = False) -> Tensor:
@@ -169,6 +127,66 @@ class Recogniser(Half):
         if not any(point["half"] == "teacher" for point in self.log.curve):
             self.log.point("teacher", self.recalls(teacher=True))
         return self.recalls()
+
+
+class Recogniser(LabelledHalf):
+    """PP-LCNetV2, from nothing."""
+
+    name = "recogniser"
+    warmup, max_norm, measure_every = 400, 5.0, 0.2
+
+    def make(self, lr: float, seed: int) -> Learner:
+        self.prepare(seed)
+        self.stages = SMOKE_STAGES if self.smoke else STAGES
+        self.teacher = load_teacher(self._teacher_weights()).to(self.device, memory_format=torch.channels_last)
+        student = Student(self.pack.about["classes"]).to(self.device).train()
+        student.to(memory_format=torch.channels_last)
+        self.stage: Stage | None = None
+        return Learner(self.name, student, lr=lr, decay=0.03, ema=0.9995)
+
+    def _teacher_weights(self) -> dict[str, Tensor]:
+        """The refined recogniser's, where there is one, or the bundled one's."""
+        path = self.out / "teacher.pt"
+        if not path.is_file():
+            return self.pack.start("teacher")
+        self.log.line("recogniser: its teacher is teacher.pt")
+        return folded(torch.load(path, weights_only=True, map_location="cpu")["tensors"])
+
+    def begin(self, progress: float) -> None:
+        """The stage; class weights begin with the metric stage, unless a resume has brought them."""
+        stage = next((s for s in self.stages if progress < s.until), self.stages[-1])
+        resumed = self.stage is None and self.learner.step > 0
+        if stage.labels and stage is not self.stage and not resumed:
+            self.begin_head([self.learner.network, self.learner.average])
+        if stage is not self.stage:
+            self.log.line(f"recogniser: {progress:.0%} {stage}")
+        self.stage = stage
+
+    def losses(self) -> tuple[Tensor, dict[str, Tensor]]:
+        stage = self.stage
+        assert stage is not None  # begin() came first
+        few = self.batch // 2 if stage.labels else 0
+        labelled, labels = self.classes(few)
+        rows = torch.cat([labelled, self.views.pick(self.photos, self.batch - len(labelled))])
+        seen = self.views(self.pack.images[rows[len(labelled) :]], stage.teacher_side, smallest=0.12, blend=True)
+        if len(labelled):  # labels hold for what is whole and not mixed
+            whole = self.views(self.pack.images[labelled], stage.teacher_side, smallest=0.4, blend=False)
+            seen = torch.cat([whole, seen])
+        small = seen
+        if stage.side != stage.teacher_side:
+            small = functional.interpolate(seen, (stage.side, stage.side), mode="bilinear", antialias=True)
+        with torch.no_grad(), autocast(self.device):
+            wanted = self.teacher(seen.contiguous(memory_format=torch.channels_last))
+        with autocast(self.device):
+            found = self.learner.network(small)
+        cosine, pairs = distillation(found, wanted)
+        loss, entropy, triplet = cosine + RELATIONS * pairs, cosine.new_zeros(()), cosine.new_zeros(())
+        if len(labelled):
+            unit = functional.normalize(found[: len(labelled)].float())
+            entropy = cosine_softmax(unit, self.learner.network.head, labels)
+            triplet = triplet_angular_margin(unit, labels)
+            loss = loss + 0.1 * entropy + 0.3 * triplet
+        return loss, {"cosine": cosine, "pairs": pairs, "CE": entropy, "triplet": triplet}
 
 
 def repeated(rows: Tensor, label: Tensor) -> Tensor:

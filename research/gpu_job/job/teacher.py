@@ -28,8 +28,11 @@ class SameConv(nn.Conv2d):
             total = max(0, (-(-size // stride) - 1) * stride + kernel - size)
             pads += [total // 2, total - total // 2]
         if pads[0] == pads[1] == pads[2] == pads[3]:
-            return functional.conv2d(x, self.weight, self.bias, self.stride, pads[0], 1, self.groups)
-        return functional.conv2d(functional.pad(x, pads), self.weight, self.bias, self.stride, 0, 1, self.groups)
+            return functional.conv2d(x, self.kernel(), self.bias, self.stride, pads[0], 1, self.groups)
+        return functional.conv2d(functional.pad(x, pads), self.kernel(), self.bias, self.stride, 0, 1, self.groups)
+
+    def kernel(self) -> Tensor:
+        return self.weight
 
 
 class Teacher(nn.Module):
@@ -74,3 +77,13 @@ def load_teacher(weights: dict[str, Tensor]) -> Teacher:
         teacher.linear.weight.copy_(weights["linear.weight"].T)
         teacher.linear.bias.copy_(weights["linear.bias"])
     return teacher.eval().requires_grad_(False)
+
+
+def folded(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """`convN.weight`, `convN.bias`, `linear.weight` (1280, 512), `linear.bias` of a Refined's state."""
+    kept = {n.removeprefix("backbone."): t.float() for n, t in tensors.items()}
+    found = {"linear.weight": kept["linear.weight"].T.contiguous(), "linear.bias": kept["linear.bias"]}
+    for i in range(sum(n.startswith("convs.") and n.endswith(".size") for n in kept)):
+        found[f"conv{i}.weight"] = kept[f"convs.{i}.weight"] * kept[f"convs.{i}.size"]
+        found[f"conv{i}.bias"] = kept[f"convs.{i}.bias"]
+    return found
