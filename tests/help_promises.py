@@ -80,7 +80,7 @@ def foreground(file: str, images: int, boxes: int) -> Callable[[Path], None]:
 
 def model(folder: str, task: str) -> Callable[[Path], None]:
     def holds(root: Path) -> None:
-        assert open_folder(root / folder).task == task
+        assert open_folder(root / folder).card.task == task
 
     return holds
 

@@ -111,6 +111,7 @@ def test_outputs_of_the_other_kind_are_told() -> None:
 
 
 def test_a_raw_program_wants_to_know_its_nms() -> None:
-    model = replace(open_model("picodet_lcnet_x1_0_mainbody", task="detection"), nms=None)
+    model = open_model("picodet_lcnet_x1_0_mainbody", task="detection")
+    model = replace(model, card=replace(model.card, nms=None))
     with pytest.raises(ModelError, match=r"ends before its NMS, and .* has no `nms`; add"):
         decode_for(model, Program("toy", "fp32", Path("raw.onnx"), raw=True))

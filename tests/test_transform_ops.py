@@ -10,7 +10,7 @@ import pytest
 
 from shitu.config.schema import DetPreProcess, RecPreProcess
 from shitu.errors import ConfigError
-from shitu.models import ModelFolder
+from shitu.models import ModelCard, ModelFolder
 from shitu.models.model_yaml import Preprocess
 from shitu.recognise.transform_ops import PADDLECLAS_DETECTION, PADDLECLAS_RECOGNITION, compile_ops, preprocessor_for
 
@@ -76,6 +76,9 @@ def test_bad_operators(where: str, ops: Ops, words: str) -> None:
     assert str(caught.value).startswith(where)
 
 
+NAMES = {"name": "m", "program": "inference.json", "params": "inference.pdiparams"}
+
+
 def model(**changes: Any) -> ModelFolder:
     """A recogniser whose model.yaml states 224 x 224, bilinear and the ImageNet means."""
     stated: dict[str, Any] = {
@@ -85,10 +88,9 @@ def model(**changes: Any) -> ModelFolder:
         "mean": (0.485, 0.456, 0.406),
         "std": (0.229, 0.224, 0.225),
     }
-    here = Path("somewhere")
     task = changes.pop("task", "recognition")
     preprocess = Preprocess(**{**stated, **changes})
-    return ModelFolder(here, "m", (), task=task, preprocess=preprocess)
+    return ModelFolder(Path("somewhere"), ModelCard(**NAMES, task=task, preprocess=preprocess))
 
 
 def recognition(ops: Ops | None) -> RecPreProcess:
@@ -136,7 +138,7 @@ def test_detector_yaml_and_config() -> None:
 
 
 def test_a_model_without_a_yaml_takes_paddleclas_s_default() -> None:
-    bare = ModelFolder(Path("m"), "m", ())
+    bare = ModelFolder(Path("m"), ModelCard(**NAMES))
     preprocess = preprocessor_for(bare, recognition(None), PADDLECLAS_RECOGNITION)
     assert preprocess.same_as(compile_ops(PADDLECLAS_RECOGNITION, REC))
     assert preprocess(np.zeros((9, 9, 3), np.uint8)).shape == (3, 224, 224)

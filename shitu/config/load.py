@@ -11,8 +11,9 @@ from typing import Any
 
 import yaml
 
+from shitu.config.reader import Reader
 from shitu.config.schema import Config
-from shitu.config.values import AnySection, Reader, Section
+from shitu.config.values import AnySection, Section
 from shitu.errors import ConfigError
 from shitu.resources import bundled
 
@@ -41,7 +42,7 @@ def load_sections(root: type[AnySection], path: Path, overrides: Sequence[str] =
 
 def read_raw(root: type[Section], path: Path, overrides: Sequence[str]) -> tuple[dict[Any, Any], dict[str, str]]:
     """What the YAML file at `path` says with `overrides` set in it, and the dotted keys that these made."""
-    raw = _parse(_read(path), str(path), root.tags)
+    raw = _parse(read_text(path), str(path), root.tags)
     if raw is None:
         raise ConfigError(f"{path} is empty; sections such as Global: are wanted")
     if not isinstance(raw, dict):
@@ -52,28 +53,11 @@ def read_raw(root: type[Section], path: Path, overrides: Sequence[str]) -> tuple
     return raw, origins
 
 
-def lines_of(path: Path) -> dict[str, int]:
-    """The line of every dotted key in a YAML file that can be read."""
-    lines: dict[str, int] = {}
-    waiting = [("", yaml.compose(_read(path), yaml.SafeLoader))]
-    while waiting:
-        prefix, node = waiting.pop()
-        if isinstance(node, yaml.MappingNode):
-            below = [(key.value, key, value) for key, value in node.value]
-        elif isinstance(node, yaml.SequenceNode):
-            below = [(str(number), value, value) for number, value in enumerate(node.value)]
-        else:
-            continue
-        for name, key, value in below:
-            lines[prefix + name] = key.start_mark.line + 1
-            waiting.append((f"{prefix}{name}.", value))
-    return lines
-
-
 # --- the file --------------------------------------------------------------------------------------------------
 
 
-def _read(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """What the file holds. Raises ConfigError where it cannot be read, is very long, or is not UTF-8."""
     try:
         with path.open("rb") as file:
             data = file.read(_MAX_BYTES + 1)

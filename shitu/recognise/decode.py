@@ -19,7 +19,7 @@ def decode_for(model: ModelFolder, program: Program) -> Decode:
     """How the outputs of `program` become rows. Raises ModelError where a raw program's card states no `nms`."""
     if not program.raw:
         return lambda outputs: checked_rows(outputs, str(model.path))
-    nms = model.nms
+    nms = model.card.nms
     if nms is None:
         raise ModelError(
             f"{program.program} ends before its NMS, and {model.path / 'model.yaml'} has no `nms`; add "

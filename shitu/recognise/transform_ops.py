@@ -229,8 +229,8 @@ def preprocessor_for(
     name = type(section).__name__
     asked = compile_ops(section.transform_ops, f"{name}.transform_ops") if section.transform_ops else None
     stated = None
-    if model.preprocess:
-        stated = from_model_yaml(**vars(model.preprocess), detection=model.task == "detection")
+    if model.card.preprocess:
+        stated = from_model_yaml(**vars(model.card.preprocess), detection=model.card.task == "detection")
     if asked and stated and not asked.same_as(stated):
         raise ConfigError(
             f"{name}.transform_ops in the config and preprocess in {model.path / 'model.yaml'} disagree: "
