@@ -12,7 +12,8 @@ from click.testing import CliRunner, Result
 
 from shitu.cli.gallery import gallery as group
 from shitu.errors import GalleryError, UsageError
-from shitu.gallery import Gallery, Item, write_lock
+from shitu.gallery import Gallery, Item
+from shitu.gallery.write.lock import write_lock
 
 
 @pytest.fixture

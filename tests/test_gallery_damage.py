@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from shitu.errors import GalleryBusyError, GalleryError
-from shitu.gallery import Gallery, Item, write_lock
+from shitu.gallery import Gallery, Item
+from shitu.gallery.write.lock import write_lock
 from tests.gallery_twin import (
     damaged,
     items_for,
@@ -109,6 +110,7 @@ def test_a_folder_that_cannot_be_written_can_be_searched(method: str) -> None:
         import os, sys, numpy as np
         from shitu.errors import GalleryError
         from shitu.gallery import Gallery
+        import shitu.gallery.inspect, shitu.gallery.write.writer  # loaded late
         Gallery.open(sys.argv[1]).search(np.eye(8, dtype=np.float32), 1)  # loads what is loaded late
         if os.geteuid() == 0:
             os.setuid(65534)  # root may write everything: be nobody

@@ -22,7 +22,7 @@ FLOORS = (
     ("measure", "files", "list_line"),
     ("config", "images"),
     ("models", "gallery.base"),
-    ("engines", "gallery.read", "draw"),
+    ("engines", "gallery.read", "gallery.change", "draw"),
     ("gallery.foreign",),
     ("gallery.inspect", "gallery.view", "gallery.write"),
     ("gallery.gallery", "gallery.export"),

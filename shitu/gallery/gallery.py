@@ -8,24 +8,26 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shitu.errors import GalleryError
-from shitu.gallery.base import Block, Changed, Facts, Item
-from shitu.gallery.foreign import ForeignStore, open_foreign
-from shitu.gallery.inspect import describe, verify
+from shitu.gallery.base import Block, Facts, GalleryReader, Item
 from shitu.gallery.read.items import Meta
-from shitu.gallery.read.store import COMPACT, Store, open_store
+from shitu.gallery.read.store import BUILD, COMPACT, Store, open_store
 from shitu.gallery.view import Tuning, View
-from shitu.gallery.write.writer import BUILD, FolderWriter
 from shitu.measure import measure_of
 from shitu.results import Match
 
+if TYPE_CHECKING:  # loaded by who changes a gallery, or opens another program's
+    from shitu.gallery.change import Changed
+    from shitu.gallery.foreign import ForeignStore
+    from shitu.gallery.write.writer import FolderWriter
 
-class Gallery:
+
+class Gallery(GalleryReader):
     """An open gallery, a `GalleryReader` that can also be changed; all threads of a process may share it.
 
     Every call works on the gallery of one moment. What this object changes is seen by the calls that begin later, what
@@ -77,13 +79,13 @@ class Gallery:
             raise ValueError(f"vectors have shape {vectors.shape}, wanted (n, d)")
         dimension = measure_of(dist_type).dimension(vectors.shape[1])
         facts = Facts.new(dimension, dist_type, index_method, fingerprint, model_name)
-        with FolderWriter(Path(index_dir)) as writer:
+        with _writer(Path(index_dir)) as writer:
             change = writer.begin(facts)
             change.add(vectors, items)
             change.commit()
             return cls.open(index_dir, load_index=False)
 
-    # --- reading ------------------------------------------------------------------------------------------------------
+    # --- reading: as GalleryReader says -------------------------------------------------------------------------------
 
     @property
     def url(self) -> str:
@@ -91,7 +93,7 @@ class Gallery:
 
     @property
     def facts(self) -> Meta:
-        return self._view.store.meta
+        return self._store.meta
 
     @property
     def _store(self) -> Store | ForeignStore:
@@ -100,30 +102,13 @@ class Gallery:
     def __len__(self) -> int:
         return len(self._store.ids)
 
-    def close(self) -> None:
-        """Free the database at once; without it that happens when nothing uses the gallery any more."""
-        self._store.db.close()
-
-    def __enter__(self) -> Gallery:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
-
     def search(self, vectors: NDArray[Any], k: int) -> list[list[Match]]:
-        """The k nearest entries of each query, nearest first, ties by lower id; fewer if the gallery is smaller.
-
-        vectors: (n, d) float32 unit vectors, or (n, d / 8) uint8 codes. Raises: ValueError for other shapes and for
-        zero or infinite vectors.
-        """
         return self._view.search(vectors, k)
 
     def items(self) -> Iterator[Item]:
-        """All entries, by id."""
         return self._store.db.items()
 
     def lookup(self, ids: Iterable[int]) -> dict[int, Item]:
-        """The entries of those ids that are there."""
         return self._store.db.lookup(ids)
 
     def find(
@@ -134,7 +119,6 @@ class Gallery:
         images: Iterable[str] | None = None,
         sha256s: Iterable[str] | None = None,
     ) -> list[int]:
-        """Ids, ascending, of the entries that match any of the requests."""
         db = self._store.db
         requests = (("id", ids), ("label", labels), ("image", images), ("sha256", sha256s))
         return sorted({n for column, values in requests if values for n in db.find(column, values)})
@@ -144,27 +128,34 @@ class Gallery:
         return self._store.stored_vectors()
 
     def blocks(self) -> Iterator[Block]:
-        """Ids, ascending, and their vectors, some thousands at a time."""
         return self._store.blocks()
 
     def refreshed(self) -> Gallery:
-        """This gallery where nothing has changed since it was opened, else another object, as it is on disk now.
-
-        Asking costs a tenth of a millisecond. This object and its searches go on as they are. Raises GalleryError.
-        """
         return self if self._store.is_current() else Gallery(self.path, self._renewed(), self._delimiter)
 
     def _renewed(self) -> View:
         view = self._view
         return _open(self.path, self._delimiter, view.tuning, load_index=view.loaded, before=view)
 
+    def info(self) -> dict[str, Any]:
+        from shitu.gallery.inspect import describe
+
+        return describe(self.path, self._store)
+
     def verify(self) -> list[str]:
-        """What is wrong with the gallery, a sentence each; empty when it is sound. Reads everything."""
+        from shitu.gallery.inspect import verify
+
         return verify(self.path, self._store)
 
-    def info(self) -> dict[str, Any]:
-        """What there is to say about the gallery, ready for JSON."""
-        return describe(self.path, self._store)
+    def close(self) -> None:
+        """Free the database at once; without it that happens when nothing uses the gallery any more."""
+        self._store.db.close()
+
+    def __enter__(self) -> Gallery:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
     # --- changing -----------------------------------------------------------------------------------------------------
 
@@ -180,7 +171,7 @@ class Gallery:
         return self._change(None, (), ids).removed
 
     def _change(self, vectors: NDArray[Any] | None, items: Iterable[Item], ids: Iterable[int]) -> Changed:
-        with self._writer() as writer:
+        with _writer(self.path, self._delimiter, self._store) as writer:
             change = writer.begin()
             if vectors is not None:
                 change.add(vectors, items)
@@ -191,20 +182,21 @@ class Gallery:
 
     def compact(self) -> None:
         """Write the gallery anew: what was removed leaves the disk, and the index is rebuilt. Ids stay."""
-        with self._writer() as writer:
+        with _writer(self.path, self._delimiter, self._store) as writer:
             writer.compact()
             self._view = self._renewed()
 
-    def _writer(self) -> FolderWriter:
-        return FolderWriter(self.path, delimiter=self._delimiter, known=self._store)
+
+def _writer(path: Path, delimiter: str = "\t", known: Store | ForeignStore | None = None) -> FolderWriter:
+    from shitu.gallery.write.writer import FolderWriter
+
+    return FolderWriter(path, delimiter=delimiter, known=known)
 
 
 def _open(path: Path, delimiter: str, tuning: Tuning, *, load_index: bool, before: View | None = None) -> View:
     """Try again when a writer replaces it meanwhile. Raises GalleryError."""
     for _ in range(5):
-        store = open_store(path) or open_foreign(path, delimiter)
-        if store is None:
-            raise GalleryError(f"there is no gallery in {path}: {BUILD}")
+        store = open_store(path) or _foreign(path, delimiter)
         view = View(store, tuning, before)
         try:
             if load_index:
@@ -213,3 +205,12 @@ def _open(path: Path, delimiter: str, tuning: Tuning, *, load_index: bool, befor
         except FileNotFoundError as error:
             missing = error
     raise GalleryError(f"the index of the gallery in {path} is missing ({missing}): {COMPACT}") from missing
+
+
+def _foreign(path: Path, delimiter: str) -> ForeignStore:
+    from shitu.gallery.foreign import open_foreign
+
+    store = open_foreign(path, delimiter)
+    if store is None:
+        raise GalleryError(f"there is no gallery in {path}: {BUILD}")
+    return store

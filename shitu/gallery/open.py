@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from shitu.errors import GalleryError
-from shitu.gallery.base import GalleryReader, GalleryWriter
+from shitu.gallery.base import GalleryReader
 from shitu.gallery.gallery import Gallery
-from shitu.gallery.write.writer import FolderWriter
+
+if TYPE_CHECKING:
+    from shitu.gallery.change import GalleryWriter
 
 
 @dataclass(frozen=True)
@@ -20,7 +23,13 @@ class Kind:
     writer: Callable[..., GalleryWriter]
 
 
-KINDS = {"": Kind(Gallery.open, FolderWriter)}
+def _folder_writer(url: str, **options: Any) -> GalleryWriter:
+    from shitu.gallery.write.writer import FolderWriter  # who only reads needs none of it
+
+    return FolderWriter(url, **options)
+
+
+KINDS = {"": Kind(Gallery.open, _folder_writer)}
 
 
 def open_reader(

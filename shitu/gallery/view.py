@@ -7,18 +7,20 @@ database, so that none is ever closed under a running query.
 from __future__ import annotations
 
 import threading
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shitu.errors import GalleryError
 from shitu.gallery.base import Item
-from shitu.gallery.foreign import ForeignStore
 from shitu.gallery.read.faiss_index import VectorIndex
 from shitu.gallery.read.search import SearchSpace
 from shitu.gallery.read.store import Store
 from shitu.results import Match
+
+if TYPE_CHECKING:
+    from shitu.gallery.foreign import ForeignStore
 
 Tuning = tuple[int | None, int | None]
 
