@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from shitu.config import load_config
-from shitu.gallery import Gallery
+from shitu.gallery.gallery import Gallery
 from shitu.models.folder import open_folder
 
 DETECTOR = "picodet_PPLCNet_x2_5_mainbody_lite_v1.0_infer"

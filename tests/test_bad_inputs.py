@@ -16,7 +16,7 @@ import pytest
 from click.testing import CliRunner
 
 from shitu.cli import main
-from shitu.gallery import Gallery
+from shitu.gallery.gallery import Gallery
 from shitu.resources import bundled
 from tests.bad_things import DET, PHOTO, REC, make_configs, make_galleries, make_images, make_lists, make_models
 from tests.conftest import Run

@@ -3,6 +3,5 @@
 from shitu.gallery.base import Facts as Facts
 from shitu.gallery.base import GalleryReader as GalleryReader
 from shitu.gallery.base import Item as Item
-from shitu.gallery.gallery import Gallery as Gallery
 from shitu.gallery.open import open_reader as open_reader
 from shitu.gallery.open import open_writer as open_writer

@@ -1,41 +1,33 @@
-"""The gallery in one folder: vectors, items and index as one object.
-
-Galleries that PaddleClas or PaddleX made are opened in place and become one of ours with their first change.
-"""
+"""The gallery in one folder as one object, for programs that read it and change it."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from shitu.errors import GalleryError
 from shitu.gallery.base import Block, Facts, GalleryReader, Item
-from shitu.gallery.read.items import Meta
-from shitu.gallery.read.store import BUILD, COMPACT, Store, open_store
-from shitu.gallery.view import Tuning, View
+from shitu.gallery.change import Changed
+from shitu.gallery.reader import FolderReader
+from shitu.gallery.write.writer import FolderWriter
 from shitu.measure import measure_of
 from shitu.results import Match
-
-if TYPE_CHECKING:  # loaded by who changes a gallery, or opens another program's
-    from shitu.gallery.change import Changed
-    from shitu.gallery.foreign import ForeignStore
-    from shitu.gallery.write.writer import FolderWriter
 
 
 class Gallery(GalleryReader):
     """An open gallery, a `GalleryReader` that can also be changed; all threads of a process may share it.
 
     Every call works on the gallery of one moment. What this object changes is seen by the calls that begin later, what
-    another process changes by the reader that `refreshed` returns.
+    another process changes by the reader that `refreshed` returns. Galleries that PaddleClas or PaddleX made are opened
+    in place and become one of ours with their first change.
     """
 
-    def __init__(self, path: Path, view: View, delimiter: str = "\t") -> None:
-        self.path, self._view, self._delimiter = path, view, delimiter
+    def __init__(self, now: FolderReader, delimiter: str = "\t") -> None:
+        self._now, self._delimiter = now, delimiter
 
     @classmethod
     def open(
@@ -54,8 +46,8 @@ class Gallery(GalleryReader):
         load_index: False puts reading the index off until the first search (append and remove need none).
         Raises: GalleryError where it is missing, damaged or of another version.
         """
-        path = Path(index_dir)
-        return cls(path, _open(path, delimiter, (efSearch, nprobe), load_index=load_index), delimiter)
+        now = FolderReader.open(index_dir, efSearch=efSearch, nprobe=nprobe, delimiter=delimiter, load_index=load_index)
+        return cls(now, delimiter)
 
     @classmethod
     def create(
@@ -79,37 +71,31 @@ class Gallery(GalleryReader):
             raise ValueError(f"vectors have shape {vectors.shape}, wanted (n, d)")
         dimension = measure_of(dist_type).dimension(vectors.shape[1])
         facts = Facts.new(dimension, dist_type, index_method, fingerprint, model_name)
-        with _writer(Path(index_dir)) as writer:
+        with FolderWriter(Path(index_dir)) as writer:
             change = writer.begin(facts)
             change.add(vectors, items)
             change.commit()
             return cls.open(index_dir, load_index=False)
 
-    # --- reading: as GalleryReader says -------------------------------------------------------------------------------
+    # --- reading ------------------------------------------------------------------------------------------------------
+
+    @property
+    def path(self) -> Path:
+        return self._now.path
 
     @property
     def url(self) -> str:
-        return str(self.path)
+        return self._now.url
 
     @property
-    def facts(self) -> Meta:
-        return self._store.meta
-
-    @property
-    def _store(self) -> Store | ForeignStore:
-        return self._view.store
+    def facts(self) -> Facts:
+        return self._now.facts
 
     def __len__(self) -> int:
-        return len(self._store.ids)
+        return len(self._now)
 
     def search(self, vectors: NDArray[Any], k: int) -> list[list[Match]]:
-        return self._view.search(vectors, k)
-
-    def items(self) -> Iterator[Item]:
-        return self._store.db.items()
-
-    def lookup(self, ids: Iterable[int]) -> dict[int, Item]:
-        return self._store.db.lookup(ids)
+        return self._now.search(vectors, k)
 
     def find(
         self,
@@ -119,37 +105,34 @@ class Gallery(GalleryReader):
         images: Iterable[str] | None = None,
         sha256s: Iterable[str] | None = None,
     ) -> list[int]:
-        db = self._store.db
-        requests = (("id", ids), ("label", labels), ("image", images), ("sha256", sha256s))
-        return sorted({n for column, values in requests if values for n in db.find(column, values)})
+        return self._now.find(ids=ids, labels=labels, images=images, sha256s=sha256s)
+
+    def lookup(self, ids: Iterable[int]) -> dict[int, Item]:
+        return self._now.lookup(ids)
+
+    def items(self) -> Iterator[Item]:
+        return self._now.items()
+
+    def blocks(self) -> Iterator[Block]:
+        return self._now.blocks()
 
     def vectors(self) -> NDArray[Any]:
         """The live vectors in the order of the ids, read-only: a memory map, or a copy where entries were removed."""
-        return self._store.stored_vectors()
-
-    def blocks(self) -> Iterator[Block]:
-        return self._store.blocks()
+        return self._now.store.stored_vectors()
 
     def refreshed(self) -> Gallery:
-        return self if self._store.is_current() else Gallery(self.path, self._renewed(), self._delimiter)
-
-    def _renewed(self) -> View:
-        view = self._view
-        return _open(self.path, self._delimiter, view.tuning, load_index=view.loaded, before=view)
+        now = self._now.refreshed()
+        return self if now is self._now else Gallery(now, self._delimiter)
 
     def info(self) -> dict[str, Any]:
-        from shitu.gallery.inspect import describe
-
-        return describe(self.path, self._store)
+        return self._now.info()
 
     def verify(self) -> list[str]:
-        from shitu.gallery.inspect import verify
-
-        return verify(self.path, self._store)
+        return self._now.verify()
 
     def close(self) -> None:
         """Free the database at once; without it that happens when nothing uses the gallery any more."""
-        self._store.db.close()
+        self._now.close()
 
     def __enter__(self) -> Gallery:
         return self
@@ -171,46 +154,20 @@ class Gallery(GalleryReader):
         return self._change(None, (), ids).removed
 
     def _change(self, vectors: NDArray[Any] | None, items: Iterable[Item], ids: Iterable[int]) -> Changed:
-        with _writer(self.path, self._delimiter, self._store) as writer:
+        with self._writer() as writer:
             change = writer.begin()
             if vectors is not None:
                 change.add(vectors, items)
             change.remove(ids)
             changed = change.commit()
-            self._view = self._renewed()
+            self._now = self._now.renewed()
             return changed
 
     def compact(self) -> None:
         """Write the gallery anew: what was removed leaves the disk, and the index is rebuilt. Ids stay."""
-        with _writer(self.path, self._delimiter, self._store) as writer:
+        with self._writer() as writer:
             writer.compact()
-            self._view = self._renewed()
+            self._now = self._now.renewed()
 
-
-def _writer(path: Path, delimiter: str = "\t", known: Store | ForeignStore | None = None) -> FolderWriter:
-    from shitu.gallery.write.writer import FolderWriter
-
-    return FolderWriter(path, delimiter=delimiter, known=known)
-
-
-def _open(path: Path, delimiter: str, tuning: Tuning, *, load_index: bool, before: View | None = None) -> View:
-    """Try again when a writer replaces it meanwhile. Raises GalleryError."""
-    for _ in range(5):
-        store = open_store(path) or _foreign(path, delimiter)
-        view = View(store, tuning, before)
-        try:
-            if load_index:
-                view.load_index()
-            return view
-        except FileNotFoundError as error:
-            missing = error
-    raise GalleryError(f"the index of the gallery in {path} is missing ({missing}): {COMPACT}") from missing
-
-
-def _foreign(path: Path, delimiter: str) -> ForeignStore:
-    from shitu.gallery.foreign import open_foreign
-
-    store = open_foreign(path, delimiter)
-    if store is None:
-        raise GalleryError(f"there is no gallery in {path}: {BUILD}")
-    return store
+    def _writer(self) -> FolderWriter:
+        return FolderWriter(self.path, delimiter=self._delimiter, known=self._now.store)

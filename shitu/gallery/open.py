@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from shitu.errors import GalleryError
 from shitu.gallery.base import GalleryReader
-from shitu.gallery.gallery import Gallery
+from shitu.gallery.reader import FolderReader
 
 if TYPE_CHECKING:
     from shitu.gallery.change import GalleryWriter
@@ -29,7 +29,7 @@ def _folder_writer(url: str, **options: Any) -> GalleryWriter:
     return FolderWriter(url, **options)
 
 
-KINDS = {"": Kind(Gallery.open, _folder_writer)}
+KINDS = {"": Kind(FolderReader.open, _folder_writer)}
 
 
 def open_reader(
@@ -40,7 +40,7 @@ def open_reader(
     delimiter: str = "\t",
     load_index: bool = True,
 ) -> GalleryReader:
-    """Open the gallery of an `IndexProcess.index_dir`; what the rest means stands at `Gallery.open`.
+    """Open the gallery of an `IndexProcess.index_dir`; what the rest means stands at `FolderReader.open`.
 
     Raises GalleryError where it is missing, damaged or of another version.
     """
