@@ -17,9 +17,10 @@ from shitu.engines.paddle import Paddle
 from shitu.errors import EngineError, ModelError
 from shitu.images.read import read_image
 from shitu.models import Nms, Program, open_model
-from shitu.recognise.decode import checked_rows, decode_for, multiclass_nms, suppressed_rows
+from shitu.recognise.decode import checked_rows, decode_for
 from shitu.recognise.detect import Detector
 from shitu.recognise.from_config import DetPredictor
+from shitu.recognise.nms import multiclass_nms, suppressed_rows
 from tests.conftest import DEMO, SHARED
 
 CASES = 1000

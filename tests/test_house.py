@@ -19,7 +19,7 @@ MOST_LINES, LONGEST_BODY = 300, 60
 # A unit may import from itself and from the floors above its own; never from another unit of its floor.
 FLOORS = (
     ("errors", "results", "resources", "cores"),
-    ("measure", "files", "list_line"),
+    ("measure", "digest", "files", "list_line"),
     ("config", "images"),
     ("models", "gallery.base"),
     ("engines", "gallery.read", "gallery.change", "draw"),

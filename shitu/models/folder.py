@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from shitu import resources
+from shitu.digest import sha256_of
 from shitu.errors import ModelError
-from shitu.files import sha256_of
 from shitu.models.model_yaml import DETECTION, MODEL_YAML, RECOGNITION, ModelCard, Program, read_model_yaml
 
 AGREES = 0.99  # the least cosine to fp32 with which a program of another precision searches the same gallery
