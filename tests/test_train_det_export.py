@@ -16,7 +16,7 @@ import pytest
 from shitu.errors import ConfigError, EngineError, ShituError, UsageError
 from shitu.models import open_model
 from shitu.models.verify import verify_model
-from shitu.recognise.transform_ops import from_model_yaml
+from shitu.recognise.preprocess import from_model_yaml
 from shitu.training.base.checkpoints import save_weights
 from shitu.training.base.read_weights import read_state
 from shitu.training.det.batches import DetLoader
