@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from shitu.config.load import read_raw, read_text
+from shitu.config.load import read_raw
+from shitu.config.read_yaml import read_text
 from shitu.config.reader import Reader
 from shitu.config.values import Section
 

@@ -13,12 +13,6 @@ from shitu.models.model_yaml import DETECTION, MODEL_YAML, RECOGNITION, ModelCar
 
 AGREES = 0.99  # the least cosine to fp32 with which a program of another precision searches the same gallery
 _KEYS = {DETECTION: "Global.det_inference_model_dir", RECOGNITION: "Global.rec_inference_model_dir"}
-# PaddleClas takes the quantised program where there is one; `model` is what PaddleDetection's exporter writes.
-_PREFERRED_STEM, _STEMS = "inference_int8", ("inference", "model")
-_PROGRAM_SUFFIXES = (".json", ".pdmodel")
-# The feed that every detector exported by PaddleDetection has, as a .pdmodel (protobuf: length, text) and a .json
-# spell it. Source lines kept in a .pdmodel hold the word too, but not after a byte that says 12.
-_DETECTOR_FEED = {".pdmodel": b"\x0cscale_factor", ".json": b'"scale_factor"'}
 
 
 @dataclass(frozen=True)
@@ -104,7 +98,7 @@ def open_model(name_or_path: str, *, task: str) -> ModelFolder:
     The name is the last component of the path, so that `./models/NAME_infer/` of a PaddleClas YAML is found too.
     """
     folder = open_folder(find_folder(name_or_path, task))
-    evident = _evident_task(folder)
+    evident = folder.card.task
     if evident not in (None, task):
         raise ModelError(
             f"{folder.path} is a {evident} model; {_KEYS[task]} wants a {task} model; "
@@ -143,7 +137,9 @@ def open_folder(path: Path) -> ModelFolder:
         raise ModelError(f"{path} is not a folder; wanted the folder of a model")
     try:
         if not (path / MODEL_YAML).is_file():
-            return ModelFolder(path, _inferred_card(path))
+            from shitu.models.exported import inferred_card
+
+            return ModelFolder(path, inferred_card(path))
         card = read_model_yaml(path / MODEL_YAML)
         files = {file.as_posix() for each in card.programs for file in each.files}
         if missing := sorted(name for name in files if not (path / name).is_file()):
@@ -151,36 +147,3 @@ def open_folder(path: Path) -> ModelFolder:
         return ModelFolder(path, card)
     except OSError as error:
         raise ModelError(f"{path} cannot be read: {error.strerror}; check its permissions") from error
-
-
-def _inferred_card(path: Path) -> ModelCard:
-    """Of a folder without a model.yaml: its name, and its program and params."""
-    programs = _programs(path, _PREFERRED_STEM) or [p for stem in _STEMS for p in _programs(path, stem)]
-    if not programs:
-        from shitu.models.missing import no_model_in
-
-        raise ModelError(no_model_in(path, lambda each: any(_programs(each, s) for s in (_PREFERRED_STEM, *_STEMS))))
-    if len(programs) > 1:
-        names = " and ".join(program.name for program in programs)
-        raise ModelError(f"{path} holds {names}: keep one, or name one in a {MODEL_YAML}")
-    program, params = programs[0], programs[0].with_suffix(".pdiparams")
-    if not params.is_file():
-        raise ModelError(f"{path}: {program.name} is there, but its weights, {params.name}, are missing; copy both")
-    # Not path.name, which is empty for "."
-    return ModelCard(name=path.resolve().name, program=program.name, params=params.name)
-
-
-def _programs(path: Path, stem: str) -> list[Path]:
-    return [path / (stem + suffix) for suffix in _PROGRAM_SUFFIXES if (path / (stem + suffix)).is_file()]
-
-
-def _evident_task(folder: ModelFolder) -> str | None:
-    """What the model is for, as far as it can be told without an engine; the engine checks the rest."""
-    if folder.card.task:
-        return folder.card.task
-    if _DETECTOR_FEED[folder.program.suffix] in folder.program.read_bytes():
-        return DETECTION
-    from shitu.models.known import known_model
-
-    known = known_model(folder.name)
-    return known.task if known else None

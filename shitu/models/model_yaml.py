@@ -135,8 +135,8 @@ def _flat(engines: Mapping[str, Mapping[str, _Part]]) -> tuple[Program, ...]:
 class ModelCard(_Files):
     """The contents of a model.yaml; file names are relative to its folder and inside it.
 
-    `program`, `params` and `raw` mean Paddle's in fp32, and stand in `programs` too. `task` and `preprocess` are None
-    only for a model without a model.yaml, of which nobody knows more than its name and its program.
+    `program`, `params` and `raw` mean Paddle's in fp32, and stand in `programs` too. `preprocess`, and
+    perhaps `task`, is None for a model without a model.yaml only.
     """
 
     task: Annotated[str | None, Wanted("detection or recognition", (DETECTION, RECOGNITION).__contains__)] = None
