@@ -17,7 +17,8 @@ from typing import TypeVar
 
 import numpy as np
 
-from shitu.gallery import Gallery, Item
+from shitu.gallery import Item
+from shitu.gallery.gallery import Gallery
 
 Result = TypeVar("Result")
 BLOCK = 50_000

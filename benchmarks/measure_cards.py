@@ -31,8 +31,7 @@ from shitu.build.list_file import read_list
 from shitu.evaluation.evaluate import Evaluation, evaluate
 from shitu.evaluation.queries import read_queries
 from shitu.models.folder import ModelFolder, open_folder
-from shitu.models.known import DETECTION
-from shitu.models.model_yaml import MODEL_YAML, read_model_yaml
+from shitu.models.model_yaml import DETECTION, MODEL_YAML, read_model_yaml
 from shitu.training.det.coco_ap import coco_metrics
 from shitu.training.det.coco_data import read_coco
 from shitu.training.det.evaluate import detected_by_model
@@ -57,7 +56,7 @@ class Figure:
 def measure(folder: Path, cards: Path = CARDS) -> list[Figure]:
     """The figures of the model in a folder, whichever of the two kinds it is."""
     model = open_folder(folder)
-    if model.task == DETECTION:
+    if model.card.task == DETECTION:
         return _detector_figures(model, cards / "detector")
     return _recogniser_figures(folder, cards / "recogniser")
 
@@ -215,7 +214,7 @@ def main() -> None:
     problems = []
     for folder in arguments.models or sorted(path.parent for path in (ROOT / "models").glob(f"*/{MODEL_YAML}")):
         figures = measure(folder, arguments.cards)
-        if arguments.juice and open_folder(folder).task != DETECTION:
+        if arguments.juice and open_folder(folder).card.task != DETECTION:
             figures += measure_juice(folder, arguments.juice)
         if arguments.write:
             write(folder, figures)

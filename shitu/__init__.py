@@ -21,7 +21,7 @@ _PLACES = {
     "load_config": "config",
     "read_image": "images.read",
     "decode_image": "images.read",
-    "Gallery": "gallery",
+    "Gallery": "gallery.gallery",
     "Item": "gallery",
     "GalleryBuilder": "build.builder",
     "DetPredictor": "recognise.from_config",
@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     from shitu.config import Config as Config
     from shitu.config import load_config as load_config
     from shitu.errors import ShituError as ShituError
-    from shitu.gallery import Gallery as Gallery
     from shitu.gallery import Item as Item
+    from shitu.gallery.gallery import Gallery as Gallery
     from shitu.images.read import decode_image as decode_image
     from shitu.images.read import read_image as read_image
     from shitu.recognise.from_config import DetPredictor as DetPredictor

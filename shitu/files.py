@@ -1,8 +1,7 @@
-"""Files and folders put in place whole, and what they hold told by a digest: here once, for all who write."""
+"""Files and folders put in place whole: here once, for all who write."""
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import tempfile
@@ -13,27 +12,6 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 PARTS = ".shitu-*.part"  # what `replace_file` leaves when its process is killed, as a glob
-
-
-def sha256_of(*paths: Path) -> str:
-    """The SHA-256 of files, one after the other, as hex digits. Raises OSError."""
-    digest = hashlib.sha256()
-    for path in paths:
-        with path.open("rb") as file:
-            _feed(digest, file)
-    return digest.hexdigest()
-
-
-def sha256_of_stream(stream: BinaryIO) -> str:
-    """The same of what is left of a stream."""
-    digest = hashlib.sha256()
-    _feed(digest, stream)
-    return digest.hexdigest()
-
-
-def _feed(digest: Any, stream: BinaryIO) -> None:
-    while block := stream.read(1 << 20):
-        digest.update(block)
 
 
 def replace_file(path: Path, write: Callable[[BinaryIO], Any], *, durable: bool = True) -> None:

@@ -73,38 +73,29 @@ class Region:
 
 
 @dataclass(frozen=True)
-class Recognition:
-    """What was recognised in one image; no region is a result too. `error` is set where the image failed."""
+class ImageResult:
+    """What is told of one image, by its name; no region is a result too. `error` is set where the image failed."""
 
     image: str
     width: int = 0
     height: int = 0
-    regions: tuple[Region, ...] = ()
+    regions: tuple[Region | Detection, ...] = ()
     error: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        return _record(self)
+        record = {**vars(self), "regions": [region.to_dict() for region in self.regions]}
+        return {key: value for key, value in record.items() if key != "error" or value is not None}
 
 
 @dataclass(frozen=True)
-class DetectedObjects:
+class Recognition(ImageResult):
+    """What was recognised in one image."""
+
+    regions: tuple[Region, ...] = ()
+
+
+@dataclass(frozen=True)
+class DetectedObjects(ImageResult):
     """What the detector alone found in one image."""
 
-    image: str
-    width: int = 0
-    height: int = 0
     regions: tuple[Detection, ...] = ()
-    error: str | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        return _record(self)
-
-
-def _record(result: Recognition | DetectedObjects) -> dict[str, Any]:
-    record: dict[str, Any] = {
-        "image": result.image,
-        "width": result.width,
-        "height": result.height,
-        "regions": [region.to_dict() for region in result.regions],
-    }
-    return record if result.error is None else {**record, "error": result.error}

@@ -16,7 +16,8 @@ from shitu.config import load_config
 from shitu.cores import available_cores
 from shitu.errors import ShituError
 from shitu.images.read import read_image
-from shitu.models import open_model, verify_model
+from shitu.models import open_model
+from shitu.models.verify import verify_model
 from shitu.recognise.from_config import DetPredictor, RecPredictor
 from shitu.resources import bundled
 

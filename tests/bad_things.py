@@ -16,7 +16,8 @@ import numpy as np
 from click.testing import CliRunner
 
 from shitu.cli import main
-from shitu.gallery import Gallery, Item
+from shitu.gallery import Item
+from shitu.gallery.gallery import Gallery
 from shitu.resources import bundled
 from tests.conftest import DEMO, index_overrides
 

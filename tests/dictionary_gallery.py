@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shitu.errors import GalleryError
-from shitu.gallery.base import Block, Changed, Facts, GalleryReader, GalleryWriter, Item
+from shitu.gallery.base import Block, Facts, GalleryReader, Item
+from shitu.gallery.change import Changed, GalleryWriter
 from shitu.gallery.open import Kind
 from shitu.results import Match
 

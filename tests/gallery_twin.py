@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shitu.gallery import Gallery, Item
+from shitu.gallery import Item
+from shitu.gallery.gallery import Gallery
 from shitu.gallery.read import faiss_index
 from shitu.gallery.read import search as gallery_search
 

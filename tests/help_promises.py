@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from shitu.config import load_config
-from shitu.gallery import Gallery
+from shitu.gallery.gallery import Gallery
 from shitu.models.folder import open_folder
 
 DETECTOR = "picodet_PPLCNet_x2_5_mainbody_lite_v1.0_infer"
@@ -80,7 +80,7 @@ def foreground(file: str, images: int, boxes: int) -> Callable[[Path], None]:
 
 def model(folder: str, task: str) -> Callable[[Path], None]:
     def holds(root: Path) -> None:
-        assert open_folder(root / folder).task == task
+        assert open_folder(root / folder).card.task == task
 
     return holds
 

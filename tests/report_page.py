@@ -18,7 +18,8 @@ from shitu.evaluation.open_set import mean_interval, measure_open_set
 from shitu.evaluation.queries import Query
 from shitu.evaluation.report import write_report
 from shitu.evaluation.settings import Answer, Settings
-from shitu.gallery import Gallery, Item
+from shitu.gallery import Item
+from shitu.gallery.gallery import Gallery
 from shitu.results import Box, Match, Region
 
 SCRIPT = "<script>alert(1)</script>"

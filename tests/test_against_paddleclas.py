@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from shitu.build.builder import GalleryBuilder
 from shitu.config import Config, load_config
-from shitu.gallery import Gallery
 from shitu.gallery.export import export_paddleclas
+from shitu.gallery.gallery import Gallery
 from shitu.images.read import read_image
 from shitu.recognise.detect import Detector
 from shitu.recognise.from_config import DetPredictor, RecPredictor, SystemPredictor

@@ -16,7 +16,7 @@ import pytest
 from click.testing import CliRunner
 
 from shitu.cli import main
-from shitu.gallery import Gallery
+from shitu.gallery.gallery import Gallery
 from shitu.resources import bundled
 from tests.bad_things import DET, PHOTO, REC, make_configs, make_galleries, make_images, make_lists, make_models
 from tests.conftest import Run
@@ -215,7 +215,8 @@ def test_a_damaged_model(place: Path, shitu: Run) -> None:
 
 
 def test_a_gallery_that_is_being_written(place: Path, shitu: Run) -> None:
-    code = "from shitu.gallery import write_lock\nwith write_lock('gallery'): print('locked', flush=True); input()"
+    code = "from shitu.gallery.write.lock import write_lock\n"
+    code += "with write_lock('gallery'): print('locked', flush=True); input()"
     line = [sys.executable, "-c", code]
     with subprocess.Popen(line, cwd=place, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
         assert holder.stdout is not None

@@ -17,8 +17,8 @@ from shitu.build.embed import Embedded, Models, Spec, embed_shard
 from shitu.build.list_file import Entry
 from shitu.build.source import Files, Source
 from shitu.config import Config, load_config
-from shitu.files import sha256_of
-from shitu.gallery import Gallery
+from shitu.digest import sha256_of
+from shitu.gallery.gallery import Gallery
 from shitu.recognise.from_config import RecPredictor
 from tests.conftest import DEMO, index_overrides
 

@@ -17,7 +17,7 @@ from PIL import Image
 from shitu.build.builder import BuildReport, GalleryBuilder
 from shitu.config import load_config
 from shitu.errors import ConfigError, GalleryError
-from shitu.gallery import Gallery
+from shitu.gallery.gallery import Gallery
 from shitu.images.read import read_image
 from shitu.recognise.from_config import DetPredictor, RecPredictor
 from tests.conftest import DEMO, index_overrides

@@ -12,7 +12,9 @@ from click.testing import CliRunner, Result
 
 from shitu.cli.gallery import gallery as group
 from shitu.errors import GalleryError, UsageError
-from shitu.gallery import Gallery, Item, write_lock
+from shitu.gallery import Item
+from shitu.gallery.gallery import Gallery
+from shitu.gallery.write.lock import write_lock
 
 
 @pytest.fixture

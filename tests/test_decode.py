@@ -17,9 +17,10 @@ from shitu.engines.paddle import Paddle
 from shitu.errors import EngineError, ModelError
 from shitu.images.read import read_image
 from shitu.models import Nms, Program, open_model
-from shitu.recognise.decode import checked_rows, decode_for, multiclass_nms, suppressed_rows
+from shitu.recognise.decode import checked_rows, decode_for
 from shitu.recognise.detect import Detector
 from shitu.recognise.from_config import DetPredictor
+from shitu.recognise.nms import multiclass_nms, suppressed_rows
 from tests.conftest import DEMO, SHARED
 
 CASES = 1000
@@ -111,6 +112,7 @@ def test_outputs_of_the_other_kind_are_told() -> None:
 
 
 def test_a_raw_program_wants_to_know_its_nms() -> None:
-    model = replace(open_model("picodet_lcnet_x1_0_mainbody", task="detection"), nms=None)
+    model = open_model("picodet_lcnet_x1_0_mainbody", task="detection")
+    model = replace(model, card=replace(model.card, nms=None))
     with pytest.raises(ModelError, match=r"ends before its NMS, and .* has no `nms`; add"):
         decode_for(model, Program("toy", "fp32", Path("raw.onnx"), raw=True))

@@ -17,7 +17,7 @@ from shitu.evaluation.evaluate import evaluate
 from shitu.evaluation.observe import Observation, Observer, observe
 from shitu.evaluation.queries import Query, read_queries
 from shitu.evaluation.settings import Settings
-from shitu.gallery import Gallery
+from shitu.gallery.gallery import Gallery
 from shitu.images.boxes import iou_matrix
 from shitu.images.read import read_image
 from shitu.measure import measure_of

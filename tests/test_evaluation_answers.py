@@ -16,7 +16,7 @@ from shitu.evaluation.evaluate import Evaluation, evaluate
 from shitu.evaluation.observe import Observation, Observer
 from shitu.evaluation.queries import Query
 from shitu.evaluation.settings import Settings, answer
-from shitu.gallery import Gallery
+from shitu.gallery.gallery import Gallery
 from shitu.images.boxes import iou_matrix
 from shitu.images.read import read_image
 from shitu.recognise.from_config import SystemPredictor

@@ -22,7 +22,8 @@ from shitu.evaluation.open_set import (
 )
 from shitu.evaluation.queries import Query
 from shitu.evaluation.settings import Answer, Settings
-from shitu.gallery import Gallery, Item
+from shitu.gallery import Item
+from shitu.gallery.gallery import Gallery
 from shitu.measure import measure_of
 from shitu.results import Match, Region
 

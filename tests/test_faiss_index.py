@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from shitu.errors import GalleryError
+from shitu.gallery.foreign import vectors_in
 from shitu.gallery.read import faiss_index
-from shitu.gallery.read.faiss_index import VectorIndex, exact_search
-from shitu.gallery.read.index_method import factory_string, is_flat
+from shitu.gallery.read.faiss_index import VectorIndex, core_of, exact_search
+from shitu.gallery.write.make_index import build_index, factory_string, is_flat, write_index
 from shitu.measure import measure_of
 
 RNG = np.random.default_rng(5)
@@ -35,7 +36,7 @@ def codes(count: int, width: int = 8) -> np.ndarray:
 
 def build(vectors: np.ndarray, method: str, dist_type: str = "IP") -> VectorIndex:
     rows = np.arange(len(vectors))
-    return VectorIndex.build(vectors, rows, rows * 3 + 7, method, measure_of(dist_type))
+    return build_index(vectors, rows, rows * 3 + 7, method, measure_of(dist_type))
 
 
 @pytest.mark.parametrize(
@@ -92,7 +93,7 @@ def test_build_write_read_search(method: str, dist_type: str, tmp_path: Path) ->
     vectors = codes(300) if dist_type == "hamming" else unit(300)
     index = build(vectors, method, dist_type)
     with (tmp_path / "图 #1?.faiss").open("wb") as file:
-        digest = index.write(file)
+        digest = write_index(index, file)
     assert len(digest) == 64
     read = VectorIndex.read(tmp_path / "图 #1?.faiss", "advice")
     assert (read.count, read.measure.name) == (300, dist_type)
@@ -124,28 +125,24 @@ def test_learning_is_silent(method: str, count: int, capfd: pytest.CaptureFixtur
 
 @pytest.mark.parametrize(("method", "dist_type"), [("HNSW32", "IP"), ("PCA16,HNSW32", "L2"), ("HNSW32", "hamming")])
 def test_ef_search_reaches_the_graph(method: str, dist_type: str) -> None:
-    from shitu.gallery.read.faiss_index import _core
-
     index = build(codes(100) if dist_type == "hamming" else unit(100), method, dist_type)
     index.tune(None, None)
-    assert _core(index._raw).hnsw.efSearch == 64
+    assert core_of(index.raw).hnsw.efSearch == 64
     index.tune(7, None)
-    assert _core(index._raw).hnsw.efSearch == 7
+    assert core_of(index.raw).hnsw.efSearch == 7
 
 
 @pytest.mark.parametrize(
     ("method", "dist_type"), [("IVF32,Flat", "IP"), ("PCA16,IVF32,Flat", "L2"), ("IVF32", "hamming")]
 )
 def test_nprobe_reaches_the_lists(method: str, dist_type: str) -> None:
-    from shitu.gallery.read.faiss_index import _core
-
     index = build(codes(100) if dist_type == "hamming" else unit(100), method, dist_type)
     index.tune(None, None)
-    assert _core(index._raw).nprobe == 8
+    assert core_of(index.raw).nprobe == 8
     index.tune(None, 3)
-    assert _core(index._raw).nprobe == 3
+    assert core_of(index.raw).nprobe == 3
     index.tune(None, 1000)
-    assert _core(index._raw).nprobe == 32
+    assert core_of(index.raw).nprobe == 32
 
 
 def test_a_setting_without_meaning_warns(caplog: pytest.LogCaptureFixture) -> None:
@@ -160,7 +157,7 @@ def test_a_setting_without_meaning_warns(caplog: pytest.LogCaptureFixture) -> No
 
 def test_a_damaged_index_file_is_refused(tmp_path: Path) -> None:
     whole = io.BytesIO()
-    build(unit(200), "HNSW32").write(whole)
+    write_index(build(unit(200), "HNSW32"), whole)
     content = whole.getvalue()
     path = tmp_path / "x.faiss"
     cuts = [0, 1, 3, 4, 10, 33, 100, len(content) // 2, len(content) - 1]
@@ -174,10 +171,10 @@ def test_a_damaged_index_file_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("dist_type", ["IP", "L2", "hamming"])
 def test_stored_vectors_come_back(method: str, dist_type: str) -> None:
     vectors = codes(90) if dist_type == "hamming" else unit(90)
-    np.testing.assert_array_equal(build(vectors, method, dist_type).stored_vectors(), vectors)
+    np.testing.assert_array_equal(vectors_in(build(vectors, method, dist_type)), vectors)
 
 
 def test_compressed_vectors_do_not(capfd: pytest.CaptureFixture[str]) -> None:
     for method in ("SQ8", "PQ4x4", "PCA16,Flat", "OPQ4_16,Flat"):
         with pytest.raises(GalleryError, match="shitu build-gallery"):
-            build(unit(300), method).stored_vectors()
+            vectors_in(build(unit(300), method))

@@ -24,9 +24,10 @@ from shitu import resources
 from shitu.cli.models import models
 from shitu.errors import DownloadError, ModelError, UsageError
 from shitu.models import download as download_module
-from shitu.models import open_model, verify_model
+from shitu.models import open_model
 from shitu.models.fetch import fetch_model
 from shitu.models.known import known_model
+from shitu.models.verify import verify_model
 from tests.test_download import serving, status
 
 GENERAL = "general_PPLCNetV2_base_pretrained_v1.0_infer"

@@ -9,7 +9,8 @@ from typing import BinaryIO
 
 import pytest
 
-from shitu.files import replace_file, replace_folder, sha256_of
+from shitu.digest import sha256_of
+from shitu.files import replace_file, replace_folder
 
 
 def test_a_file_is_replaced_and_keeps_its_mode(tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from shitu.errors import GalleryError
-from shitu.gallery import Gallery, Item
+from shitu.gallery import Item
+from shitu.gallery.gallery import Gallery
 from tests.gallery_twin import (
     agree,
     items_for,

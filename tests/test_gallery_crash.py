@@ -24,7 +24,8 @@ from pathlib import Path
 import numpy as np
 from shitu.gallery.read import search as gallery_search
 from shitu.gallery.write import changes as gallery_write
-from shitu.gallery import Gallery, Item
+from shitu.gallery import Item
+from shitu.gallery.gallery import Gallery
 from shitu.gallery.read.items import ItemDb
 
 gallery_write.LEAST_LAG = 6

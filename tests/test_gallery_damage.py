@@ -14,7 +14,9 @@ import numpy as np
 import pytest
 
 from shitu.errors import GalleryBusyError, GalleryError
-from shitu.gallery import Gallery, Item, write_lock
+from shitu.gallery import Item
+from shitu.gallery.gallery import Gallery
+from shitu.gallery.write.lock import write_lock
 from tests.gallery_twin import (
     damaged,
     items_for,
@@ -108,7 +110,8 @@ def test_a_folder_that_cannot_be_written_can_be_searched(method: str) -> None:
     code = """if True:
         import os, sys, numpy as np
         from shitu.errors import GalleryError
-        from shitu.gallery import Gallery
+        from shitu.gallery.gallery import Gallery
+        import shitu.gallery.inspect, shitu.gallery.write.writer  # loaded late
         Gallery.open(sys.argv[1]).search(np.eye(8, dtype=np.float32), 1)  # loads what is loaded late
         if os.geteuid() == 0:
             os.setuid(65534)  # root may write everything: be nobody
@@ -157,7 +160,7 @@ def test_what_sqlite_cannot_hold(tmp_path: Path) -> None:
 def test_readers_open_the_database_read_only(tmp_path: Path) -> None:
     gallery = new(tmp_path, make(np.random.default_rng(9), 3, "IP", 0))
     with pytest.raises(sqlite3.OperationalError, match="readonly"):
-        gallery._store.db._connection.execute("DELETE FROM item")
+        gallery._now.store.db._connection.execute("DELETE FROM item")
 
 
 def test_one_writer_at_a_time(tmp_path: Path) -> None:

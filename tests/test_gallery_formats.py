@@ -15,9 +15,10 @@ import pytest
 import yaml
 
 from shitu.errors import GalleryError
-from shitu.gallery import Gallery, Item
+from shitu.gallery import Item
 from shitu.gallery.export import export_paddleclas
 from shitu.gallery.foreign import read_pickle, split_entry
+from shitu.gallery.gallery import Gallery
 from shitu.gallery.read import faiss_index
 
 RNG = np.random.default_rng(11)

@@ -19,7 +19,8 @@ resource = pytest.importorskip("resource", reason="limits of POSIX")
 CHANGES = """
 import json, resource, sys
 import numpy as np
-from shitu.gallery import Gallery, Item
+from shitu.gallery import Item
+from shitu.gallery.gallery import Gallery
 from shitu.errors import GalleryWriteError
 base, operation, method = sys.argv[1:4]
 vectors = np.random.default_rng(0).standard_normal((200, 64)).astype(np.float32)

@@ -14,7 +14,8 @@ from shitu.config import Config, load_config
 from shitu.errors import GalleryError
 from shitu.evaluation.evaluate import evaluate
 from shitu.evaluation.queries import read_queries
-from shitu.gallery import Gallery, open_reader, open_writer
+from shitu.gallery import open_reader, open_writer
+from shitu.gallery.gallery import Gallery
 from shitu.gallery.open import KINDS
 from shitu.images.read import read_image
 from shitu.recognise.from_config import SystemPredictor

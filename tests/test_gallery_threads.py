@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shitu.gallery import Gallery, open_reader
+from shitu.gallery import open_reader
+from shitu.gallery.gallery import Gallery
 from tests.gallery_twin import (
     items_for,
     make,
@@ -24,7 +25,8 @@ __all__ = ["one_thread", "use_the_index"]
 CHANGING_WHILE_SEARCHING = """
 import sys, threading, time
 import numpy as np
-from shitu.gallery import Gallery, Item
+from shitu.gallery import Item
+from shitu.gallery.gallery import Gallery
 
 rng = np.random.default_rng(0)
 vectors = rng.standard_normal((400, 16)).astype(np.float32)

@@ -18,7 +18,8 @@ import yaml
 
 from shitu import resources
 from shitu.cli import main
-from shitu.models.folder import model_folders, sha256_of
+from shitu.digest import sha256_of
+from shitu.models.folder import model_folders
 from shitu.models.model_yaml import MODEL_YAML, read_model_yaml
 from shitu.models.verify import verify_model
 from tests.conftest import ROOT, SHARED

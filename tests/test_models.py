@@ -67,12 +67,13 @@ def test_resolution_order(tmp_path: Path) -> None:
 
 def test_described_folder(tmp_path: Path) -> None:
     folder = open_model(str(make(tmp_path / "x", card={"measured": [{"what": "a", "value": 1}]})), task="recognition")
-    assert (folder.name, folder.task, folder.dimension, folder.licence) == ("toy", "recognition", 8, "Apache-2.0")
-    assert folder.preprocess is not None
-    assert folder.preprocess.size == (20, 30)
+    card = folder.card
+    assert (folder.name, card.task, card.dimension, card.licence) == ("toy", "recognition", 8, "Apache-2.0")
+    assert card.preprocess is not None
+    assert card.preprocess.size == (20, 30)
     assert (folder.program.name, folder.params.name) == ("inference.json", "inference.pdiparams")
     assert folder.find("paddle", raw=True) is None
-    assert folder.measured[0]["what"] == "a"
+    assert card.measured[0]["what"] == "a"
     assert len({folder, folder}) == 1
 
 
@@ -86,7 +87,7 @@ def test_detector_with_raw_program(tmp_path: Path) -> None:
     raw = folder.find("paddle", raw=True)
     assert raw is not None
     assert raw.files == (path / "raw.json", path / "raw.pdiparams")
-    assert folder.labels == ("a",)
+    assert folder.card.labels == ("a",)
 
 
 @pytest.mark.parametrize(
@@ -109,7 +110,8 @@ def test_detector_with_raw_program(tmp_path: Path) -> None:
 )
 def test_folders_of_exporters(tmp_path: Path, names: tuple[str, ...], program: str, params: str) -> None:
     folder = open_model(str(make(tmp_path / "x", *names)), task="recognition")
-    assert (folder.program.name, folder.params.name, folder.task, folder.preprocess) == (program, params, None, None)
+    assert (folder.program.name, folder.params.name) == (program, params)
+    assert (folder.card.task, folder.card.preprocess) == (None, None)
 
 
 FAULTY_FOLDERS: list[tuple[tuple[str, ...], str]] = [

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from shitu.build.builder import GalleryBuilder
 from shitu.config import Config, load_config
 from shitu.errors import ConfigError, EngineError, GalleryError
-from shitu.gallery import Facts, Gallery
+from shitu.gallery import Facts
+from shitu.gallery.gallery import Gallery
 from shitu.images.read import read_image
 from shitu.recognise.embed import pack_bits
 from shitu.recognise.from_config import DetPredictor, RecPredictor, SystemPredictor

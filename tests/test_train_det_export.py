@@ -16,7 +16,7 @@ import pytest
 from shitu.errors import ConfigError, EngineError, ShituError, UsageError
 from shitu.models import open_model
 from shitu.models.verify import verify_model
-from shitu.recognise.transform_ops import from_model_yaml
+from shitu.recognise.preprocess import from_model_yaml
 from shitu.training.base.checkpoints import save_weights
 from shitu.training.base.read_weights import read_state
 from shitu.training.det.batches import DetLoader
@@ -64,7 +64,7 @@ def exported(distinct: DetConfig) -> Path:
 def test_the_exported_model_finds_what_the_network_finds(distinct: DetConfig, exported: Path) -> None:
     model = open_model(str(exported), task="detection")
     assert {path.name for path in exported.iterdir()} >= {"inference.json", "inference_raw.json", "model.yaml"}
-    assert model.task == "detection"
+    assert model.card.task == "detection"
     assert verify_model(model) == []
     data, network = eval_data(distinct), build_detector(distinct)
     load_trained(network, distinct.weights)
@@ -194,7 +194,7 @@ def test_an_exported_model_normalises_as_the_reader_does(
         with pytest.raises(ConfigError, match=r"has 2 NormalizeImage in its sample_transforms and batch_transforms"):
             export_detector(config)
         return
-    found = open_model(str(export_detector(config)), task="detection").preprocess
+    found = open_model(str(export_detector(config)), task="detection").card.preprocess
     assert found is not None
     assert (found.scale, found.mean, found.std) == wanted
     image = np.full((120, 160, 3), (10, 100, 200), np.uint8)

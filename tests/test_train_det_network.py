@@ -13,7 +13,7 @@ import pytest
 
 from shitu.errors import ConfigError, ModelError, UsageError
 from shitu.models import Nms
-from shitu.recognise.decode import multiclass_nms
+from shitu.recognise.nms import multiclass_nms
 from shitu.training.base.ema import CycleEMA
 from shitu.training.base.toolkits import ppdet
 from shitu.training.det.build import PicoDet, build_detector

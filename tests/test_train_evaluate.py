@@ -19,7 +19,7 @@ from paddle import nn
 from PIL import Image
 
 from shitu.cli.training import evaluate as command
-from shitu.config.values import Reader
+from shitu.config.reader import Reader
 from shitu.errors import ConfigError, ShituError
 from shitu.recognise.embed import pack_bits
 from shitu.training.base.memory import evaluation_mode

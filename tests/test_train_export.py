@@ -200,13 +200,13 @@ def test_the_folder_is_a_model_that_says_what_it_is(tmp_path: Path) -> None:
     export_config(config(V2, tmp_path / "m", weights), name="我的模型", licence="CC0-1.0")
     model = open_model(str(tmp_path / "m"), task="recognition")
     assert verify_model(model) == []
-    assert (model.name, model.dimension, model.licence) == ("我的模型", 64, "CC0-1.0")
-    assert model.architecture.startswith("PPLCNetV2_base_ShiTu, BNNeck, ")
-    assert "best_model.pdparams, sha256 " in model.provenance
-    assert "small.yaml" in model.provenance
+    assert (model.name, model.card.dimension, model.card.licence) == ("我的模型", 64, "CC0-1.0")
+    assert model.card.architecture.startswith("PPLCNetV2_base_ShiTu, BNNeck, ")
+    assert "best_model.pdparams, sha256 " in model.card.provenance
+    assert "small.yaml" in model.card.provenance
     assert str(tmp_path) not in (tmp_path / "m/model.yaml").read_text(encoding="utf-8")
-    assert model.preprocess is not None
-    ready = preprocessing.from_model_yaml(**vars(model.preprocess), detection=False)
+    assert model.card.preprocess is not None
+    ready = preprocessing.from_model_yaml(**vars(model.card.preprocess), detection=False)
     line = (DEMO / "gallery.txt").read_text(encoding="utf-8").splitlines()[0]
     np.testing.assert_allclose(ready(read_image(DEMO / line.split("\t")[0])), photos()[0], atol=1e-5)
     assert oct((tmp_path / "m").stat().st_mode)[-3:] == "755"
@@ -283,7 +283,7 @@ def test_what_the_run_measured_is_told(tmp_path: Path) -> None:
     )
     weights = save(trained(SMALL), tmp_path / "best_model.pdparams")
     export_config(config(SMALL, tmp_path / "m", weights))
-    assert [row["value"] for row in open_model(str(tmp_path / "m"), task="recognition").measured] == [0.75, 0.6]
+    assert [row["value"] for row in open_model(str(tmp_path / "m"), task="recognition").card.measured] == [0.75, 0.6]
 
 
 # --- bad input -------------------------------------------------------------------------------------------------

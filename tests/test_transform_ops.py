@@ -10,9 +10,10 @@ import pytest
 
 from shitu.config.schema import DetPreProcess, RecPreProcess
 from shitu.errors import ConfigError
-from shitu.models import ModelFolder
+from shitu.models import ModelCard, ModelFolder
 from shitu.models.model_yaml import Preprocess
-from shitu.recognise.transform_ops import PADDLECLAS_DETECTION, PADDLECLAS_RECOGNITION, compile_ops, preprocessor_for
+from shitu.recognise.from_config import preprocessor_for
+from shitu.recognise.transform_ops import PADDLECLAS_DETECTION, PADDLECLAS_RECOGNITION, compile_ops
 
 Ops = list[dict[str, Any]]
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
@@ -76,6 +77,9 @@ def test_bad_operators(where: str, ops: Ops, words: str) -> None:
     assert str(caught.value).startswith(where)
 
 
+NAMES = {"name": "m", "program": "inference.json", "params": "inference.pdiparams"}
+
+
 def model(**changes: Any) -> ModelFolder:
     """A recogniser whose model.yaml states 224 x 224, bilinear and the ImageNet means."""
     stated: dict[str, Any] = {
@@ -85,10 +89,9 @@ def model(**changes: Any) -> ModelFolder:
         "mean": (0.485, 0.456, 0.406),
         "std": (0.229, 0.224, 0.225),
     }
-    here = Path("somewhere")
     task = changes.pop("task", "recognition")
     preprocess = Preprocess(**{**stated, **changes})
-    return ModelFolder(here, "m", (), task=task, preprocess=preprocess)
+    return ModelFolder(Path("somewhere"), ModelCard(**NAMES, task=task, preprocess=preprocess))
 
 
 def recognition(ops: Ops | None) -> RecPreProcess:
@@ -97,11 +100,11 @@ def recognition(ops: Ops | None) -> RecPreProcess:
 
 def test_model_yaml_and_config_agree() -> None:
     """The three ways in which PaddleClas's configs write the same thing."""
-    stated = preprocessor_for(model(), recognition(None), ())
+    stated = preprocessor_for(model(), recognition(None))
     image = np.random.default_rng(0).integers(0, 256, (300, 200, 3), np.uint8)
     for scale in (0.00392157, "1.0/255.0", None):
         normalise = {"NormalizeImage": {"scale": scale, "order": ""}}
-        asked = preprocessor_for(model(), recognition([{"ResizeImage": {"size": 224}}, normalise, CHW]), ())
+        asked = preprocessor_for(model(), recognition([{"ResizeImage": {"size": 224}}, normalise, CHW]))
         np.testing.assert_allclose(asked(image), stated(image), atol=1e-5)
 
 
@@ -119,7 +122,7 @@ def test_model_yaml_and_config_agree() -> None:
 )
 def test_model_yaml_and_config_disagree(changes: dict[str, Any]) -> None:
     with pytest.raises(ConfigError) as caught:
-        preprocessor_for(model(**changes), recognition(list(PADDLECLAS_RECOGNITION)), ())
+        preprocessor_for(model(**changes), recognition(list(PADDLECLAS_RECOGNITION)))
     assert "RecPreProcess.transform_ops in the config and preprocess in" in str(caught.value)
     assert "model.yaml disagree" in str(caught.value)
     assert "To use the model's own: -o RecPreProcess=null" in str(caught.value)
@@ -128,15 +131,15 @@ def test_model_yaml_and_config_disagree(changes: dict[str, Any]) -> None:
 def test_detector_yaml_and_config() -> None:
     section = DetPreProcess(transform_ops=tuple(PADDLECLAS_DETECTION))
     agreeing = model(task="detection", size=(640, 640), interpolation="cubic")
-    assert preprocessor_for(agreeing, section, ()).scale_factor(320, 160) == (2.0, 4.0)
+    assert preprocessor_for(agreeing, section).scale_factor(320, 160) == (2.0, 4.0)
     for changes in ({"size": (320, 320)}, {"interpolation": "bilinear"}, {"keep_ratio": True}):
         other = model(**{"task": "detection", "size": (640, 640), "interpolation": "cubic", **changes})
         with pytest.raises(ConfigError, match="-o DetPreProcess=null"):
-            preprocessor_for(other, section, ())
+            preprocessor_for(other, section)
 
 
 def test_a_model_without_a_yaml_takes_paddleclas_s_default() -> None:
-    bare = ModelFolder(Path("m"), "m", ())
-    preprocess = preprocessor_for(bare, recognition(None), PADDLECLAS_RECOGNITION)
+    bare = ModelFolder(Path("m"), ModelCard(**NAMES))
+    preprocess = preprocessor_for(bare, recognition(None))
     assert preprocess.same_as(compile_ops(PADDLECLAS_RECOGNITION, REC))
     assert preprocess(np.zeros((9, 9, 3), np.uint8)).shape == (3, 224, 224)

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from shitu.config import load_config
-from shitu.gallery import Gallery, Item
+from shitu.gallery import Item
+from shitu.gallery.gallery import Gallery
 from shitu.images.read import read_image
 from shitu.measure import HAMMING, IP, L2
 from shitu.recognise.from_config import RecPredictor, SystemPredictor

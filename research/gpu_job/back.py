@@ -84,7 +84,7 @@ def export_recogniser(network: PPLCNetV2, folder: Path) -> float:
 def example_inputs() -> NDArray[np.float32]:
     """(n, 3, 224, 224) of the demo's photos."""
     from shitu.images.read import read_image
-    from shitu.recognise.transform_ops import from_model_yaml
+    from shitu.recognise.preprocess import from_model_yaml
 
     make = from_model_yaml(**vars(PREPROCESS), detection=False)
     return np.stack([make(read_image(path)) for path in sorted((ROOT / "demo" / "photos").iterdir())[:6]])

@@ -18,7 +18,8 @@ from shitu.build.source import Files, Source
 from shitu.build.staging import Staged, Staging
 from shitu.config import Config
 from shitu.errors import ConfigError, GalleryError
-from shitu.gallery import Facts, GalleryReader, GalleryWriter, Item, open_reader, open_writer
+from shitu.gallery import Facts, GalleryReader, Item, open_reader, open_writer
+from shitu.gallery.change import GalleryWriter
 from shitu.images.read_ahead import map_ahead
 
 Progress = Callable[[int], object]

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from shitu.build.list_file import Entry
 from shitu.build.source import Source
 from shitu.config import Config
+from shitu.digest import sha256_of_stream
 from shitu.errors import EngineError, ImageError
-from shitu.files import sha256_of_stream
 from shitu.images.read import Picture, read_stream
 from shitu.images.read_ahead import PICTURES_AHEAD, map_ahead
 from shitu.recognise.from_config import DetPredictor, RecPredictor

@@ -72,11 +72,11 @@ def _row_of_folder(path: Path, where: str) -> _Row:
         return _Row(path.name, None, size, f"{where} (damaged)", None, None)
     return _Row(
         path.name,  # the name by which it is found, whatever its model.yaml says
-        folder.task or (known.task if known else None),
+        folder.card.task or (known.task if known else None),
         size,
         where,
-        folder.licence or (known.licence if known else None),
-        folder.dimension or (known.dimension if known else None),
+        folder.card.licence or (known.licence if known else None),
+        folder.card.dimension or (known.dimension if known else None),
     )
 
 

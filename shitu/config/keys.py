@@ -108,16 +108,6 @@ class _OneOf:
         return core_schema.no_info_before_validator_function(read, handler(source))
 
 
-class _OrNone:
-    """Nothing is written as null, as '', or as Python's None, which YAML takes for text."""
-
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        def none(value: Any) -> Any:
-            return None if value in ("", "None") else value
-
-        return core_schema.no_info_before_validator_function(none, handler(source))
-
-
 @dataclass(frozen=True)
 class _List:
     """A list that becomes a tuple."""
@@ -142,7 +132,8 @@ Number = Annotated[float, Read("a number", _number)]
 Text = Annotated[str, Read("text", _text)]
 FilePath = Annotated[str, Read("a path", _path)]  # relative to the working directory, as in PaddleClas; `~` is expanded
 Choice = Annotated[T, _OneOf()]  # Choice[Literal["a", "b"]]
-Maybe = Annotated[T | None, _OrNone()]
+# nothing is written as null, as '', or as Python's None, which YAML takes for text
+Maybe = Annotated[T | None, BeforeValidator(lambda value: None if value in ("", "None") else value)]
 Several = Annotated[tuple[T, ...], _List()]
 # transform_ops.py and its like know the parameters
 _Operator = Annotated[dict[str, Any], Field(min_length=1, max_length=1), BeforeValidator(_operator)]

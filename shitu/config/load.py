@@ -5,22 +5,16 @@ PaddleClas's files are read as they are. A key that nobody reads is refused, and
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from shitu.config.read_yaml import parse_yaml, read_text
+from shitu.config.reader import Reader
 from shitu.config.schema import Config
-from shitu.config.values import AnySection, Reader, Section
+from shitu.config.values import AnySection, Section
 from shitu.errors import ConfigError
 from shitu.resources import bundled
-
-_MAX_BYTES = 1_000_000
-_MAX_NODES = 100_000  # counted with every alias written out
-_MAX_DEPTH = 50
-_NULLS = ("", "~", "null", "Null", "NULL")
-_EXAMPLE = "write section.key=value, such as -o Global.threshold=0.3"
 
 
 def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> Config:
@@ -41,221 +35,15 @@ def load_sections(root: type[AnySection], path: Path, overrides: Sequence[str] =
 
 def read_raw(root: type[Section], path: Path, overrides: Sequence[str]) -> tuple[dict[Any, Any], dict[str, str]]:
     """What the YAML file at `path` says with `overrides` set in it, and the dotted keys that these made."""
-    raw = _parse(_read(path), str(path), root.tags)
+    raw = parse_yaml(read_text(path), str(path), root.tags)
     if raw is None:
         raise ConfigError(f"{path} is empty; sections such as Global: are wanted")
     if not isinstance(raw, dict):
         raise ConfigError(f"{path} holds a {type(raw).__name__}; a mapping of sections such as Global: is wanted")
     origins: dict[str, str] = {}
-    for override in overrides:
-        _apply(raw, override, origins)
+    if overrides:
+        from shitu.config.overrides import apply
+
+        for override in overrides:
+            apply(raw, override, origins)
     return raw, origins
-
-
-def lines_of(path: Path) -> dict[str, int]:
-    """The line of every dotted key in a YAML file that can be read."""
-    lines: dict[str, int] = {}
-    waiting = [("", yaml.compose(_read(path), yaml.SafeLoader))]
-    while waiting:
-        prefix, node = waiting.pop()
-        if isinstance(node, yaml.MappingNode):
-            below = [(key.value, key, value) for key, value in node.value]
-        elif isinstance(node, yaml.SequenceNode):
-            below = [(str(number), value, value) for number, value in enumerate(node.value)]
-        else:
-            continue
-        for name, key, value in below:
-            lines[prefix + name] = key.start_mark.line + 1
-            waiting.append((f"{prefix}{name}.", value))
-    return lines
-
-
-# --- the file --------------------------------------------------------------------------------------------------
-
-
-def _read(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            data = file.read(_MAX_BYTES + 1)
-    except FileNotFoundError:
-        raise ConfigError(f"No file {path}; {_bundled_hint(path)}") from None
-    except IsADirectoryError:
-        raise ConfigError(f"{path} is a directory; a YAML file is wanted, {_bundled_hint(path)}") from None
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
-        raise ConfigError(f"Cannot read {str(path)!r}: {error}; check the path and its permissions") from None
-    if len(data) > _MAX_BYTES:
-        raise ConfigError(
-            f"{path} has more than {_MAX_BYTES:,} bytes; that is no configuration of shitu's, name another"
-        )
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data[: error.start].count(b"\n") + 1
-        raise ConfigError(f"{path}, line {line}: not UTF-8 text ({error.reason}); save it as UTF-8") from None
-
-
-def _bundled_hint(path: Path) -> str:
-    folder = bundled("configs")
-    near = folder / path.name
-    return f"did you mean {near}?" if near.is_file() else f"the bundled ones are in {folder}"
-
-
-def _parse(text: str, name: str, tags: Collection[str] = ()) -> Any:
-    """The plain Python values of one YAML document; of objects only `!Name {...}` of `tags`, as `{name: Name, ...}`."""
-    try:
-        loader: Any = yaml.SafeLoader(text)
-        # the loader's own, beside those of its class
-        loader.yaml_constructors = {**loader.yaml_constructors, **{f"!{tag}": _named for tag in tags}}
-        try:
-            node = loader.get_single_node()
-            if node is None:
-                return None
-            _check(node, name)
-            return _unshared(loader.construct_document(node))
-        finally:
-            loader.dispose()
-    except yaml.reader.ReaderError as error:
-        line = text[: error.position].count("\n") + 1
-        raise ConfigError(f"{name}, line {line}: {error.reason} (#x{error.character:04x}); take it out") from None
-    except yaml.MarkedYAMLError as error:
-        raise ConfigError(_told(error, name)) from None
-    except RecursionError:
-        raise ConfigError(f"{name} is nested too deeply; at most {_MAX_DEPTH} levels are read, write fewer") from None
-    except (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError, ArithmeticError) as error:
-        # what PyYAML lets through for scalars such as 2024-13-45 or `!!bool maybe`
-        raise ConfigError(f"{name}: a value cannot be read ({error}); put text in quotes") from None
-
-
-def _named(loader: yaml.SafeLoader, node: yaml.Node) -> dict[Any, Any]:
-    if isinstance(node, yaml.ScalarNode) and not node.value:
-        return {"name": node.tag[1:]}
-    if not isinstance(node, yaml.MappingNode):
-        raise yaml.constructor.ConstructorError(None, None, f"keys are wanted after {node.tag}", node.start_mark)
-    return {"name": node.tag[1:], **loader.construct_mapping(node, deep=True)}
-
-
-def _unshared(value: Any) -> Any:
-    """A copy in which what aliases made one object is several, so that an override changes one place."""
-    if isinstance(value, dict):
-        return {key: _unshared(each) for key, each in value.items()}
-    return [_unshared(each) for each in value] if isinstance(value, list) else value
-
-
-def _told(error: yaml.MarkedYAMLError, name: str) -> str:
-    mark = error.problem_mark or error.context_mark
-    place = f"{name}, line {mark.line + 1}, column {mark.column + 1}" if mark else name
-    problem = error.problem or error.context or "not YAML"
-    advice = ""
-    if "'\\t'" in problem:
-        advice = "; indent with spaces, not tabs"
-    elif "constructor for the tag" in problem:
-        advice = "; only plain values are read, no objects"
-    return f"{place}: {problem}{advice}"
-
-
-def _check(root: yaml.Node, name: str) -> None:
-    """Refuse duplicate keys, and aliases or nesting that would grow out of hand."""
-    seen, waiting = 0, [(root, 1)]
-    while waiting:
-        node, depth = waiting.pop()
-        seen += 1
-        if seen > _MAX_NODES:
-            raise ConfigError(
-                f"{name} grows beyond {_MAX_NODES:,} values once its aliases (*) are written out; use fewer"
-            )
-        if depth > _MAX_DEPTH:
-            line = node.start_mark.line + 1
-            raise ConfigError(
-                f"{name}, line {line}: nested too deeply; at most {_MAX_DEPTH} levels are read, write fewer"
-            )
-        if isinstance(node, yaml.MappingNode):
-            _check_keys(node, name)
-        waiting.extend((child, depth + 1) for child in _children(node))
-
-
-def _children(node: yaml.Node) -> Iterator[yaml.Node]:
-    if isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
-            yield from (key, value)
-    elif isinstance(node, yaml.SequenceNode):
-        yield from node.value
-
-
-def _check_keys(mapping: yaml.MappingNode, name: str) -> None:
-    lines: dict[tuple[str, str], int] = {}
-    for key, _ in mapping.value:
-        if not isinstance(key, yaml.ScalarNode):
-            continue
-        line, known = key.start_mark.line + 1, (key.tag, key.value)
-        if known in lines:
-            raise ConfigError(f"{name}, line {line}: {key.value} is there already, in line {lines[known]}; keep one")
-        lines[known] = line
-
-
-# --- overrides -------------------------------------------------------------------------------------------------
-
-
-def _apply(raw: dict[Any, Any], override: str, origins: dict[str, str]) -> None:
-    """Set one `a.b.2.c=value` in `raw`, and note in `origins` which keys it made."""
-    dotted, equals, text = override.partition("=")
-    parts = [part.strip() for part in dotted.split(".")]
-    if not equals or not all(parts):
-        raise ConfigError(f"Cannot read -o {override}; {_EXAMPLE}")
-    here: Any = raw
-    for depth in range(1, len(parts)):
-        here = _below(here, parts[:depth], parts[depth], override, origins)
-    here[_place(here, parts, override)] = _value(text)
-    _made(".".join(parts), override, origins)
-
-
-def _below(here: Any, path: list[str], following: str, override: str, origins: dict[str, str]) -> Any:
-    """What `here` has at the end of `path`; where that is nothing, a new mapping."""
-    place, reached = _place(here, path, override), ".".join(path)
-    below = here[place] if isinstance(here, list) or place in here else None
-    if below is None or below == "None":
-        if following.isdecimal():
-            advice = f"set the whole list: -o '{reached}=[...]'"
-            raise ConfigError(f"-o {override}: {reached} is not set and has no entry {following}; {advice}")
-        below = here[place] = {}
-        _made(reached, override, origins)
-    return below
-
-
-def _place(here: Any, path: list[str], override: str) -> Any:
-    """The key or list index that the last of `path` is in `here`."""
-    part, reached = path[-1], ".".join(path[:-1])
-    if isinstance(here, dict):
-        return part
-    if not isinstance(here, list):
-        raise ConfigError(
-            f"-o {override}: {reached} is {here!r}, and nothing can be set inside that; set {reached} itself"
-        )
-    if not (part.isascii() and part.isdecimal()):
-        raise ConfigError(f"-o {override}: {reached} is a list; write a number from 0 instead of {part}")
-    if len(part) > 9 or int(part) >= len(here):
-        last = f"its last is {len(here) - 1}" if here else "it is empty"
-        raise ConfigError(f"-o {override}: {reached} has no entry {part}; {last}")
-    return int(part)
-
-
-def _made(key: str, override: str, origins: dict[str, str]) -> None:
-    """From now on `key` and all below it come from `override`."""
-    for below in [each for each in origins if each.startswith(key + ".")]:
-        del origins[below]
-    origins[key] = override
-
-
-def _value(text: str) -> Any:
-    """The value that `text` is as YAML; text where it is none."""
-    bare = text.strip()
-    if text and not bare:
-        return text  # a blank or a tab, as a delimiter
-    try:
-        value = _parse(text, "the value")
-    except ConfigError:
-        return bare
-    if value is None and bare not in _NULLS:
-        return bare  # what YAML takes for a comment
-    if isinstance(value, str) and not bare.startswith(('"', "'")):
-        return bare  # YAML would cut `photos #2` short
-    return value

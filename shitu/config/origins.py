@@ -8,8 +8,10 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from shitu.config.load import lines_of, read_raw
-from shitu.config.values import Reader, Section
+from shitu.config.load import read_raw
+from shitu.config.read_yaml import read_text
+from shitu.config.reader import Reader
+from shitu.config.values import Section
 
 DEFAULT = "default"
 
@@ -24,7 +26,7 @@ def explain(root: type[Section], path: Path, overrides: Sequence[str] = ()) -> l
     """The keys of the file at `path` with `overrides`, in the order of the schema. Raises ConfigError."""
     raw, origins = read_raw(root, path, overrides)
     config = Reader(root, str(path), origins).section(root, raw)
-    lines = lines_of(path)
+    lines = _lines_of(path)
     return [Row(key, _written(value), _where(key, raw, origins, path, lines)) for key, value in _leaves(config)]
 
 
@@ -69,3 +71,21 @@ def _is_in(raw: Any, key: str) -> bool:
         else:
             return False
     return True
+
+
+def _lines_of(path: Path) -> dict[str, int]:
+    """The line of every dotted key in a YAML file that can be read."""
+    lines: dict[str, int] = {}
+    waiting = [("", yaml.compose(read_text(path), yaml.SafeLoader))]
+    while waiting:
+        prefix, node = waiting.pop()
+        if isinstance(node, yaml.MappingNode):
+            below = [(key.value, key, value) for key, value in node.value]
+        elif isinstance(node, yaml.SequenceNode):
+            below = [(str(number), value, value) for number, value in enumerate(node.value)]
+        else:
+            continue
+        for name, key, value in below:
+            lines[prefix + name] = key.start_mark.line + 1
+            waiting.append((f"{prefix}{name}.", value))
+    return lines

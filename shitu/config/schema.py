@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from shitu.config.keys import Choice, FilePath, Flag, Maybe, Number, Operators, Several, Text, Whole
-from shitu.config.values import BadValueError, Reader, Section, not_a_key, within
+from shitu.config.reader import Reader
+from shitu.config.values import BadValueError, Section, not_a_key, within
 
 
 @dataclass(frozen=True)

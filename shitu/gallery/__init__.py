@@ -2,9 +2,6 @@
 
 from shitu.gallery.base import Facts as Facts
 from shitu.gallery.base import GalleryReader as GalleryReader
-from shitu.gallery.base import GalleryWriter as GalleryWriter
 from shitu.gallery.base import Item as Item
-from shitu.gallery.gallery import Gallery as Gallery
 from shitu.gallery.open import open_reader as open_reader
 from shitu.gallery.open import open_writer as open_writer
-from shitu.gallery.write.lock import write_lock as write_lock

@@ -1,4 +1,4 @@
-"""What a gallery is to those who use one: facts, items, a reader and a writer, whatever keeps it.
+"""What a gallery is to those who read one: facts, items and a reader, whatever keeps it. Who changes one: change.py.
 
 A folder on disk is one kind (gallery.py, write/writer.py); open.py finds the kind by the URL in
 IndexProcess.index_dir, and another kind registers itself there.
@@ -11,8 +11,6 @@ import logging
 import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from types import TracebackType
 from typing import Any, Protocol
 
 import numpy as np
@@ -87,14 +85,6 @@ class Facts:
 _WARNED: set[str] = set()  # the galleries of which this process has said so
 
 
-@dataclass(frozen=True)
-class Changed:
-    """What a change did: the ids of the entries added, in their order, and how many were removed."""
-
-    ids: range = range(0)
-    removed: int = 0
-
-
 class GalleryReader(Protocol):
     """A gallery as it was when opened or refreshed; may be shared among threads."""
 
@@ -107,11 +97,11 @@ class GalleryReader(Protocol):
     def __len__(self) -> int: ...
 
     def search(self, vectors: NDArray[Any], k: int) -> list[list[Match]]:
-        """The k nearest entries of each query (n, width), nearest first, ties by lower id; fewer in a smaller gallery.
+        """The k nearest entries of each query, nearest first, ties by lower id; fewer in a smaller gallery.
 
-        Raises ValueError for other shapes and for zero or infinite vectors.
+        vectors: (n, d) float32 unit vectors, or (n, d / 8) uint8 codes. Raises ValueError for other shapes and for zero
+        or infinite vectors.
         """
-        ...
 
     def find(
         self,
@@ -122,72 +112,26 @@ class GalleryReader(Protocol):
         sha256s: Iterable[str] | None = None,
     ) -> list[int]:
         """Ids, ascending, of the entries that match any of the requests."""
-        ...
 
     def lookup(self, ids: Iterable[int]) -> dict[int, Item]:
         """The entries of those ids that are there."""
-        ...
 
     def items(self) -> Iterator[Item]:
         """All entries, by id."""
-        ...
 
     def blocks(self) -> Iterator[Block]:
         """All ids, ascending, (m,) int64 with their vectors (m, width), some thousands at a time."""
-        ...
 
     def refreshed(self) -> GalleryReader:
         """This reader where nothing has changed since, which is cheap to ask; otherwise another one.
 
         This one goes on as it is. The other may be of another model: `facts.check_fits` tells. Raises GalleryError.
         """
-        ...
 
     def info(self) -> dict[str, Any]:
         """What there is to say about the gallery, ready for JSON: at least path, entries, labels and the facts."""
-        ...
 
     def verify(self) -> list[str]:
         """What is wrong with the gallery, a sentence each; empty when it is sound. Reads everything."""
-        ...
 
     def close(self) -> None: ...
-
-
-class Change(Protocol):
-    """What will be done to a gallery: all of it at `commit`, or nothing."""
-
-    def add(self, vectors: NDArray[Any], items: Iterable[Item]) -> None:
-        """Entries to add: (n, width) vectors and their items in that order; both may be read as late as `commit`."""
-        ...
-
-    def remove(self, ids: Iterable[int]) -> None:
-        """Entries to remove; those that are not there are passed over."""
-        ...
-
-    def commit(self) -> Changed:
-        """Raises GalleryError (GalleryWriteError for a full disk), ValueError (zero or infinite vectors)."""
-        ...
-
-
-class GalleryWriter(Protocol):
-    """Who may change a gallery, from `with` to its end; there is one at a time, others get GalleryBusyError."""
-
-    @property
-    def staging(self) -> Path:
-        """A folder for what an unfinished build has already computed."""
-        ...
-
-    def __enter__(self) -> GalleryWriter: ...
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
-
-    def begin(self, facts: Facts | None = None) -> Change:
-        """A change of the gallery that is there; with `facts`, one that makes it anew. Raises GalleryError."""
-        ...
-
-    def compact(self) -> None:
-        """Free what removed entries still occupy, and make the index anew. Ids stay."""
-        ...

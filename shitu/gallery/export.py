@@ -14,8 +14,8 @@ from shitu.errors import GalleryError
 from shitu.files import replace_file
 from shitu.gallery.base import Facts, GalleryReader
 from shitu.gallery.foreign import INDEX, PICKLE
-from shitu.gallery.read.faiss_index import VectorIndex
 from shitu.gallery.write.lock import writing
+from shitu.gallery.write.make_index import build_index, write_index
 
 
 def export_paddleclas(gallery: GalleryReader, out_dir: str | os.PathLike[str]) -> int:
@@ -36,8 +36,8 @@ def export_paddleclas(gallery: GalleryReader, out_dir: str | os.PathLike[str]) -
         # Binary indexes stand without ids in PaddleClas; for floats it wraps them in IDMap2.
         vectors = np.concatenate([block for _, block in gallery.blocks()] or [_none(gallery.facts)])
         rows, facts = np.arange(len(ids)), gallery.facts
-        index = VectorIndex.build(vectors, rows, ids, facts.index_method, facts.measure)
-        replace_file(folder / INDEX, lambda file: index.write(file, with_ids=not packed))
+        index = build_index(vectors, rows, ids, facts.index_method, facts.measure)
+        replace_file(folder / INDEX, lambda file: write_index(index, file, with_ids=not packed))
         replace_file(folder / PICKLE, lambda file: pickle.dump(lines, file, protocol=4))
     return len(items)
 

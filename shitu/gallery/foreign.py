@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from shitu.errors import GalleryError
 from shitu.gallery.base import Block, Item
-from shitu.gallery.read.faiss_index import VectorIndex
+from shitu.gallery.read.faiss_index import VectorIndex, faiss, faiss_errors
 from shitu.gallery.read.items import ItemDb, Meta
 from shitu.gallery.read.store import BLOCK_ROWS, POINTER
 from shitu.list_line import split_label
@@ -62,7 +62,7 @@ class ForeignStore:
 
     def stored_vectors(self) -> NDArray[Any]:
         """The vectors in the order of `ids`; GalleryError where the index has compressed them."""
-        vectors = self.index.stored_vectors()[self.rows]
+        vectors = vectors_in(self.index)[self.rows]
         vectors.flags.writeable = False
         return vectors
 
@@ -111,6 +111,26 @@ def open_foreign(folder: Path, delimiter: str) -> ForeignStore | None:
         made = (Item(entries[number][1], entries[number][0], id=number) for number in ids.tolist())
         db.insert((item, row, 0) for row, item in enumerate(made))
     return ForeignStore(form, folder, db, meta, ids, order.astype(np.int64), index, state)
+
+
+def vectors_in(index: VectorIndex) -> NDArray[Any]:
+    """The vectors as they were added, in the order of `index.ids()`; GalleryError where it keeps no originals."""
+    binary = index.measure.packed
+    inner = index.raw.index if hasattr(index.raw, "id_map") else index.raw
+    core = faiss.downcast_IndexBinary(inner) if binary else faiss.downcast_index(inner)
+    exact = ("IndexFlat", "IndexFlatIP", "IndexFlatL2", "IndexHNSWFlat", "IndexIVFFlat")
+    if type(core).__name__ not in (*exact, "IndexBinaryFlat", "IndexBinaryHNSW", "IndexBinaryIVF"):
+        raise GalleryError(
+            f"the vectors cannot be taken out of this index ({type(core).__name__}): "
+            "make the gallery anew from its images with `shitu build-gallery`"
+        )
+    with faiss_errors("the vectors cannot be taken out of this index: run `shitu build-gallery`"):
+        if hasattr(core, "make_direct_map"):
+            core.make_direct_map()
+        if not binary:
+            return np.asarray(core.reconstruct_n(0, index.count), np.float32)
+        rows = [core.reconstruct(row) for row in range(index.count)]
+        return np.array(rows, np.uint8).reshape(index.count, index.dimension // 8)
 
 
 def _state(folder: Path) -> tuple[float, ...]:

@@ -1,7 +1,4 @@
-"""The gallery in one folder: vectors, items and index as one object.
-
-Galleries that PaddleClas or PaddleX made are opened in place and become one of ours with their first change.
-"""
+"""The gallery in one folder as one object, for programs that read it and change it."""
 
 from __future__ import annotations
 
@@ -13,27 +10,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shitu.errors import GalleryError
-from shitu.gallery.base import Block, Changed, Facts, Item
-from shitu.gallery.foreign import ForeignStore, open_foreign
-from shitu.gallery.inspect import describe, verify
-from shitu.gallery.read.items import Meta
-from shitu.gallery.read.store import COMPACT, Store, open_store
-from shitu.gallery.view import Tuning, View
-from shitu.gallery.write.writer import BUILD, FolderWriter
+from shitu.gallery.base import Block, Facts, GalleryReader, Item
+from shitu.gallery.change import Changed
+from shitu.gallery.reader import FolderReader
+from shitu.gallery.write.writer import FolderWriter
 from shitu.measure import measure_of
 from shitu.results import Match
 
 
-class Gallery:
+class Gallery(GalleryReader):
     """An open gallery, a `GalleryReader` that can also be changed; all threads of a process may share it.
 
     Every call works on the gallery of one moment. What this object changes is seen by the calls that begin later, what
-    another process changes by the reader that `refreshed` returns.
+    another process changes by the reader that `refreshed` returns. Galleries that PaddleClas or PaddleX made are opened
+    in place and become one of ours with their first change.
     """
 
-    def __init__(self, path: Path, view: View, delimiter: str = "\t") -> None:
-        self.path, self._view, self._delimiter = path, view, delimiter
+    def __init__(self, now: FolderReader, delimiter: str = "\t") -> None:
+        self._now, self._delimiter = now, delimiter
 
     @classmethod
     def open(
@@ -52,8 +46,8 @@ class Gallery:
         load_index: False puts reading the index off until the first search (append and remove need none).
         Raises: GalleryError where it is missing, damaged or of another version.
         """
-        path = Path(index_dir)
-        return cls(path, _open(path, delimiter, (efSearch, nprobe), load_index=load_index), delimiter)
+        now = FolderReader.open(index_dir, efSearch=efSearch, nprobe=nprobe, delimiter=delimiter, load_index=load_index)
+        return cls(now, delimiter)
 
     @classmethod
     def create(
@@ -86,45 +80,22 @@ class Gallery:
     # --- reading ------------------------------------------------------------------------------------------------------
 
     @property
+    def path(self) -> Path:
+        return self._now.path
+
+    @property
     def url(self) -> str:
-        return str(self.path)
+        return self._now.url
 
     @property
-    def facts(self) -> Meta:
-        return self._view.store.meta
-
-    @property
-    def _store(self) -> Store | ForeignStore:
-        return self._view.store
+    def facts(self) -> Facts:
+        return self._now.facts
 
     def __len__(self) -> int:
-        return len(self._store.ids)
-
-    def close(self) -> None:
-        """Free the database at once; without it that happens when nothing uses the gallery any more."""
-        self._store.db.close()
-
-    def __enter__(self) -> Gallery:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
+        return len(self._now)
 
     def search(self, vectors: NDArray[Any], k: int) -> list[list[Match]]:
-        """The k nearest entries of each query, nearest first, ties by lower id; fewer if the gallery is smaller.
-
-        vectors: (n, d) float32 unit vectors, or (n, d / 8) uint8 codes. Raises: ValueError for other shapes and for
-        zero or infinite vectors.
-        """
-        return self._view.search(vectors, k)
-
-    def items(self) -> Iterator[Item]:
-        """All entries, by id."""
-        return self._store.db.items()
-
-    def lookup(self, ids: Iterable[int]) -> dict[int, Item]:
-        """The entries of those ids that are there."""
-        return self._store.db.lookup(ids)
+        return self._now.search(vectors, k)
 
     def find(
         self,
@@ -134,37 +105,40 @@ class Gallery:
         images: Iterable[str] | None = None,
         sha256s: Iterable[str] | None = None,
     ) -> list[int]:
-        """Ids, ascending, of the entries that match any of the requests."""
-        db = self._store.db
-        requests = (("id", ids), ("label", labels), ("image", images), ("sha256", sha256s))
-        return sorted({n for column, values in requests if values for n in db.find(column, values)})
+        return self._now.find(ids=ids, labels=labels, images=images, sha256s=sha256s)
+
+    def lookup(self, ids: Iterable[int]) -> dict[int, Item]:
+        return self._now.lookup(ids)
+
+    def items(self) -> Iterator[Item]:
+        return self._now.items()
+
+    def blocks(self) -> Iterator[Block]:
+        return self._now.blocks()
 
     def vectors(self) -> NDArray[Any]:
         """The live vectors in the order of the ids, read-only: a memory map, or a copy where entries were removed."""
-        return self._store.stored_vectors()
-
-    def blocks(self) -> Iterator[Block]:
-        """Ids, ascending, and their vectors, some thousands at a time."""
-        return self._store.blocks()
+        return self._now.store.stored_vectors()
 
     def refreshed(self) -> Gallery:
-        """This gallery where nothing has changed since it was opened, else another object, as it is on disk now.
-
-        Asking costs a tenth of a millisecond. This object and its searches go on as they are. Raises GalleryError.
-        """
-        return self if self._store.is_current() else Gallery(self.path, self._renewed(), self._delimiter)
-
-    def _renewed(self) -> View:
-        view = self._view
-        return _open(self.path, self._delimiter, view.tuning, load_index=view.loaded, before=view)
-
-    def verify(self) -> list[str]:
-        """What is wrong with the gallery, a sentence each; empty when it is sound. Reads everything."""
-        return verify(self.path, self._store)
+        now = self._now.refreshed()
+        return self if now is self._now else Gallery(now, self._delimiter)
 
     def info(self) -> dict[str, Any]:
-        """What there is to say about the gallery, ready for JSON."""
-        return describe(self.path, self._store)
+        return self._now.info()
+
+    def verify(self) -> list[str]:
+        return self._now.verify()
+
+    def close(self) -> None:
+        """Free the database at once; without it that happens when nothing uses the gallery any more."""
+        self._now.close()
+
+    def __enter__(self) -> Gallery:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
     # --- changing -----------------------------------------------------------------------------------------------------
 
@@ -186,30 +160,14 @@ class Gallery:
                 change.add(vectors, items)
             change.remove(ids)
             changed = change.commit()
-            self._view = self._renewed()
+            self._now = self._now.renewed()
             return changed
 
     def compact(self) -> None:
         """Write the gallery anew: what was removed leaves the disk, and the index is rebuilt. Ids stay."""
         with self._writer() as writer:
             writer.compact()
-            self._view = self._renewed()
+            self._now = self._now.renewed()
 
     def _writer(self) -> FolderWriter:
-        return FolderWriter(self.path, delimiter=self._delimiter, known=self._store)
-
-
-def _open(path: Path, delimiter: str, tuning: Tuning, *, load_index: bool, before: View | None = None) -> View:
-    """Try again when a writer replaces it meanwhile. Raises GalleryError."""
-    for _ in range(5):
-        store = open_store(path) or open_foreign(path, delimiter)
-        if store is None:
-            raise GalleryError(f"there is no gallery in {path}: {BUILD}")
-        view = View(store, tuning, before)
-        try:
-            if load_index:
-                view.load_index()
-            return view
-        except FileNotFoundError as error:
-            missing = error
-    raise GalleryError(f"the index of the gallery in {path} is missing ({missing}): {COMPACT}") from missing
+        return FolderWriter(self.path, delimiter=self._delimiter, known=self._now.store)

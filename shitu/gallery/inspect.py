@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from shitu.digest import sha256_of
 from shitu.errors import GalleryError
-from shitu.files import sha256_of
 from shitu.gallery.foreign import ForeignStore
-from shitu.gallery.read.store import BLOCK_ROWS, COMPACT, Store, crc32_rows, current_generation, orphans
+from shitu.gallery.read.orphans import orphans
+from shitu.gallery.read.store import BLOCK_ROWS, COMPACT, Store, crc32_rows, current_generation
 from shitu.measure import IP
 
 UNIT_TOLERANCE = 1e-3

@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from shitu.errors import GalleryError
-from shitu.gallery.base import GalleryReader, GalleryWriter
-from shitu.gallery.gallery import Gallery
-from shitu.gallery.write.writer import FolderWriter
+from shitu.gallery.base import GalleryReader
+from shitu.gallery.reader import FolderReader
+
+if TYPE_CHECKING:
+    from shitu.gallery.change import GalleryWriter
 
 
 @dataclass(frozen=True)
@@ -20,7 +23,13 @@ class Kind:
     writer: Callable[..., GalleryWriter]
 
 
-KINDS = {"": Kind(Gallery.open, FolderWriter)}
+def _folder_writer(url: str, **options: Any) -> GalleryWriter:
+    from shitu.gallery.write.writer import FolderWriter  # who only reads needs none of it
+
+    return FolderWriter(url, **options)
+
+
+KINDS = {"": Kind(FolderReader.open, _folder_writer)}
 
 
 def open_reader(
@@ -31,7 +40,7 @@ def open_reader(
     delimiter: str = "\t",
     load_index: bool = True,
 ) -> GalleryReader:
-    """Open the gallery of an `IndexProcess.index_dir`; what the rest means stands at `Gallery.open`.
+    """Open the gallery of an `IndexProcess.index_dir`; what the rest means stands at `FolderReader.open`.
 
     Raises GalleryError where it is missing, damaged or of another version.
     """

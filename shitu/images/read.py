@@ -16,14 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile
 
+from shitu.digest import sha256_of_stream
 from shitu.errors import ImageError
-from shitu.files import sha256_of_stream
 
 Picture = NDArray[np.uint8]
 
 MAX_PIXELS = 256_000_000
 
-_SUPPORTED = "JPEG, PNG, WebP, BMP, TIFF, GIF or PPM"
 # Nothing else is ever tried: Pillow's EPS decoder, for one, would run ghostscript. MPO is opened as JPEG.
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "DIB", "TIFF", "GIF", "PPM")
 # Pillow refuses above twice this, by default 179 million pixels, and so the photo of a 200-megapixel phone.
@@ -36,30 +35,6 @@ _Turn = Image.Transpose
 _UPRIGHT = {2: _Turn.FLIP_LEFT_RIGHT, 3: _Turn.ROTATE_180, 4: _Turn.FLIP_TOP_BOTTOM, 5: _Turn.TRANSPOSE}
 _UPRIGHT |= {6: _Turn.ROTATE_270, 7: _Turn.TRANSVERSE, 8: _Turn.ROTATE_90}
 _ORIENTATION_TAG = 0x0112
-
-# What the first bytes of a file tell about one that could not be opened.
-_KINDS = (
-    (rb"\xff\xd8\xff", "damaged", "JPEG"),
-    (rb"\x89PNG", "damaged", "PNG"),
-    (rb"GIF8", "damaged", "GIF"),
-    (rb"RIFF....WEBP", "damaged", "WebP"),
-    (rb"II\*\0|MM\0\*|II\+\0|MM\0\+", "damaged", "TIFF"),
-    (rb"BM", "damaged", "BMP"),
-    (rb"P[1-6]\s", "damaged", "PPM"),
-    (rb"....ftyp(hei|hev|mif|msf)", "unsupported", "a HEIC photo"),
-    (rb"....ftypavi", "unsupported", "an AVIF image"),
-    (rb"....ftyp", "unsupported", "a video"),
-    (rb"\xff\x0a|\0\0\0\x0cJXL ", "unsupported", "a JPEG XL image"),
-    (rb"\xff\x4f\xff\x51|\0\0\0\x0cjP", "unsupported", "a JPEG 2000 image"),
-    (rb"8BPS", "unsupported", "a Photoshop file"),
-    (rb"\0\0\x01\0", "unsupported", "an icon"),
-    (rb"%!PS|\xc5\xd0\xd3\xc6", "unsupported", "an EPS drawing"),
-    (rb"%PDF", "unsupported", "a PDF document"),
-    (rb"PK\x03\x04", "unsupported", "a ZIP archive or an office document"),
-    (rb"\s*(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)*(<!DOCTYPE svg[^>]*>\s*)?<svg", "unsupported", "an SVG drawing"),
-    (rb"\s*(<!DOCTYPE html|<html|<head|<body)", "unsupported", "a web page, perhaps a download that failed"),
-    (rb"version https://git-lfs", "unsupported", "a Git LFS pointer; run `git lfs pull`"),
-)
 
 
 def read_image(path: str | Path) -> Picture:
@@ -123,7 +98,9 @@ def read_stream(stream: BinaryIO, name: str) -> Picture:
         count = re.search(r"\d+", str(error))
         raise _too_large(name, f"{int(count.group()):,}" if count else "too many") from None
     except Exception:
-        raise _not_opened(name, head) from None
+        from shitu.images.not_opened import not_opened
+
+        raise ImageError(not_opened(name, head)) from None
     with image:
         width, height = image.size
         if width * height > MAX_PIXELS:
@@ -143,15 +120,6 @@ def read_stream(stream: BinaryIO, name: str) -> Picture:
 def _too_large(name: str, size: str) -> ImageError:
     limit = f"{MAX_PIXELS // 1_000_000} million"
     return ImageError(f"{name}: too large: {size} pixels, at most {limit} are read; shrink the image")
-
-
-def _not_opened(name: str, head: bytes) -> ImageError:
-    for pattern, state, kind in _KINDS:
-        if re.match(pattern, head, re.DOTALL | re.IGNORECASE):
-            if state == "damaged":
-                return ImageError(f"{name}: damaged or cut short {kind} image; copy or download it again")
-            return ImageError(f"{name}: not a supported image but {kind}; convert it to {_SUPPORTED}")
-    return ImageError(f"{name}: not an image; shitu reads {_SUPPORTED}")
 
 
 def _upright_rgb(image: Image.Image) -> Picture:

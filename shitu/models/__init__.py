@@ -2,6 +2,6 @@
 
 from shitu.models.folder import ModelFolder as ModelFolder
 from shitu.models.folder import open_model as open_model
+from shitu.models.model_yaml import ModelCard as ModelCard
 from shitu.models.model_yaml import Nms as Nms
 from shitu.models.model_yaml import Program as Program
-from shitu.models.verify import verify_model as verify_model

@@ -9,6 +9,7 @@ import re
 import reprlib
 from collections.abc import Callable
 from dataclasses import MISSING, dataclass, fields
+from difflib import get_close_matches
 from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, ClassVar, get_type_hints
@@ -16,7 +17,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, get_type_hints
 import yaml
 
 from shitu.errors import ModelError
-from shitu.models.known import nearest
 
 if TYPE_CHECKING:
     from pydantic import GetCoreSchemaHandler, TypeAdapter
@@ -88,6 +88,7 @@ class Made:
 
     kind: Any
     make: Callable[[Any], Any] = lambda value: value
+    words: ClassVar[str] = MAPPING
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         from pydantic_core import core_schema
@@ -120,13 +121,12 @@ class Section:
         known = cls.keys(content)
         for key, needed in known.items():
             if needed and key not in content:
-                marks = getattr(get_type_hints(cls, include_extras=True)[key], "__metadata__", ())
-                words = next((mark.words for mark in marks), MAPPING)
+                words = get_type_hints(cls, include_extras=True)[key].__metadata__[0].words
                 raise UnwantedError(f"{{}} is missing; wanted {words}", key)
         for key in content:
             if key not in known:
-                near = nearest(str(key), known)
-                hint = f"did you mean {near}?" if near else f"known here: {', '.join(known)}"
+                near = get_close_matches(str(key), known, n=1)
+                hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}"
                 raise UnwantedError(f"unknown key {{}}; {hint}", shown(key))
         return content
 

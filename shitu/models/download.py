@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from shitu.digest import sha256_of
 from shitu.errors import DownloadError
-from shitu.files import sha256_of
 
 TIMEOUT_S = 30.0  # without a single byte
 PAUSES_S = (1.0, 2.0, 4.0)  # before the second, third and fourth try

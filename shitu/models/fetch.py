@@ -14,8 +14,8 @@ from urllib.parse import urlsplit
 
 import yaml
 
+from shitu.digest import sha256_of
 from shitu.errors import DownloadError, ModelError
-from shitu.files import sha256_of
 from shitu.models.download import download
 from shitu.models.folder import open_folder
 from shitu.models.known import KnownModel

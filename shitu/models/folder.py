@@ -3,46 +3,36 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from shitu import resources
+from shitu.digest import sha256_of
 from shitu.errors import ModelError
-from shitu.files import sha256_of
-from shitu.models.known import DETECTION, KNOWN_MODELS, RECOGNITION, known_model, nearest
-from shitu.models.model_yaml import MODEL_YAML, FileRecord, ModelCard, Nms, Preprocess, Program, read_model_yaml
+from shitu.models.model_yaml import DETECTION, MODEL_YAML, RECOGNITION, ModelCard, Program, read_model_yaml
 
 AGREES = 0.99  # the least cosine to fp32 with which a program of another precision searches the same gallery
 _KEYS = {DETECTION: "Global.det_inference_model_dir", RECOGNITION: "Global.rec_inference_model_dir"}
-# PaddleClas takes the quantised program where there is one; `model` is what PaddleDetection's exporter writes.
-_PREFERRED_STEM, _STEMS = "inference_int8", ("inference", "model")
-_PROGRAM_SUFFIXES = (".json", ".pdmodel")
-# The feed that every detector exported by PaddleDetection has, as a .pdmodel (protobuf: length, text) and a .json
-# spell it. Source lines kept in a .pdmodel hold the word too, but not after a byte that says 12.
-_DETECTOR_FEED = {".pdmodel": b"\x0cscale_factor", ".json": b'"scale_factor"'}
 
 
 @dataclass(frozen=True)
 class ModelFolder:
-    """A model on disk. Without a model.yaml, only its name and the two files of its program are known."""
+    """A model on disk: where it is, and what its model.yaml says."""
 
     path: Path
-    name: str
-    programs: tuple[Program, ...]
-    task: str | None = None
-    vectors_id: str | None = None
-    nms: Nms | None = None
-    dimension: int | None = None
-    preprocess: Preprocess | None = None
-    labels: tuple[str, ...] = ()
-    licence: str = ""
-    provenance: str = ""
-    version: str = ""
-    architecture: str = ""
-    measured: tuple[Mapping[str, Any], ...] = field(default=(), hash=False)
-    files: Mapping[str, FileRecord] = field(default_factory=dict, hash=False)
+    card: ModelCard
+
+    @property
+    def name(self) -> str:
+        return self.card.name
+
+    @property
+    def programs(self) -> tuple[Program, ...]:
+        """The card's, with whole paths."""
+        return tuple(
+            replace(each, program=self.path / each.program, params=each.params and self.path / each.params)
+            for each in self.card.programs
+        )
 
     def find(self, engine: str, precision: str = "fp32", *, raw: bool = False) -> Program | None:
         """The program for an engine; `raw`: the one of a detector that ends before its NMS."""
@@ -70,12 +60,12 @@ class ModelFolder:
         was measured to agree. Else the bytes of the program and what the images go through.
         """
         agrees = program.precision == "fp32" or (program.cosine or 0.0) >= AGREES
-        if self.vectors_id and agrees and all(self._on_record(path) for path in program.files):
-            return self.vectors_id
+        if self.card.vectors and agrees and all(self._on_record(path) for path in program.files):
+            return self.card.vectors
         return f"{self.fingerprint(program)} {preprocessing}"
 
     def _on_record(self, path: Path) -> bool:
-        record = self.files.get(path.relative_to(self.path).as_posix())
+        record = self.card.files.get(path.relative_to(self.path).as_posix())
         return record is not None and record.sha256 == sha256_of(path)
 
 
@@ -108,7 +98,7 @@ def open_model(name_or_path: str, *, task: str) -> ModelFolder:
     The name is the last component of the path, so that `./models/NAME_infer/` of a PaddleClas YAML is found too.
     """
     folder = open_folder(find_folder(name_or_path, task))
-    evident = _evident_task(folder)
+    evident = folder.card.task
     if evident not in (None, task):
         raise ModelError(
             f"{folder.path} is a {evident} model; {_KEYS[task]} wants a {task} model; "
@@ -135,23 +125,10 @@ def find_folder(name_or_path: str, task: str | None = None) -> Path:
                 return home / path.name
     except (OSError, RuntimeError) as error:  # a name too long, a folder closed to us, ~nobody
         raise ModelError(f"{text[:200]}: no usable path of a model: {error}; see `shitu models list`") from error
-    raise ModelError(_not_found(path, task))
+    from shitu.models.missing import not_found
 
-
-def _not_found(path: Path, task: str | None) -> str:
-    bundled, downloads = model_homes()
-    kind = f"{task} model" if task else "model"
-    looked = f"no {kind} {path}: there is no such folder, and no {path.name} in {bundled} or {downloads}"
-    known = known_model(path.name)
-    if known and known.url:
-        return f"{looked}; get it by: shitu models download {known.name}"
-    if known:
-        return f"{looked}; no address of it is known: place its folder at {downloads / known.name}"
-    here = [folder.name for home in (bundled, downloads) for folder in model_folders(home)]
-    near = nearest(path.name, [*here, *(model.name for model in KNOWN_MODELS)])
-    hint = f"; did you mean {near}?" if near else ""
-    names = ", ".join(folder.name for folder in model_folders(bundled)) or "none"
-    return f"{looked}{hint}; bundled models: {names}"
+    here = [[folder.name for folder in model_folders(home)] for home in model_homes()]
+    raise ModelError(not_found(path, task, *model_homes(), here))
 
 
 def open_folder(path: Path) -> ModelFolder:
@@ -159,63 +136,14 @@ def open_folder(path: Path) -> ModelFolder:
     if not path.is_dir():
         raise ModelError(f"{path} is not a folder; wanted the folder of a model")
     try:
-        if (path / MODEL_YAML).is_file():
-            return _described_folder(path, read_model_yaml(path / MODEL_YAML))
-        program, params = _find_program(path)
+        if not (path / MODEL_YAML).is_file():
+            from shitu.models.exported import inferred_card
+
+            return ModelFolder(path, inferred_card(path))
+        card = read_model_yaml(path / MODEL_YAML)
+        files = {file.as_posix() for each in card.programs for file in each.files}
+        if missing := sorted(name for name in files if not (path / name).is_file()):
+            raise ModelError(f"{path}: {' and '.join(missing)} is missing, which its {MODEL_YAML} names; copy all")
+        return ModelFolder(path, card)
     except OSError as error:
         raise ModelError(f"{path} cannot be read: {error.strerror}; check its permissions") from error
-    # Not path.name, which is empty for "."
-    return ModelFolder(path, path.resolve().name, (Program("paddle", "fp32", program, params),))
-
-
-def _described_folder(path: Path, card: ModelCard) -> ModelFolder:
-    missing = sorted({file.as_posix() for each in card.programs for file in each.files if not (path / file).is_file()})
-    if missing:
-        raise ModelError(f"{path}: {' and '.join(missing)} is missing, which its {MODEL_YAML} names; copy all")
-    programs = [
-        replace(each, program=path / each.program, params=each.params and path / each.params) for each in card.programs
-    ]
-    stated = {each.name: getattr(card, each.name) for each in fields(ModelFolder) if hasattr(card, each.name)}
-    return ModelFolder(**{**stated, "path": path, "programs": tuple(programs), "vectors_id": card.vectors})
-
-
-def _find_program(path: Path) -> tuple[Path, Path]:
-    """The program and the params of a folder without a model.yaml."""
-    programs = _programs(path, _PREFERRED_STEM) or [p for stem in _STEMS for p in _programs(path, stem)]
-    if not programs:
-        raise ModelError(f"{path} holds no model: {_contents(path)}; see `shitu models list`")
-    if len(programs) > 1:
-        names = " and ".join(program.name for program in programs)
-        raise ModelError(f"{path} holds {names}: keep one, or name one in a {MODEL_YAML}")
-    params = programs[0].with_suffix(".pdiparams")
-    if not params.is_file():
-        raise ModelError(f"{path}: {programs[0].name} is there, but its weights, {params.name}, are missing; copy both")
-    return programs[0], params
-
-
-def _programs(path: Path, stem: str) -> list[Path]:
-    return [path / (stem + suffix) for suffix in _PROGRAM_SUFFIXES if (path / (stem + suffix)).is_file()]
-
-
-def _contents(path: Path) -> str:
-    """What a folder without a model holds, and what that may mean."""
-    names = sorted(entry.name for entry in path.iterdir())
-    wanted = "wanted inference.json or inference.pdmodel, and inference.pdiparams"
-    if not names:
-        return f"it is empty; {wanted}"
-    for name in names:
-        if any(_programs(path / name, stem) for stem in (_PREFERRED_STEM, *_STEMS)):
-            return f"{wanted}; did you mean {path / name}?"
-    if any(name.endswith(".pdparams") for name in names):
-        return f"its .pdparams are weights for training, to be exported first; {wanted}"
-    return f"{wanted}; found {', '.join(names[:8])}{' ...' if len(names) > 8 else ''}"
-
-
-def _evident_task(folder: ModelFolder) -> str | None:
-    """What the model is for, as far as it can be told without an engine; the engine checks the rest."""
-    if folder.task:
-        return folder.task
-    if _DETECTOR_FEED[folder.program.suffix] in folder.program.read_bytes():
-        return DETECTION
-    known = known_model(folder.name)
-    return known.task if known else None

@@ -12,7 +12,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-DETECTION, RECOGNITION = "detection", "recognition"
+from shitu.models.model_yaml import DETECTION, RECOGNITION
+
 _FOLDER = "https://paddle-imagenet-models-name.bj.bcebos.com/dygraph/rec/models/inference"
 # PaddleClas is under this licence; the archives themselves hold none.
 _LICENCE = "Apache-2.0 (PaddleClas)"

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any
 
 from shitu.models.checked import FILE, Made, Section, UnwantedError, Wanted, is_inside, number, read_as, read_mapping
-from shitu.models.known import DETECTION, RECOGNITION
 
+DETECTION, RECOGNITION = "detection", "recognition"
 MODEL_YAML = "model.yaml"
 INTERPOLATIONS = ("nearest", "bilinear", "area", "bicubic", "cubic", "lanczos")
 
@@ -93,6 +93,9 @@ class _Figure(Section):
     command: Annotated[str, _TEXT] = ""
 
 
+_FIGURES = Made(list[_Figure], lambda rows: tuple(map(vars, rows)))
+
+
 @dataclass(frozen=True)
 class _Files(Section):
     program: Annotated[str | None, _FILE] = None
@@ -132,10 +135,11 @@ def _flat(engines: Mapping[str, Mapping[str, _Part]]) -> tuple[Program, ...]:
 class ModelCard(_Files):
     """The contents of a model.yaml; file names are relative to its folder and inside it.
 
-    `program`, `params` and `raw` mean Paddle's in fp32, and stand in `programs` too once the card is read.
+    `program`, `params` and `raw` mean Paddle's in fp32, and stand in `programs` too. `preprocess`, and
+    perhaps `task`, is None for a model without a model.yaml only.
     """
 
-    task: Annotated[str, Wanted("detection or recognition", (DETECTION, RECOGNITION).__contains__)]
+    task: Annotated[str | None, Wanted("detection or recognition", (DETECTION, RECOGNITION).__contains__)] = None
     name: Annotated[str, Wanted("a name", str.strip)]
     version: Annotated[str, Wanted("a number or a text", read=_version)] = ""
     architecture: Annotated[str, _TEXT] = ""
@@ -145,11 +149,11 @@ class ModelCard(_Files):
     nms: Annotated[Nms | None, Made(Nms)] = None
     dimension: Annotated[int | None, Wanted("the length of a vector, such as 512", lambda length: length > 0)] = None
     labels: Annotated[tuple[_Label, ...], Wanted("a list of texts, such as [foreground]", bool)] = ()
-    preprocess: Preprocess
-    files: Annotated[Mapping[str, FileRecord], Made(Files)] = field(default_factory=dict)
+    preprocess: Annotated[Preprocess | None, Made(Preprocess)] = None
+    files: Annotated[Mapping[str, FileRecord], Made(Files)] = field(default_factory=dict, hash=False)
     licence: Annotated[str, _TEXT] = ""
     provenance: Annotated[str, _TEXT] = ""
-    measured: Annotated[tuple[Mapping[str, Any], ...], Made(list[_Figure], lambda rows: tuple(map(vars, rows)))] = ()
+    measured: Annotated[tuple[Mapping[str, Any], ...], _FIGURES] = field(default=(), hash=False)
 
     @classmethod
     def keys(cls, content: dict[Any, Any]) -> dict[str, bool]:
@@ -157,8 +161,8 @@ class ModelCard(_Files):
         if task not in (DETECTION, RECOGNITION):
             return dict.fromkeys(content, False)  # what is wrong is then `task`, and told of before the others
         needed, others = ("labels", "dimension vectors") if task == DETECTION else ("dimension", "labels nms raw")
-        known = super().keys(content).items()
-        return {key: must or key == needed for key, must in known if key not in others.split()}
+        must = ("task", "name", "preprocess", needed)
+        return {each.name: each.name in must for each in fields(cls) if each.name not in others.split()}
 
     def __post_init__(self) -> None:
         own: tuple[Program, ...] = ()
@@ -166,7 +170,7 @@ class ModelCard(_Files):
             own = (Program("paddle", "fp32", *self.paths("paddle")),)
         if self.raw is not None:
             own += (Program("paddle", "fp32", *self.raw.paths("paddle", "raw."), raw=True),)
-        object.__setattr__(self, "programs", own + self.programs)
+        object.__setattr__(self, "programs", tuple(dict.fromkeys(own + self.programs)))  # in a copy, too, each once
         if self.task != DETECTION and any(program.raw for program in self.programs):
             raise UnwantedError("{} names raw programs, which only a detector has; take them out", "programs")
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from shitu.digest import sha256_of
 from shitu.errors import ModelError
-from shitu.files import sha256_of
 from shitu.models.checked import is_inside, read_as, read_mapping
 from shitu.models.folder import ModelFolder, open_folder
 from shitu.models.known import known_model

@@ -11,8 +11,9 @@ from typing import Any
 
 import yaml
 
+from shitu.digest import sha256_of
 from shitu.errors import ShituError, UsageError
-from shitu.files import replace_folder, sha256_of
+from shitu.files import replace_folder
 from shitu.models.model_yaml import MODEL_YAML, read_model_yaml
 
 PROGRAM, PARAMS, ONNX = "inference.json", "inference.pdiparams", "inference.onnx"

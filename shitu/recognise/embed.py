@@ -44,7 +44,7 @@ class Extractor:
             recipe += f" mean of crops {shares}"
         self.fingerprint: str = hashlib.sha256(recipe.encode()).hexdigest()
         self._streams = Streams(session, streams)
-        self.dimension: int = model.dimension or self._probe()
+        self.dimension: int = model.card.dimension or self._probe()
 
     def predict(self, images: Sequence[Picture]) -> NDArray[Any]:
         """(h, w, 3) uint8 RGB images -> (n, dimension) float32 unit vectors, or (n, dimension / 8) uint8 codes.

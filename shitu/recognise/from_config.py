@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import cache
 
 from shitu.config import Config
-from shitu.config.schema import Global
+from shitu.config.schema import DetPreProcess, Global, RecPreProcess
 from shitu.cores import available_cores
 from shitu.engines.base import EngineOptions
 from shitu.engines.choose import open_model_session
@@ -15,13 +15,14 @@ from shitu.engines.paddle import has_gpu
 from shitu.errors import ConfigError, GalleryError
 from shitu.gallery import GalleryReader, open_reader
 from shitu.measure import measure_of
-from shitu.models import open_model
+from shitu.models import ModelFolder, open_model
+from shitu.models.model_yaml import DETECTION, RECOGNITION
 from shitu.recognise.decode import decode_for
 from shitu.recognise.detect import Detector
 from shitu.recognise.embed import Extractor
+from shitu.recognise.preprocess import Preprocessor, from_model_yaml
 from shitu.recognise.suppress import Suppression
 from shitu.recognise.system import Recogniser
-from shitu.recognise.transform_ops import PADDLECLAS_DETECTION, PADDLECLAS_RECOGNITION, preprocessor_for
 
 log = logging.getLogger("shitu")
 
@@ -30,23 +31,18 @@ class DetPredictor(Detector):
     """The detector of `Global.det_inference_model_dir`, with `Global.threshold` and `Global.max_det_results`."""
 
     def __init__(self, config: Config) -> None:
-        where = config.Global.det_inference_model_dir
-        if not where:
-            raise ConfigError(
-                "Global.det_inference_model_dir is empty; give a model folder or a name from `shitu models list`, "
-                "such as -o Global.det_inference_model_dir=picodet_lcnet_x1_0_mainbody"
-            )
-        model = open_model(where, task="detection")
-        preprocess = preprocessor_for(model, config.DetPreProcess, PADDLECLAS_DETECTION)
-        program, session = open_model_session(model, options_from(config.Global))
+        section = config.Global
+        model = _model(section.det_inference_model_dir, DETECTION, "det", "picodet_lcnet_x1_0_mainbody")
+        preprocess = preprocessor_for(model, config.DetPreProcess)
+        program, session = open_model_session(model, options_from(section))
         super().__init__(
             model,
             session,
             decode_for(model, program),
             preprocess,
-            threshold=config.Global.threshold,
-            max_results=config.Global.max_det_results,
-            labels=config.Global.label_list,
+            threshold=section.threshold,
+            max_results=section.max_det_results,
+            labels=section.label_list,
         )
 
 
@@ -54,14 +50,8 @@ class RecPredictor(Extractor):
     """The feature extractor of `Global.rec_inference_model_dir`, one session of one thread for each core."""
 
     def __init__(self, config: Config) -> None:
-        where = config.Global.rec_inference_model_dir
-        if not where:
-            raise ConfigError(
-                "Global.rec_inference_model_dir is empty; give a model folder or a name from `shitu models list`, "
-                "such as -o Global.rec_inference_model_dir=efficientnet_lite0_512"
-            )
-        model = open_model(where, task="recognition")
-        preprocess = preprocessor_for(model, config.RecPreProcess, PADDLECLAS_RECOGNITION)
+        model = _model(config.Global.rec_inference_model_dir, RECOGNITION, "rec", "efficientnet_lite0_512")
+        preprocess = preprocessor_for(model, config.RecPreProcess)
         if not preprocess.one_size:
             raise ConfigError(
                 f"RecPreProcess.transform_ops leaves images at different sizes ({preprocess.describe()}), and the "
@@ -126,6 +116,38 @@ def open_gallery(config: Config) -> GalleryReader:
             "shitu build-gallery -c CONFIG -o IndexProcess.index_dir=FOLDER"
         )
     return open_reader(index.index_dir, efSearch=index.efSearch, nprobe=index.nprobe, delimiter=index.delimiter)
+
+
+def _model(where: str | None, task: str, kind: str, example: str) -> ModelFolder:
+    key = f"Global.{kind}_inference_model_dir"
+    if not where:
+        raise ConfigError(
+            f"{key} is empty; give a model folder or a name from `shitu models list`, such as -o {key}={example}"
+        )
+    return open_model(where, task=task)
+
+
+def preprocessor_for(model: ModelFolder, section: DetPreProcess | RecPreProcess) -> Preprocessor:
+    """What the model's images go through: the config's transform_ops, else model.yaml's, else PaddleClas's default.
+
+    Raises ConfigError when config and model.yaml both speak and disagree.
+    """
+    name, card, stated = type(section).__name__, model.card, None
+    if card.preprocess:
+        stated = from_model_yaml(**vars(card.preprocess), detection=card.task == DETECTION)
+        if not section.transform_ops:
+            return stated
+    from shitu.recognise.transform_ops import DEFAULTS, compile_ops
+
+    if not section.transform_ops:
+        return compile_ops(DEFAULTS[name], name)
+    asked = compile_ops(section.transform_ops, f"{name}.transform_ops")
+    if stated and not asked.same_as(stated):
+        raise ConfigError(
+            f"{name}.transform_ops in the config and preprocess in {model.path / 'model.yaml'} disagree: "
+            f"{asked.describe()} against {stated.describe()}. To use the model's own: -o {name}=null"
+        )
+    return asked
 
 
 def options_from(section: Global) -> EngineOptions:

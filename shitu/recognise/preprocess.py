@@ -191,16 +191,6 @@ def normalising_table(scale: float, mean: Sequence[float], std: Sequence[float])
     return np.ascontiguousarray(np.broadcast_to((pixel - columns[0]) / columns[1], (3, 256)), np.float32)
 
 
-def detection_table(mean: Sequence[float], std: Sequence[float], *, scaled: bool) -> Tensor:
-    """DetNormalizeImage: float64 operands, rounded to float32 after each step."""
-    pixel = np.tile(np.arange(256, dtype=np.float32), (3, 1))
-    if scaled:
-        pixel = pixel / np.float32(255.0)
-    pixel -= np.asarray(mean, np.float64).reshape(-1, 1)
-    pixel /= np.asarray(std, np.float64).reshape(-1, 1)
-    return pixel
-
-
 def _comparable(step: Resize | Crop) -> Any:
     if isinstance(step, Crop):
         return step

@@ -7,17 +7,15 @@ from difflib import get_close_matches
 from math import isfinite
 from typing import Any
 
-from shitu.config.schema import DetPreProcess, RecPreProcess
+import numpy as np
+
 from shitu.errors import ConfigError
-from shitu.models import ModelFolder
 from shitu.recognise.preprocess import (
     CV2_INTERPOLATION,
     Crop,
     Preprocessor,
     Resize,
     Tensor,
-    detection_table,
-    from_model_yaml,
     normalising_table,
 )
 
@@ -50,6 +48,8 @@ PADDLECLAS_RECOGNITION: tuple[dict[str, Any], ...] = (
     },
     {"ToCHWImage": None},
 )
+
+DEFAULTS = {"DetPreProcess": PADDLECLAS_DETECTION, "RecPreProcess": PADDLECLAS_RECOGNITION}  # by the section's name
 
 _PIL = ("nearest", "bilinear", "bicubic", "box", "lanczos", "hamming")
 _NORMALISE = ("NormalizeImage", "DetNormalizeImage")
@@ -179,7 +179,7 @@ def _normalise(name: str, options: Options, where: str) -> Tensor:
         raise ConfigError(f"{where}: {name} wants three means and three non-zero stds, not {mean} and {std}")
     if name == "NormalizeImage":
         return normalising_table(_scale(options.get("scale"), f"{where}: {name}.scale"), mean, std)
-    return detection_table(mean, std, scaled=bool(options.get("is_scale", True)))
+    return _detection_table(mean, std, scaled=bool(options.get("is_scale", True)))
 
 
 def _three_numbers(values: Any) -> bool:
@@ -219,21 +219,11 @@ def _pair(value: Any, where: str) -> tuple[int, int]:
     return int(values[0]), int(values[1])
 
 
-def preprocessor_for(
-    model: ModelFolder, section: DetPreProcess | RecPreProcess, default: Sequence[Options]
-) -> Preprocessor:
-    """What the model's images go through: the config's transform_ops, else model.yaml's, else PaddleClas's default.
-
-    Raises ConfigError when config and model.yaml both speak and disagree.
-    """
-    name = type(section).__name__
-    asked = compile_ops(section.transform_ops, f"{name}.transform_ops") if section.transform_ops else None
-    stated = None
-    if model.preprocess:
-        stated = from_model_yaml(**vars(model.preprocess), detection=model.task == "detection")
-    if asked and stated and not asked.same_as(stated):
-        raise ConfigError(
-            f"{name}.transform_ops in the config and preprocess in {model.path / 'model.yaml'} disagree: "
-            f"{asked.describe()} against {stated.describe()}. To use the model's own: -o {name}=null"
-        )
-    return asked or stated or compile_ops(default, name)
+def _detection_table(mean: Sequence[float], std: Sequence[float], *, scaled: bool) -> Tensor:
+    """DetNormalizeImage: float64 operands, rounded to float32 after each step."""
+    pixel = np.tile(np.arange(256, dtype=np.float32), (3, 1))
+    if scaled:
+        pixel = pixel / np.float32(255.0)
+    pixel -= np.asarray(mean, np.float64).reshape(-1, 1)
+    pixel /= np.asarray(std, np.float64).reshape(-1, 1)
+    return pixel

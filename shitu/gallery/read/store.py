@@ -6,20 +6,16 @@ import json
 import re
 import zlib
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shitu.errors import GalleryError
-from shitu.files import PARTS
 from shitu.gallery.base import Block
+from shitu.gallery.read.faiss_index import VectorIndex
 from shitu.gallery.read.items import REBUILD, ItemDb, Meta
-
-if TYPE_CHECKING:
-    from shitu.gallery.read.faiss_index import VectorIndex
 
 FORMAT, VERSION = "shitu-gallery", 1
 POINTER = "gallery.json"
@@ -27,6 +23,7 @@ ITEMS, VECTORS = "items.db", "vectors.bin"
 GENERATION = re.compile(r"gen-(\d{6,})")
 INDEX_FILE = re.compile(r"index-(\d{6,})\.faiss")
 BLOCK_ROWS = 8192
+BUILD = "build one with `shitu build-gallery -c CONFIG`"
 COMPACT = "make it anew with `shitu gallery compact`"
 
 
@@ -65,8 +62,6 @@ class Store:
 
     def read_index(self) -> VectorIndex | None:
         """The index, None where there is none; FileNotFoundError, or GalleryError where it is not what was written."""
-        from shitu.gallery.read.faiss_index import VectorIndex
-
         meta, path = self.meta, self.index_path
         if not meta.index_file:
             return None
@@ -151,19 +146,6 @@ def open_store(index_dir: Path) -> Store | None:
         except FileNotFoundError as error:
             missing = error
     raise GalleryError(f"{folder} is incomplete ({missing}); {REBUILD}") from missing
-
-
-def orphans(index_dir: Path, folder: Path | None) -> list[Path]:
-    """Files and folders of ours that the current generation does not use."""
-    found = [path for path in index_dir.glob("gen-*") if GENERATION.fullmatch(path.name) and path != folder]
-    found += [*index_dir.glob(POINTER + ".tmp"), *index_dir.glob(PARTS)]
-    with suppress(GalleryError, FileNotFoundError):  # a damaged database does not say what it uses
-        if folder is not None:
-            db = ItemDb.open(folder / ITEMS)
-            used = db.meta().index_file
-            db.close()
-            found += [path for path in folder.glob("index-*.faiss") if path.name != used]
-    return sorted(found)
 
 
 def crc32_rows(vectors: NDArray[Any]) -> NDArray[np.uint32]:

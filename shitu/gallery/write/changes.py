@@ -18,10 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shitu.errors import GalleryError
-from shitu.gallery.base import Changed, Item
+from shitu.gallery.base import Item
+from shitu.gallery.change import Changed
 from shitu.gallery.foreign import ForeignStore
 from shitu.gallery.read.faiss_index import VectorIndex
-from shitu.gallery.read.index_method import is_flat
 from shitu.gallery.read.items import ItemDb, Meta
 from shitu.gallery.read.store import ITEMS, VECTORS, Store, map_vectors
 from shitu.gallery.write.generation import (
@@ -32,6 +32,7 @@ from shitu.gallery.write.generation import (
     sweep,
     write_vectors,
 )
+from shitu.gallery.write.make_index import add_to, build_index, is_flat, learns
 
 log = logging.getLogger(__name__)
 
@@ -129,8 +130,8 @@ def _renewed(store: Store, meta: Meta, ids: NDArray[np.int64], rows: NDArray[np.
     index = None
     if in_vain <= limit and meta.index_file:
         index = store.read_index()  # from the file: the one in memory is searched by other threads
-    if index is not None and not (index.learns and len(ids) > 2 * meta.index_learned):
-        index.add(vectors, rows[~covered], ids[~covered])
+    if index is not None and not (learns(index) and len(ids) > 2 * meta.index_learned):
+        add_to(index, vectors, rows[~covered], ids[~covered])
     else:
         index = _build(meta, vectors, rows, ids, must_index=False)
         meta = replace(meta, index_learned=len(ids))
@@ -143,7 +144,7 @@ def _build(
     if is_flat(meta.index_method) or len(ids) == 0:
         return None
     try:
-        return VectorIndex.build(vectors, rows, ids, meta.index_method, meta.measure)
+        return build_index(vectors, rows, ids, meta.index_method, meta.measure)
     except GalleryError as error:
         if must_index:
             raise

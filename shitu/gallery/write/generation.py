@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,9 @@ from numpy.typing import NDArray
 from shitu.errors import GalleryError
 from shitu.files import replace_file, sync_folder
 from shitu.gallery.base import Item
+from shitu.gallery.read.faiss_index import VectorIndex
 from shitu.gallery.read.items import ItemDb, Meta
+from shitu.gallery.read.orphans import orphans
 from shitu.gallery.read.store import (
     FORMAT,
     GENERATION,
@@ -31,11 +33,8 @@ from shitu.gallery.read.store import (
     VERSION,
     crc32_rows,
     current_generation,
-    orphans,
 )
-
-if TYPE_CHECKING:
-    from shitu.gallery.read.faiss_index import VectorIndex
+from shitu.gallery.write.make_index import write_index
 
 
 def new_generation(index_dir: Path) -> Path:
@@ -82,7 +81,7 @@ def save_index(folder: Path, meta: Meta, index: VectorIndex) -> Meta:
     numbers = [int(f[1]) for path in folder.glob("index-*.faiss") if (f := INDEX_FILE.fullmatch(path.name))]
     name = f"index-{max(numbers, default=0) + 1:06d}.faiss"
     with (folder / name).open("wb") as file:
-        digest = index.write(file)
+        digest = write_index(index, file)
         size = file.tell()
         file.flush()
         os.fsync(file.fileno())

@@ -14,17 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shitu.errors import GalleryError
-from shitu.gallery.base import Changed, Facts, Item
+from shitu.gallery.base import Facts, Item
+from shitu.gallery.change import Changed
 from shitu.gallery.foreign import ForeignStore, open_foreign
-from shitu.gallery.read.faiss_index import check_method
-from shitu.gallery.read.index_method import is_flat
 from shitu.gallery.read.items import Meta
-from shitu.gallery.read.store import BLOCK_ROWS, Store, current_generation, open_store
+from shitu.gallery.read.store import BLOCK_ROWS, BUILD, Store, current_generation, open_store
 from shitu.gallery.write.changes import apply, rewrite, write_generation
 from shitu.gallery.write.generation import sweep
 from shitu.gallery.write.lock import write_lock, writing
-
-BUILD = "build one with `shitu build-gallery -c CONFIG`"
+from shitu.gallery.write.make_index import check_method, is_flat
 
 
 class FolderWriter:

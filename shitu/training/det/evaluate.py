@@ -15,8 +15,7 @@ from shitu.engines.paddle import open_session
 from shitu.errors import ConfigError, ImageError
 from shitu.images.read import read_image
 from shitu.models import open_model
-from shitu.recognise.from_config import options_from
-from shitu.recognise.transform_ops import PADDLECLAS_DETECTION, preprocessor_for
+from shitu.recognise.from_config import options_from, preprocessor_for
 from shitu.training.det.batches import DetLoader
 from shitu.training.det.build import PicoDet, build_detector
 from shitu.training.det.coco_ap import Found, coco_metrics
@@ -86,7 +85,7 @@ def evaluate_model(folder: str, config: DetConfig, progress: Progress) -> Metric
 def detected_by_model(folder: str, paths: Sequence[str]) -> Iterator[Found | None]:
     """What an exported program finds, run as `shitu predict-det` runs it, but with every box; None for a bad image."""
     model = open_model(folder, task="detection")
-    preprocess = preprocessor_for(model, DetPreProcess(), PADDLECLAS_DETECTION)
+    preprocess = preprocessor_for(model, DetPreProcess())
     session = open_session(model.program, model.params, options_from(InferenceGlobal(use_gpu=False)))
     for index, path in enumerate(paths):
         try:

@@ -20,14 +20,14 @@ from paddle import Tensor, nn
 from paddle.static import InputSpec
 
 from shitu.config.schema import Global as InferenceGlobal
+from shitu.digest import sha256_of
 from shitu.engines.paddle import open_session
 from shitu.errors import ConfigError, EngineError
-from shitu.files import sha256_of
 from shitu.images.read import read_image
 from shitu.models import Nms
 from shitu.models.write import PARAMS, PROGRAM, RAW_PARAMS, RAW_PROGRAM, new_folder, write_model_yaml
-from shitu.recognise.decode import multiclass_nms
 from shitu.recognise.from_config import options_from
+from shitu.recognise.nms import multiclass_nms
 from shitu.resources import bundled
 from shitu.training.base.fuse import fuse_batch_norms
 from shitu.training.det.build import PicoDet, build_detector

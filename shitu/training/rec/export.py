@@ -18,10 +18,10 @@ from paddle import nn
 
 from shitu import __version__
 from shitu.config.values import BadValueError
+from shitu.digest import sha256_of
 from shitu.engines.base import EngineOptions
 from shitu.engines.paddle import open_session
 from shitu.errors import ConfigError, ModelError, ShituError
-from shitu.files import sha256_of
 from shitu.models.model_yaml import Preprocess
 from shitu.models.write import ONNX, PARAMS, PROGRAM, new_folder, write_model_yaml
 from shitu.recognise.preprocess import from_model_yaml

@@ -1,0 +1,55 @@
+"""What a gallery is to those who change one: a writer, and changes that happen at one moment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
+
+from shitu.gallery.base import Facts, Item
+
+
+@dataclass(frozen=True)
+class Changed:
+    """What a change did: the ids of the entries added, in their order, and how many were removed."""
+
+    ids: range = range(0)
+    removed: int = 0
+
+
+class Change(Protocol):
+    """What will be done to a gallery: all of it at `commit`, or nothing."""
+
+    def add(self, vectors: NDArray[Any], items: Iterable[Item]) -> None:
+        """Entries to add: (n, width) vectors and their items in that order; both may be read as late as `commit`."""
+
+    def remove(self, ids: Iterable[int]) -> None:
+        """Entries to remove; those that are not there are passed over."""
+
+    def commit(self) -> Changed:
+        """Raises GalleryError (GalleryWriteError for a full disk), ValueError (zero or infinite vectors)."""
+
+
+class GalleryWriter(Protocol):
+    """Who may change a gallery, from `with` to its end; there is one at a time, others get GalleryBusyError."""
+
+    @property
+    def staging(self) -> Path:
+        """A folder for what an unfinished build has already computed."""
+
+    def __enter__(self) -> GalleryWriter: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    def begin(self, facts: Facts | None = None) -> Change:
+        """A change of the gallery that is there; with `facts`, one that makes it anew. Raises GalleryError."""
+
+    def compact(self) -> None:
+        """Free what removed entries still occupy, and make the index anew. Ids stay."""
+        ...
