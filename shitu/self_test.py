@@ -14,6 +14,7 @@ import numpy as np
 from shitu import __version__
 from shitu.config import load_config
 from shitu.cores import available_cores
+from shitu.engines.cpu import cpu_flags
 from shitu.errors import ShituError
 from shitu.images.read import read_image
 from shitu.models import open_model
@@ -21,8 +22,18 @@ from shitu.models.verify import verify_model
 from shitu.recognise.from_config import DetPredictor, RecPredictor
 from shitu.resources import bundled
 
-PACKAGES = ("paddlepaddle", "faiss-cpu", "opencv-python-headless", "numpy", "pillow", "paddleclas", "paddledet")
-# What oneDNN chooses its kernels by.
+PACKAGES = (
+    "paddlepaddle",
+    "onnxruntime",
+    "openvino",
+    "faiss-cpu",
+    "opencv-python-headless",
+    "numpy",
+    "pillow",
+    "paddleclas",
+    "paddledet",
+)
+# What the engines choose their kernels by.
 CPU_FEATURES = ("avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
 
 
@@ -34,14 +45,13 @@ def describe_machine() -> list[tuple[str, str]]:
         ("system", platform.platform()),
         ("cores", str(available_cores())),
         ("CPU features", " ".join(_cpu_features()) or "unknown"),
-        ("engine", "Paddle Inference, oneDNN, fp32"),
     ]
     return lines + [(package, _version(package)) for package in PACKAGES]
 
 
 def self_test() -> Iterator[tuple[str, bool]]:
     """(what was tested, whether it is right), one after the other."""
-    config = load_config(None, [])
+    config = load_config(None, ["Global.engine=auto", "Global.precision=auto"])
     for task, name in (
         ("detection", config.Global.det_inference_model_dir),
         ("recognition", config.Global.rec_inference_model_dir),
@@ -69,7 +79,7 @@ def _detector_test(predictor: DetPredictor, demo: Path) -> tuple[str, bool]:
     start = time.perf_counter()
     found = predictor.predict([image])[0]
     elapsed = 1000 * (time.perf_counter() - start)
-    return f"detector: {len(found)} objects in a demo photo, {elapsed:.0f} ms", bool(found)
+    return f"detector: {len(found)} objects in a demo photo, {elapsed:.0f} ms ({predictor.engine})", bool(found)
 
 
 def _recogniser_test(predictor: RecPredictor, demo: Path) -> tuple[str, bool]:
@@ -84,6 +94,7 @@ def _recogniser_test(predictor: RecPredictor, demo: Path) -> tuple[str, bool]:
     same = float(np.mean(np.diag(similar)))
     other = float((similar.sum() - np.trace(similar)) / (similar.size - len(names)))
     text = f"recogniser: similarity {same:.2f} to the same thing, {other:.2f} to others, {elapsed:.0f} ms per image"
+    text += f" ({predictor.engine})"
     return text, same > other
 
 
@@ -95,10 +106,4 @@ def _version(package: str) -> str:
 
 
 def _cpu_features() -> list[str]:
-    """From /proc/cpuinfo; empty where there is none."""
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return []
-    flags = {flag for line in text.splitlines() if line.startswith("flags") for flag in line.split()}
-    return [feature for feature in CPU_FEATURES if feature in flags]
+    return [feature for feature in CPU_FEATURES if feature in cpu_flags()]

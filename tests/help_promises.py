@@ -92,7 +92,7 @@ FIGURES = (
     "Recall@1 0.9655",
     "AUROC 0.9",
 )
-VERSIONS = ("shitu", "Python", "cores", "CPU features", "engine", "paddlepaddle", "faiss-cpu", "numpy")
+VERSIONS = ("shitu", "Python", "cores", "CPU features", "paddlepaddle", "onnxruntime", "faiss-cpu", "numpy")
 DOWNLOADED = rf"{re.escape(DETECTOR)}: downloaded to [^\n]*{re.escape(DETECTOR)}\n"
 PROMISES = {
     "shitu predict -c configs/inference_general.yaml demo/photos/beach.jpg": Promise(
@@ -148,6 +148,11 @@ PROMISES = {
     ),
     f"shitu models download {DETECTOR}": Promise(DOWNLOADED),
     "shitu models list --format json": Promise(r'(\{"name": "[^\n]*\}\n){11}'),
+    "shitu models convert efficientnet_lite0_512 --out output/models/efficientnet": Promise(
+        r"output/models/efficientnet: has a program for onnxruntime and openvino now\n",
+        r"converting \S+inference.json\nlargest difference of unit features: \d\.\de-0[67]\n0.0 MB, 0.0 MB [^\n]*\n",
+        files={"output/models/efficientnet/inference.onnx": 1},
+    ),
     "shitu models verify": Promise(ALL_OK),
     "shitu dataset convert sop datasets/sop -o sop.txt": Promise(
         err=r"Warning: 3 images where 59,551 were published [^\n]*\nWrote sop.txt\.\n",

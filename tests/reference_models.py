@@ -23,6 +23,13 @@ paddle.save(PPLCNetV2_base_ShiTu(class_expand=512).state_dict(), sys.argv[1])
 """
 
 
+# The vector of 8 is what a box's sides are counted in.
+LIVELY = (
+    ("value = np.zeros(shape)", "value = np.arange(8.0) if shape == (8,) else rng.normal(0, 0.3, shape)"),
+    ("value = rng.normal(0, 0.05, shape)", "value = rng.normal(0, (2.0 / np.prod(shape[1:])) ** 0.5, shape)"),
+)
+
+
 def run_python(*arguments: str | Path, **environment: str) -> str:
     """What a Python program prints; a failing test with its last words where it fails."""
     command = [sys.executable, *map(str, arguments)]
@@ -39,14 +46,25 @@ def need_paddleclas() -> None:
         pytest.skip("wants `pip install --no-deps paddleclas==2.6.0` and the extra `train`")
 
 
-def mainbody(factory: pytest.TempPathFactory) -> Path:
-    """PaddleClas's official detector program (.pdmodel) with random weights: real shapes and times, no real boxes."""
+def mainbody(factory: pytest.TempPathFactory, *, boxes: bool = False) -> Path:
+    """PaddleClas's official detector program (.pdmodel) with random weights: real shapes and times, no real boxes.
+
+    `boxes`: weights of such sizes that scores and boxes differ from cell to cell; else all boxes are points.
+    """
     program = SHARED / "models/mainbody_program/inference.pdmodel"
     if not program.is_file():
         pytest.skip(f"the official mainbody program is not there ({program})")
-    folder = factory.getbasetemp() / "mainbody"
+    folder = factory.getbasetemp() / f"mainbody-{boxes}"
+    tool = SHARED / "tools/random_params.py"
+    if boxes:
+        text = tool.read_text(encoding="utf-8")
+        for plain, better in LIVELY:
+            assert plain in text, f"{tool} has changed"
+            text = text.replace(plain, better)
+        tool = factory.mktemp("tool") / "random_params.py"
+        tool.write_text(text, encoding="utf-8")
     if not folder.exists():
-        run_python(SHARED / "tools/random_params.py", program, folder, FLAGS_enable_pir_api="0")
+        run_python(tool, program, folder, FLAGS_enable_pir_api="0")
     return folder
 
 

@@ -74,7 +74,7 @@ def test_our_nms_is_paddle_s_on_a_thousand_cases() -> None:
 @pytest.fixture(scope="module")
 def both() -> tuple[Detector, Detector]:
     """The bundled detector by its program with the NMS inside, and by the one that ends before it; every box."""
-    config = load_config(None, ["Global.use_gpu=False", "Global.threshold=0", "Global.max_det_results=1000"])
+    config = load_config(None, ["Global.engine=paddle", "Global.threshold=0", "Global.max_det_results=1000"])
     whole = DetPredictor(config)
     raw = whole.model.find("paddle", raw=True)
     assert raw is not None

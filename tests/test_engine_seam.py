@@ -114,7 +114,7 @@ def config(tmp_path: Path) -> Config:
              "embedding_size": DIMENSION, "index_method": "Flat", "score_thres": 0.9}  # fmt: skip
     models = {"det_inference_model_dir": detector(tmp_path / "det"),
               "rec_inference_model_dir": recogniser(tmp_path / "rec", vectors="toy colours 1"),
-              "use_gpu": False, "whole_image": "never", "rec_nms_thresold": 0.5}  # fmt: skip
+              "engine": "auto", "use_gpu": False, "whole_image": "never", "rec_nms_thresold": 0.5}  # fmt: skip
     return load_config(
         None, [*(f"IndexProcess.{k}={v}" for k, v in index.items()), *(f"Global.{k}={v}" for k, v in models.items())]
     )
@@ -141,7 +141,7 @@ def test_the_whole_pipeline_on_another_engine(config: Config, toy: ToyEngine) ->
 def test_programs_that_nobody_runs_are_named(config: Config) -> None:
     """Without the toy engine."""
     model = open_model(str(config.Global.rec_inference_model_dir), task="recognition")
-    with pytest.raises(EngineError, match=r"has programs for toy fp32, and the engines here, paddle, run none of them"):
+    with pytest.raises(EngineError, match=r"has programs for toy fp32; Global.engine paddle runs none of them in fp32"):
         open_model_session(model, EngineOptions())
 
 

@@ -141,7 +141,7 @@ def test_threads_are_capped_at_the_cores() -> None:
     assert options_from(Global(cpu_num_threads=1, use_gpu=False)).threads == 1
 
 
-@pytest.mark.parametrize("key", ["use_gpu", "use_tensorrt", "use_fp16", "use_int8", "use_npu", "use_onnx"])
+@pytest.mark.parametrize("key", ["use_gpu", "use_tensorrt", "use_fp16", "use_npu"])
 def test_what_is_not_there_is_told_once(key: str, caplog: pytest.LogCaptureFixture) -> None:
     from_config._warn_once.cache_clear()
     section = Global(**{"use_gpu": False, key: True})  # type: ignore[arg-type]

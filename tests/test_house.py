@@ -29,7 +29,7 @@ FLOORS = (
     ("gallery.gallery", "gallery.open"),
     ("gallery",),
     ("recognise",),
-    ("build", "self_test"),
+    ("build", "self_test", "convert"),
     ("datasets", "evaluation"),
     ("training", "training.base"),
     ("training.rec", "training.det"),
@@ -39,7 +39,11 @@ FLOOR_OF = {name: number for number, names in enumerate(FLOORS) for name in name
 # By which files, or folders, a library comes in; paths, since a name may occur twice.
 DOORS = {
     "faiss": ("gallery/read/faiss_index.py",),
-    "paddle": ("engines/paddle.py", "training/"),
+    "paddle": ("engines/paddle.py", "convert/child.py", "training/"),
+    "paddle2onnx": ("convert/child.py",),
+    "onnx": ("convert/",),
+    "onnxruntime": ("engines/onnxruntime.py",),
+    "openvino": ("engines/openvino.py",),
     "cv2": ("recognise/preprocess.py", "training/"),
     "sqlite3": ("gallery/read/items.py",),
     "paddleclas": (),  # both by training/base/toolkits.py, which says how to install them

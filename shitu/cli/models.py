@@ -138,6 +138,29 @@ def _wanted(name: str) -> KnownModel:
     return known
 
 
+@models.command(
+    "convert", epilog="\b\nExample:\n  shitu models convert efficientnet_lite0_512 --out output/models/efficientnet"
+)
+@click.argument("names", nargs=-1, required=True, metavar="NAME|FOLDER...")
+@click.option("--task", type=click.Choice(["recognition", "detection"]), help="Where neither folder nor program tell.")
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="A copy that gets them.  [default: none]")
+def convert_command(names: tuple[str, ...], task: str | None, out: Path | None) -> None:
+    """Make ONNX programs of Paddle's, for the engines onnxruntime and openvino.
+
+    inference.onnx and model.yaml are written into the model's folder, after the outputs were compared with Paddle's.
+    """
+    from shitu.convert.folder import convert_copy, convert_model
+
+    def tell(text: str) -> None:
+        click.echo(text, err=True)
+
+    if out is not None and len(names) > 1:
+        raise UsageError(f"--out is one folder, and {len(names)} models are named; convert them one by one")
+    for name in names:
+        path = convert_copy(name, out, task, tell) if out else convert_model(name, task, tell)
+        click.echo(f"{path}: has a program for onnxruntime and openvino now")
+
+
 @models.command("verify", epilog="\b\nExample:\n  shitu models verify")
 @click.argument("names", nargs=-1, metavar="[NAME|FOLDER]...")
 @click.pass_context

@@ -29,6 +29,8 @@ class Global(Section):
     threshold: Number = within(0.2, 0, 1)
     max_det_results: Whole = within(5, 1)
     label_list: Several[Text] = ("foreground",)
+    engine: Choice[Literal["paddle", "onnxruntime", "openvino", "auto"]] = "paddle"
+    precision: Choice[Literal["fp32", "bf16", "int8", "auto"]] = "fp32"
     use_gpu: Flag = True
     use_npu: Flag = False
     use_xpu: Flag = False

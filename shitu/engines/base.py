@@ -1,8 +1,7 @@
 """What the rest knows of an engine.
 
-An `Engine` finds among a model's programs the one that it can run, and opens it: a `Session`. Only Paddle Inference
-stands behind it now; another engine (ONNX Runtime, OpenVINO) is one more file beside `paddle.py` and one more line in
-`choose.py`.
+An `Engine` finds among a model's programs the one that it can run, and opens it: a `Session`. Another engine is one
+more file beside `paddle.py`, `onnxruntime.py` and `openvino.py`, and one more line in `choose.py`.
 """
 
 from __future__ import annotations
@@ -23,7 +22,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class EngineOptions:
-    """How to run a model. `threads` never exceeds the cores that this process may use."""
+    """How to run a model. `threads` never exceeds the cores that this process may use.
+
+    `engine` and `precision` (fp32, bf16, int8) may be `auto`; what an `Engine` is asked names its precision.
+    """
 
     threads: int = 1
     use_mkldnn: bool = True
@@ -31,6 +33,7 @@ class EngineOptions:
     use_gpu: bool = False
     gpu_mem: int = 8000
     profile: bool = False
+    engine: str = "paddle"
     precision: str = "fp32"
 
 

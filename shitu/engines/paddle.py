@@ -13,16 +13,20 @@ from typing import Any
 import numpy as np
 
 from shitu.engines.base import Array, EngineOptions, Session
+from shitu.engines.cpu import has_bf16
 from shitu.errors import EngineError
 from shitu.models import ModelFolder, Program
 from shitu.models.files import check_files
 
 
 class Paddle:
-    """The engine: programs of Paddle's, in fp32. A detector's with its NMS inside, where it has one."""
+    """The engine: programs of Paddle's, in fp32 and bf16 (the fp32 program). Of a detector's, the one with its NMS."""
 
     def supports(self, model: ModelFolder, options: EngineOptions) -> Program | None:
-        return model.find("paddle", options.precision) or model.find("paddle", options.precision, raw=True)
+        if options.precision == "bf16" and (options.use_gpu or not options.use_mkldnn or not has_bf16()):
+            return None
+        stored = "fp32" if options.precision == "bf16" else options.precision
+        return model.find("paddle", stored) or model.find("paddle", stored, raw=True)
 
     def open(self, program: Program, options: EngineOptions) -> Session:
         return open_session(program.program, program.files[-1], options)
@@ -67,6 +71,8 @@ def open_session(program: Path, params: Path, options: EngineOptions) -> Session
         if options.use_mkldnn:
             config.enable_mkldnn()
             config.set_mkldnn_cache_capacity(10)  # as PaddleClas: batch sizes vary, unbounded it leaks
+            if options.precision == "bf16":
+                config.enable_mkldnn_bfloat16()
         else:
             config.disable_mkldnn()
     config.switch_ir_optim(options.ir_optim)

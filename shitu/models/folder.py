@@ -57,12 +57,14 @@ class ModelFolder:
         """What names the vectors that `program` makes: those of one name may stand in one gallery.
 
         The card's word (`vectors`) where it holds: the files are those on record, and a program of another precision
-        was measured to agree. Else the bytes of the program and what the images go through.
+        was measured to agree. Else the bytes of the first program, where this one agrees with it, or of its own, and
+        what the images go through.
         """
         agrees = program.precision == "fp32" or (program.cosine or 0.0) >= AGREES
-        if self.card.vectors and agrees and all(self._on_record(path) for path in program.files):
+        agrees = agrees and all(self._on_record(path) for path in program.files)
+        if self.card.vectors and agrees:
             return self.card.vectors
-        return f"{self.fingerprint(program)} {preprocessing}"
+        return f"{self.fingerprint(None if agrees else program)} {preprocessing}"
 
     def _on_record(self, path: Path) -> bool:
         record = self.card.files.get(path.relative_to(self.path).as_posix())

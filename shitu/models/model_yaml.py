@@ -135,8 +135,8 @@ def _flat(engines: Mapping[str, Mapping[str, _Part]]) -> tuple[Program, ...]:
 class ModelCard(_Files):
     """The contents of a model.yaml; file names are relative to its folder and inside it.
 
-    `program`, `params` and `raw` mean Paddle's in fp32, and stand in `programs` too. `preprocess`, and
-    perhaps `task`, is None for a model without a model.yaml only.
+    `program`, `params` and `raw` mean Paddle's in fp32, and stand in `programs` too. `preprocess` is None where the
+    configuration says it, or PaddleClas's default holds; `task` perhaps for a model without a model.yaml.
     """
 
     task: Annotated[str | None, Wanted("detection or recognition", (DETECTION, RECOGNITION).__contains__)] = None
@@ -161,7 +161,7 @@ class ModelCard(_Files):
         if task not in (DETECTION, RECOGNITION):
             return dict.fromkeys(content, False)  # what is wrong is then `task`, and told of before the others
         needed, others = ("labels", "dimension vectors") if task == DETECTION else ("dimension", "labels nms raw")
-        must = ("task", "name", "preprocess", needed)
+        must = ("task", "name", needed)
         return {each.name: each.name in must for each in fields(cls) if each.name not in others.split()}
 
     def __post_init__(self) -> None:

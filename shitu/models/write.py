@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,16 @@ import yaml
 
 from shitu.digest import sha256_of
 from shitu.errors import ShituError, UsageError
-from shitu.files import replace_folder
-from shitu.models.model_yaml import MODEL_YAML, read_model_yaml
+from shitu.files import replace_file, replace_folder
+from shitu.models.folder import ModelFolder
+from shitu.models.model_yaml import MODEL_YAML, Program, read_model_yaml
 
 PROGRAM, PARAMS, ONNX = "inference.json", "inference.pdiparams", "inference.onnx"
 RAW_PROGRAM, RAW_PARAMS = "inference_raw.json", "inference_raw.pdiparams"  # a detector that ends before its NMS
 WEIGHTS = "weights.pdparams"
 _OURS = (PROGRAM, PARAMS, RAW_PROGRAM, RAW_PARAMS, ONNX, MODEL_YAML, WEIGHTS)
+PROVENANCE = "As Paddle's exporter left it, without a model.yaml; described by `shitu models convert`."
+_IN_A_LINE = 400  # characters of a mapping of plain values
 _KEPT = ("LICENSE", "NOTICE")  # put there by hand; an export takes them over
 
 
@@ -83,9 +87,38 @@ def write_model_yaml(folder: Path, *, preprocess: Mapping[str, Any], **stated: A
         **last,
     }
     model = {key: value for key, value in model.items() if value not in ("", [])}
-    text = yaml.dump(model, Dumper=_Dumper, sort_keys=False, width=120, allow_unicode=True)
+    text = yaml.dump(model, Dumper=_Dumper, sort_keys=False, width=500, allow_unicode=True)
     (folder / MODEL_YAML).write_text(text, encoding="utf-8")
     read_model_yaml(folder / MODEL_YAML)  # what cannot be read again is not left behind
+
+
+def describe_programs(model: ModelFolder, programs: Sequence[Program], **facts: Any) -> None:
+    """Add programs, which lie in the model's folder, to its model.yaml, or write one.
+
+    `facts` are said only where the card says nothing of them; `measured` is added to what was.
+    """
+    path, card = model.path / MODEL_YAML, model.card
+    content = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    if not content:
+        files = {"program": card.program, "params": card.params}
+        content = {"name": card.name, "task": card.task, **files, "provenance": PROVENANCE}
+    for key, value in facts.items():
+        if value is not None and not content.get(key):
+            content[key] = vars(value) if is_dataclass(value) else value
+    for each in programs:
+        names = {"program": each.program.name, "params": each.params and each.params.name}
+        part: dict[str, Any] = {key: value for key, value in names.items() if value}
+        if each.cosine is not None:
+            part["cosine"] = round(each.cosine, 5)
+        place = content.setdefault("programs", {}).setdefault(each.engine, {})
+        place[each.precision] = {"raw": part} if each.raw else part
+    content["files"] = {
+        name: {"size": (model.path / name).stat().st_size, "sha256": sha256_of(model.path / name)}
+        for name in sorted({file.name for each in (*model.programs, *programs) for file in each.files})
+    }
+    text = yaml.dump(content, Dumper=_Dumper, sort_keys=False, width=500, allow_unicode=True)
+    replace_file(path, lambda file: file.write(text.encode()))
+    read_model_yaml(path)
 
 
 class _Dumper(yaml.SafeDumper):
@@ -101,5 +134,11 @@ def _list(dumper: yaml.SafeDumper, values: list[Any]) -> yaml.Node:
     return dumper.represent_sequence("tag:yaml.org,2002:seq", values, flow_style=flow)
 
 
+def _mapping(dumper: yaml.SafeDumper, values: dict[str, Any]) -> yaml.Node:
+    flow = not any(isinstance(value, (dict, list)) for value in values.values()) and len(str(values)) < _IN_A_LINE
+    return dumper.represent_mapping("tag:yaml.org,2002:map", values.items(), flow_style=flow)
+
+
 _Dumper.add_representer(str, _text)
+_Dumper.add_representer(dict, _mapping)
 _Dumper.add_representer(list, _list)

@@ -34,11 +34,12 @@ class DetPredictor(Detector):
         section = config.Global
         model = _model(section.det_inference_model_dir, DETECTION, "det", "picodet_lcnet_x1_0_mainbody")
         preprocess = preprocessor_for(model, config.DetPreProcess)
-        program, session = open_model_session(model, options_from(section))
+        opened = open_model_session(model, options_from(section))
+        self.engine = f"{opened.engine}, {opened.precision}"
         super().__init__(
             model,
-            session,
-            decode_for(model, program),
+            opened.session,
+            decode_for(model, opened.program),
             preprocess,
             threshold=section.threshold,
             max_results=section.max_det_results,
@@ -59,12 +60,13 @@ class RecPredictor(Extractor):
             )
         options = options_from(config.Global)
         streams = 1 if options.use_gpu else options.threads
-        program, session = open_model_session(model, replace(options, threads=options.threads // streams))
+        opened = open_model_session(model, replace(options, threads=options.threads // streams))
+        self.engine = f"{opened.engine}, {opened.precision}"
         binarize = config.RecPostProcess.Binarize
         super().__init__(
             model,
-            program,
-            session,
+            opened.program,
+            opened.session,
             preprocess,
             streams=streams,
             shares=config.RecPreProcess.multi_crop,
@@ -152,13 +154,15 @@ def preprocessor_for(model: ModelFolder, section: DetPreProcess | RecPreProcess)
 
 def options_from(section: Global) -> EngineOptions:
     """The `Global` section, with what this machine lacks left out, each with one warning."""
-    for key in ("use_npu", "use_xpu", "use_mlu", "use_tensorrt", "use_fp16", "use_int8", "use_onnx"):
+    for key in ("use_npu", "use_xpu", "use_mlu", "use_tensorrt", "use_fp16"):
         if getattr(section, key):
-            _warn_once(f"Global.{key}: not available here; going on with Paddle Inference in fp32")
+            _warn_once(f"Global.{key}: not available here; going on without")
     use_gpu = section.use_gpu and has_gpu()
     if section.use_gpu and not use_gpu:
         _warn_once("Global.use_gpu: no GPU build of paddlepaddle or no GPU here; going on with the CPU")
     return EngineOptions(
+        engine=_engine(section, use_gpu),
+        precision="int8" if section.use_int8 else section.precision,
         threads=min(section.cpu_num_threads, available_cores()),
         use_mkldnn=section.enable_mkldnn,
         ir_optim=section.ir_optim,
@@ -166,6 +170,15 @@ def options_from(section: Global) -> EngineOptions:
         gpu_mem=section.gpu_mem,
         profile=section.enable_profile,
     )
+
+
+def _engine(section: Global, use_gpu: bool) -> str:
+    """PaddleClas's use_onnx and use_int8 name engines, too; a GPU is Paddle's alone."""
+    if section.use_onnx and section.engine == "paddle":
+        return "onnxruntime"
+    if section.use_int8 and section.engine == "paddle":
+        return "auto"
+    return "paddle" if use_gpu and section.engine == "auto" else section.engine
 
 
 @cache
