@@ -23,6 +23,7 @@ FLOORS = (
     ("config", "images"),
     ("models", "gallery.base"),
     ("engines", "gallery.read", "gallery.change", "draw"),
+    ("gallery.write.items",),
     ("gallery.foreign",),
     ("gallery.inspect", "gallery.write"),
     ("gallery.reader", "gallery.export"),
@@ -41,7 +42,7 @@ DOORS = {
     "faiss": ("gallery/read/faiss_index.py",),
     "paddle": ("engines/paddle.py", "training/"),
     "cv2": ("recognise/preprocess.py", "training/"),
-    "sqlite3": ("gallery/read/items.py",),
+    "sqlite3": ("gallery/read/items.py", "gallery/write/items.py"),
     "paddleclas": (),  # both by training/base/toolkits.py, which says how to install them
     "ppdet": (),
     "matplotlib": ("training/base/curves.py",),
