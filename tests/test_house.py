@@ -218,3 +218,27 @@ def test_the_command_line_loads_nothing_heavy() -> None:
     code = "import sys, shitu.cli; print(*sorted({name.split('.')[0] for name in sys.modules}))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not {"paddle", "faiss", "cv2", "numpy", "PIL", "tqdm", "pydantic"} & set(loaded)
+
+
+def test_who_only_recognises_loads_nothing_that_writes() -> None:
+    """And nothing that a photo seldom needs: docs/design.md, "The house"."""
+    code = "import sys, shitu.recognise.from_config, shitu.recognise.files; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    seldom = {
+        *(
+            "build",
+            "config.mistakes",
+            "config.overrides",
+            "files",
+            "gallery.change",
+            "gallery.foreign",
+            "gallery.gallery",
+        ),
+        *("gallery.inspect", "gallery.write", "images.not_opened", "models.exported", "models.known", "models.verify"),
+        *("recognise.binarize", "recognise.nms", "recognise.transform_ops"),
+    }
+    assert not {f"shitu.{name}" for name in seldom} & set(loaded)
+    assert all(
+        (PACKAGE / f"{name.replace('.', '/')}.py").exists() or (PACKAGE / name.replace(".", "/")).is_dir()
+        for name in seldom
+    )
