@@ -11,27 +11,21 @@ for region in result.regions:
 from __future__ import annotations
 
 from importlib import import_module
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
 # Imported when first used: `shitu --help` needs none of it.
 _PLACES = {
-    "Config": "config",
-    "load_config": "config",
-    "read_image": "images.read",
-    "decode_image": "images.read",
-    "Gallery": "gallery.gallery",
-    "Item": "gallery",
-    "GalleryBuilder": "build.builder",
-    "DetPredictor": "recognise.from_config",
-    "RecPredictor": "recognise.from_config",
-    "SystemPredictor": "recognise.from_config",
-    "Detection": "results",
-    "Match": "results",
-    "Region": "results",
-    "Recognition": "results",
-    "ShituError": "errors",
+    "config": ("Config", "load_config"),
+    "images.read": ("read_image", "decode_image"),
+    "gallery.base": ("Item",),
+    "gallery.gallery": ("Gallery",),
+    "build.builder": ("GalleryBuilder",),
+    "recognise.from_config": ("DetPredictor", "RecPredictor", "SystemPredictor"),
+    "results": ("Detection", "Match", "Region", "Recognition"),
+    "errors": ("ShituError",),
 }
 
 if TYPE_CHECKING:
@@ -53,10 +47,11 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _PLACES:
-        raise AttributeError(f"module 'shitu' has no attribute {name!r}")
-    return getattr(import_module(f"shitu.{_PLACES[name]}"), name)
+    for place, names in _PLACES.items():
+        if name in names:
+            return getattr(import_module(f"shitu.{place}"), name)
+    raise AttributeError(f"module 'shitu' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_PLACES])
+    return sorted([*globals(), *chain.from_iterable(_PLACES.values())])

@@ -49,7 +49,7 @@ NOT_YAML = [
     ("Eval: &e {name: *e}\n", "x.yaml, line 1: nested too deeply; at most 50 levels are read, write fewer"),
     ("Eval: " + "[" * 60 + "]" * 60, "x.yaml, line 1: nested too deeply; at most 50 levels are read, write fewer"),
     ("[" * 400_000, "x.yaml is nested too deeply; at most 50 levels are read, write fewer"),
-    ("# " + "x" * 1_000_000, "x.yaml has more than 1,000,000 bytes; that is no configuration of shitu's, name another"),
+    ("# " + "x" * 1_000_000, "x.yaml has more than 1,000,000 bytes; shitu reads no YAML as long as that, name another"),
 ]
 
 

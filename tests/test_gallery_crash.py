@@ -27,6 +27,7 @@ from shitu.gallery.write import changes as gallery_write
 from shitu.gallery import Item
 from shitu.gallery.gallery import Gallery
 from shitu.gallery.read.items import ItemDb
+from shitu.gallery.write.items import ItemWriter
 
 gallery_write.LEAST_LAG = 6
 gallery_search.SMALL = 0  # look through the index
@@ -125,7 +126,8 @@ def dying(at):
         setattr(owner, name, stepped)
     for owner, names in (
         (os, ("fsync", "replace", "unlink", "rmdir", "mkdir")),
-        (ItemDb, ("insert", "delete", "set_meta", "close")),
+        (ItemWriter, ("insert", "delete", "set_meta")),
+        (ItemDb, ("close",)),
         (gallery_write, ("save_index", "write_vectors")),
     ):
         for name in names:
@@ -175,7 +177,7 @@ CUT_OFF_COMMIT = """
 def half():
     '''Pages of an unfinished transaction reach the file, and the journal to undo them stays behind.'''
     (folder,) = base.glob("gen-*")
-    db = ItemDb.open(folder / "items.db", write=True)
+    db = ItemWriter.open(folder / "items.db")
     db._connection.execute("PRAGMA cache_size = 1")
     with db.transaction():
         for number in range(30):

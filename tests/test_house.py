@@ -23,6 +23,7 @@ FLOORS = (
     ("config", "images"),
     ("models", "gallery.base"),
     ("engines", "gallery.read", "gallery.change", "draw"),
+    ("gallery.write.items",),
     ("gallery.foreign",),
     ("gallery.inspect", "gallery.write"),
     ("gallery.reader", "gallery.export"),
@@ -45,7 +46,7 @@ DOORS = {
     "onnxruntime": ("engines/onnxruntime.py",),
     "openvino": ("engines/openvino.py",),
     "cv2": ("recognise/preprocess.py", "training/"),
-    "sqlite3": ("gallery/read/items.py",),
+    "sqlite3": ("gallery/read/items.py", "gallery/write/items.py"),
     "paddleclas": (),  # both by training/base/toolkits.py, which says how to install them
     "ppdet": (),
     "matplotlib": ("training/base/curves.py",),
@@ -221,3 +222,27 @@ def test_the_command_line_loads_nothing_heavy() -> None:
     code = "import sys, shitu.cli; print(*sorted({name.split('.')[0] for name in sys.modules}))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not {"paddle", "faiss", "cv2", "numpy", "PIL", "tqdm", "pydantic"} & set(loaded)
+
+
+def test_who_only_recognises_loads_nothing_that_writes() -> None:
+    """And nothing that a photo seldom needs: docs/design.md, "The house"."""
+    code = "import sys, shitu.recognise.from_config, shitu.recognise.files; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    seldom = {
+        *(
+            "build",
+            "config.mistakes",
+            "config.overrides",
+            "files",
+            "gallery.change",
+            "gallery.foreign",
+            "gallery.gallery",
+        ),
+        *("gallery.inspect", "gallery.write", "images.not_opened", "models.exported", "models.known", "models.verify"),
+        *("recognise.binarize", "recognise.nms", "recognise.transform_ops"),
+    }
+    assert not {f"shitu.{name}" for name in seldom} & set(loaded)
+    assert all(
+        (PACKAGE / f"{name.replace('.', '/')}.py").exists() or (PACKAGE / name.replace(".", "/")).is_dir()
+        for name in seldom
+    )

@@ -256,7 +256,7 @@ def test_verify(tmp_path: Path) -> None:
     assert problems[0] == "inference.json: is missing"
     assert "inference.json is missing, which its model.yaml names" in problems[1]
     (path / "model.yaml").write_text("[")
-    assert "is not YAML" in verify_model(path)[0]
+    assert "model.yaml, line 1, column 2: expected the node content" in verify_model(path)[0]
     assert "is not a folder" in verify_model(tmp_path / "nothing")[0]
 
 

@@ -16,7 +16,7 @@ from shitu.errors import ConfigError, EngineError, GalleryError
 from shitu.gallery import Facts
 from shitu.gallery.gallery import Gallery
 from shitu.images.read import read_image
-from shitu.recognise.embed import pack_bits
+from shitu.recognise.binarize import pack_bits
 from shitu.recognise.from_config import DetPredictor, RecPredictor, SystemPredictor
 from shitu.recognise.suppress import Suppression
 from shitu.recognise.system import Recogniser

@@ -21,7 +21,7 @@ from PIL import Image
 from shitu.cli.training import evaluate as command
 from shitu.config.reader import Reader
 from shitu.errors import ConfigError, ShituError
-from shitu.recognise.embed import pack_bits
+from shitu.recognise.binarize import pack_bits
 from shitu.training.base.memory import evaluation_mode
 from shitu.training.rec.evaluate import evaluate, finish, open_eval, open_network
 from shitu.training.rec.schema import Global, TrainConfig

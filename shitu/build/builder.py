@@ -18,8 +18,8 @@ from shitu.build.source import Files, Source
 from shitu.build.staging import Staged, Staging
 from shitu.config import Config
 from shitu.errors import ConfigError, GalleryError
-from shitu.gallery import Facts, GalleryReader, Item, open_reader, open_writer
-from shitu.gallery.change import GalleryWriter
+from shitu.gallery import GalleryReader, Item, open_reader, open_writer
+from shitu.gallery.change import GalleryWriter, new_facts
 from shitu.images.read_ahead import map_ahead
 
 Progress = Callable[[int], object]
@@ -117,7 +117,7 @@ class GalleryBuilder:
                 f"IndexProcess.embedding_size is {index.embedding_size}, the vectors of {rec.model.path} have "
                 f"{rec.dimension}; add -o IndexProcess.embedding_size={rec.dimension}"
             )
-        facts = Facts.new(rec.dimension, index.dist_type, index.index_method, rec.fingerprint, rec.model.name)
+        facts = new_facts(rec.dimension, index.dist_type, index.index_method, rec.fingerprint, rec.model.name)
         known: Labels | None = None
         if index.index_operation == "append":
             gallery = self._open()

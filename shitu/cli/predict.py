@@ -68,7 +68,7 @@ def predict_det(
 ) -> None:
     """Only find the objects: boxes and scores."""
     from shitu.draw import draw_detections
-    from shitu.recognise.files import detect_files
+    from shitu.recognise.files_of_parts import detect_files
     from shitu.recognise.from_config import DetPredictor
 
     config = read_config(config_path, overrides)
@@ -91,7 +91,7 @@ def predict_rec(config_path: str | None, overrides: tuple[str, ...], npy: str | 
     Records are {"image", "dimension", "vector"}. With --npy the paths go to stdout, in the order of the rows, and
     images that could not be read are left out of both.
     """
-    from shitu.recognise.files import embed_files
+    from shitu.recognise.files_of_parts import embed_files
     from shitu.recognise.from_config import RecPredictor
 
     config = read_config(config_path, overrides)

@@ -29,7 +29,7 @@ def read_text(path: Path) -> str:
         raise ConfigError(f"Cannot read {str(path)!r}: {error}; check the path and its permissions") from None
     if len(data) > _MAX_BYTES:
         raise ConfigError(
-            f"{path} has more than {_MAX_BYTES:,} bytes; that is no configuration of shitu's, name another"
+            f"{path} has more than {_MAX_BYTES:,} bytes; shitu reads no YAML as long as that, name another"
         )
     try:
         return data.decode("utf-8-sig")

@@ -6,9 +6,7 @@ IndexProcess.index_dir, and another kind registers itself there.
 
 from __future__ import annotations
 
-import datetime
 import logging
-import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -49,13 +47,6 @@ class Facts:
     model_name: str = ""
     uid: str = ""  # stays through append, remove and compact; another one means another gallery
     created: str = ""
-
-    @classmethod
-    def new(cls, dimension: int, dist_type: str, index_method: str, fingerprint: str, model_name: str = "") -> Facts:
-        """The facts of a gallery that is made now. Raises GalleryError where there is no such measure."""
-        measure_of(dist_type).width(dimension)
-        now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
-        return Facts(dimension, dist_type, index_method, fingerprint, model_name, uuid.uuid4().hex, now)
 
     @property
     def measure(self) -> Measure:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime
+import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +13,14 @@ from typing import Any, Protocol
 from numpy.typing import NDArray
 
 from shitu.gallery.base import Facts, Item
+from shitu.measure import measure_of
+
+
+def new_facts(dimension: int, dist_type: str, index_method: str, fingerprint: str, model_name: str = "") -> Facts:
+    """The facts of a gallery that is made now. Raises GalleryError where there is no such measure."""
+    measure_of(dist_type).width(dimension)
+    now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+    return Facts(dimension, dist_type, index_method, fingerprint, model_name, uuid.uuid4().hex, now)
 
 
 @dataclass(frozen=True)

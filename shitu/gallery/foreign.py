@@ -25,6 +25,7 @@ from shitu.gallery.base import Block, Item
 from shitu.gallery.read.faiss_index import VectorIndex, faiss, faiss_errors
 from shitu.gallery.read.items import ItemDb, Meta
 from shitu.gallery.read.store import BLOCK_ROWS, POINTER
+from shitu.gallery.write.items import ItemWriter
 from shitu.list_line import split_label
 
 INDEX, PICKLE, YAML = "vector.index", "id_map.pkl", "id_map.yaml"
@@ -106,7 +107,7 @@ def open_foreign(folder: Path, delimiter: str) -> ForeignStore | None:
         next_id=int(ids[-1]) + 1 if len(ids) else 0,
         rows=len(ids),
     )
-    db = ItemDb.create(None)
+    db = ItemWriter.create(None)
     with db.transaction():
         made = (Item(entries[number][1], entries[number][0], id=number) for number in ids.tolist())
         db.insert((item, row, 0) for row, item in enumerate(made))

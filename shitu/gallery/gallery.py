@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shitu.gallery.base import Block, Facts, GalleryReader, Item
-from shitu.gallery.change import Changed
+from shitu.gallery.change import Changed, new_facts
 from shitu.gallery.reader import FolderReader
 from shitu.gallery.write.writer import FolderWriter
 from shitu.measure import measure_of
@@ -70,7 +70,7 @@ class Gallery(GalleryReader):
         if vectors.ndim != 2:
             raise ValueError(f"vectors have shape {vectors.shape}, wanted (n, d)")
         dimension = measure_of(dist_type).dimension(vectors.shape[1])
-        facts = Facts.new(dimension, dist_type, index_method, fingerprint, model_name)
+        facts = new_facts(dimension, dist_type, index_method, fingerprint, model_name)
         with FolderWriter(Path(index_dir)) as writer:
             change = writer.begin(facts)
             change.add(vectors, items)

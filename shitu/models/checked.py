@@ -14,32 +14,24 @@ from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, ClassVar, get_type_hints
 
-import yaml
-
-from shitu.errors import ModelError
+from shitu.errors import ConfigError, ModelError
 
 if TYPE_CHECKING:
     from pydantic import GetCoreSchemaHandler, TypeAdapter
     from pydantic_core import CoreSchema
 
-_MAX_BYTES = 1_000_000
 MAPPING = "a mapping of keys to values"
 FILE = "the name of a file inside the model's folder"
 
 
 def read_mapping(path: Path) -> dict[Any, Any]:
     """The mapping in a small YAML file from a stranger."""
+    from shitu.config.read_yaml import parse_yaml, read_text
+
     try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise ModelError(
-                f"{path}: {path.stat().st_size} bytes; a file of this kind has at most {_MAX_BYTES}: shorten it"
-            )
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ModelError(f"{path}: cannot be read: {error.strerror}; check its permissions") from error
-    # ValueError: not UTF-8, or a date such as 2024-99-99; RecursionError: brackets thousands deep
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ModelError(f"{path}: is not YAML: {str(error)[:300]}; mend it, or copy it again") from error
+        content = parse_yaml(read_text(path), str(path))
+    except ConfigError as error:
+        raise ModelError(str(error)) from None
     if not isinstance(content, dict):
         raise ModelError(f"{path}: holds {shown(content)}; wanted {MAPPING}")
     return content

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,8 +15,6 @@ from shitu.images.read import Picture
 from shitu.models import ModelFolder, Program
 from shitu.recognise.preprocess import Preprocessor, Tensor
 
-log = logging.getLogger("shitu")
-FEW_BITS = 0.05  # a code that tells things apart has about half of its bits set
 CROPS_AT_ONCE = 4  # more gain little on a CPU (benchmarks/streams.py), and oneDNN keeps memory for every batch size
 
 
@@ -38,7 +35,11 @@ class Extractor:
                 "wanted one. Is it a detector, given as Global.rec_inference_model_dir?"
             )
         self.model, self.preprocess, self.packed = model, preprocess, packed
-        self._shares, self._binarize, self._warned = shares, binarize, False
+        self._shares, self._pack = shares, None
+        if packed:
+            from shitu.recognise.binarize import Packer
+
+            self._pack = Packer(binarize)
         recipe = model.vectors(program, preprocess.describe())
         if shares != (1.0,):
             recipe += f" mean of crops {shares}"
@@ -87,21 +88,7 @@ class Extractor:
                 "the weights or the preprocessing are not those of this model; `shitu models verify` compares the files"
             )
         features = features / norms
-        return self._packed(features) if self.packed else features
-
-    def _packed(self, features: Tensor) -> NDArray[np.uint8]:
-        codes = pack_bits(features, self._binarize)
-        if self._binarize == "round" and len(codes) and not self._warned:
-            share = float(np.unpackbits(codes, axis=1).mean())
-            if share < FEW_BITS:
-                self._warned = True
-                log.warning(
-                    "RecPostProcess.Binarize.method is round, PaddleClas's default, which sets %.1f %% of the bits of "
-                    "these vectors, so that their codes hardly differ; add -o RecPostProcess.Binarize.method=sign and "
-                    "build the gallery anew",
-                    100 * share,
-                )
-        return codes
+        return self._pack(features) if self._pack else features
 
     def _probe(self) -> int:
         """The output's size, for models without a model.yaml."""
@@ -115,17 +102,3 @@ def middle(image: Picture, share: float) -> Picture:
     rows, columns = (max(1, round(side * share)) for side in image.shape[:2])
     top, left = (image.shape[0] - rows) // 2, (image.shape[1] - columns) // 2
     return image[top : top + rows, left : left + columns]
-
-
-def pack_bits(features: NDArray[np.floating[Any]], method: str = "sign") -> NDArray[np.uint8]:
-    """(n, d) float -> (n, d / 8) uint8, most significant bit first.
-
-    PaddleClas's Binarize: `sign` gives 1 for positive; `round` gives round(x + 1) - 1. At exactly 0, PaddleClas's
-    sign yields (0 + 1) / 2 = 0.5, cut to 0: the same.
-    """
-    if features.shape[1] % 8:
-        raise ConfigError(
-            f"binary vectors need a dimension that is a multiple of 8, not {features.shape[1]}; use IP or L2"
-        )
-    bits = features > 0 if method == "sign" else np.round(features + 1) >= 2
-    return np.packbits(bits, axis=1)

@@ -139,12 +139,12 @@ def preprocessor_for(model: ModelFolder, section: DetPreProcess | RecPreProcess)
         stated = from_model_yaml(**vars(card.preprocess), detection=card.task == DETECTION)
         if not section.transform_ops:
             return stated
-    from shitu.recognise.transform_ops import DEFAULTS, compile_ops
+    from shitu.recognise.transform_ops import DEFAULTS, agree, compile_ops
 
     if not section.transform_ops:
         return compile_ops(DEFAULTS[name], name)
     asked = compile_ops(section.transform_ops, f"{name}.transform_ops")
-    if stated and not asked.same_as(stated):
+    if stated and not agree(asked, stated):
         raise ConfigError(
             f"{name}.transform_ops in the config and preprocess in {model.path / 'model.yaml'} disagree: "
             f"{asked.describe()} against {stated.describe()}. To use the model's own: -o {name}=null"

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import cv2
 import numpy as np
@@ -156,11 +155,6 @@ class Preprocessor:
         """Whether images of every size come out alike, so that several can run at once."""
         return any(isinstance(step, Crop) or not (step.short or step.keep_ratio) for step in self.geometry)
 
-    def same_as(self, other: Preprocessor) -> bool:
-        """Whether both make the same input of every image, to within float rounding."""
-        same_shape = [_comparable(step) for step in self.geometry] == [_comparable(step) for step in other.geometry]
-        return same_shape and self.stride == other.stride and np.allclose(self.table, other.table, atol=1e-4)
-
     def describe(self) -> str:
         steps = ", ".join(step.describe() for step in self.geometry)
         low, high = (" ".join(f"{value:.3f}" for value in self.table[:, pixel]) for pixel in (0, 255))
@@ -189,9 +183,3 @@ def normalising_table(scale: float, mean: Sequence[float], std: Sequence[float])
     pixel = np.arange(256, dtype=np.float32) * np.float32(scale)
     columns = np.asarray(mean, np.float32).reshape(-1, 1), np.asarray(std, np.float32).reshape(-1, 1)
     return np.ascontiguousarray(np.broadcast_to((pixel - columns[0]) / columns[1], (3, 256)), np.float32)
-
-
-def _comparable(step: Resize | Crop) -> Any:
-    if isinstance(step, Crop):
-        return step
-    return (step.height, step.width, step.short, step.keep_ratio, step.interpolation)

@@ -227,3 +227,15 @@ def _detection_table(mean: Sequence[float], std: Sequence[float], *, scaled: boo
     pixel -= np.asarray(mean, np.float64).reshape(-1, 1)
     pixel /= np.asarray(std, np.float64).reshape(-1, 1)
     return pixel
+
+
+def agree(one: Preprocessor, other: Preprocessor) -> bool:
+    """Whether both make the same input of every image, to within float rounding."""
+    same_steps = [_comparable(step) for step in one.geometry] == [_comparable(step) for step in other.geometry]
+    return same_steps and one.stride == other.stride and np.allclose(one.table, other.table, atol=1e-4)
+
+
+def _comparable(step: Resize | Crop) -> Any:
+    if isinstance(step, Crop):
+        return step
+    return (step.height, step.width, step.short, step.keep_ratio, step.interpolation)

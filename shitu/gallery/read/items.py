@@ -12,30 +12,24 @@ import sqlite3
 import threading
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from shitu.errors import GalleryError, GalleryWriteError
+from shitu.errors import GalleryError
 from shitu.gallery.base import Facts, Item
 from shitu.results import Box
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 APPLICATION_ID = 0x53485455  # "SHTU"
 VERSION = 1
 BUSY_SECONDS = 30
 AT_ONCE = 500  # values in one SQL statement; SQLite promises 999
-SCHEMA = """
-CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE item (id INTEGER PRIMARY KEY, row INTEGER NOT NULL UNIQUE, label TEXT NOT NULL, image TEXT NOT NULL,
-                   sha256 TEXT NOT NULL, box TEXT, crc INTEGER NOT NULL);
-CREATE INDEX item_label ON item (label);
-CREATE INDEX item_image ON item (image);
-CREATE INDEX item_sha256 ON item (sha256);
-"""
 SCHEMA_NAMES = {"meta", "item", "item_label", "item_image", "item_sha256"}
 REBUILD = "rebuild it with `shitu build-gallery`"
 
@@ -58,9 +52,6 @@ class Meta(Facts):
         """What one vector occupies in vectors.bin."""
         return self.measure.width(self.dimension) * self.measure.dtype.itemsize
 
-    def to_rows(self) -> list[tuple[str, str]]:
-        return [(field.name, str(getattr(self, field.name))) for field in fields(self)]
-
     @classmethod
     def from_rows(cls, rows: Iterable[tuple[Any, Any]]) -> Meta:
         """KeyError or ValueError where something is missing or no number."""
@@ -74,7 +65,9 @@ class Meta(Facts):
 
 
 class ItemDb:
-    """An open items.db (or the same tables in memory, for a gallery of another program)."""
+    """An open items.db (or the same tables in memory, for a gallery of another program); what writes is ItemWriter."""
+
+    mode: ClassVar[str] = "ro"
 
     def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
         self._connection = connection
@@ -83,19 +76,19 @@ class ItemDb:
         self.path = path
 
     @classmethod
-    def open(cls, path: Path, *, write: bool = False) -> ItemDb:
-        """Open read-only (or for writing) and check whose file it is; FileNotFoundError, GalleryError."""
+    def open(cls, path: Path) -> Self:
+        """Open the file and check whose it is; FileNotFoundError, GalleryError."""
         if not path.exists():
             raise FileNotFoundError(path)
         try:
-            return cls._connect(path, "rw" if write else "ro")
+            return cls._connect(path, cls.mode)
         except sqlite3.Error as error:
             if not path.with_name(path.name + "-journal").exists():
                 raise GalleryError(f"{path} is damaged or no gallery database ({error}); {REBUILD}") from error
         # A writer died within its commit, and only who may write can roll that back.
         try:
             cls._connect(path, "rw").close()
-            return cls._connect(path, "rw" if write else "ro")
+            return cls._connect(path, cls.mode)
         except sqlite3.Error as error:
             raise GalleryError(
                 f"{path} holds a change that was cut off and cannot be undone here ({error}): "
@@ -103,7 +96,7 @@ class ItemDb:
             ) from error
 
     @classmethod
-    def _connect(cls, path: Path, mode: str) -> ItemDb:
+    def _connect(cls, path: Path, mode: str) -> Self:
         uri = f"{path.absolute().as_uri()}?mode={mode}"  # as_uri quotes what a URI would take for its own: # ? %
         connection = sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
         try:
@@ -116,17 +109,6 @@ class ItemDb:
             raise
         return cls(connection, path)
 
-    @classmethod
-    def create(cls, path: Path | None) -> ItemDb:
-        """A new, empty database at `path`, or in memory."""
-        connection = sqlite3.connect(path or ":memory:", isolation_level=None, check_same_thread=False)
-        for pragma in ("trusted_schema = OFF", "journal_mode = DELETE", "synchronous = EXTRA"):
-            connection.execute(f"PRAGMA {pragma}")
-        connection.executescript(
-            f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION}; BEGIN; {SCHEMA} COMMIT;"
-        )
-        return cls(connection, path or Path(":memory:"))
-
     def close(self) -> None:
         """Not under a running query: SQLite would end the process. Later queries raise GalleryError."""
         with self._lock:
@@ -138,25 +120,6 @@ class ItemDb:
                 return self._connection.execute(sql, values).fetchall()
         except (sqlite3.Error, UnicodeDecodeError) as error:
             raise GalleryError(f"{self.path} cannot be read ({error}); {REBUILD}") from error
-
-    @contextmanager
-    def transaction(self) -> Iterator[None]:
-        """Everything inside is committed together, or nothing is. Raises GalleryError where it cannot be written."""
-        try:
-            self._connection.execute("BEGIN IMMEDIATE")
-            yield
-            self._connection.execute("COMMIT")
-        except BaseException as error:
-            if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
-            if isinstance(error, sqlite3.OperationalError) and "disk" in str(error):
-                message = f"{self.path} cannot be written ({error}); nothing was changed. Make room on the disk"
-                raise GalleryWriteError(f"{message} and run the same command again") from error
-            if isinstance(error, sqlite3.Error | UnicodeEncodeError):  # the latter: a file name that is no text
-                raise GalleryError(
-                    f"{self.path} cannot be written ({error}); nothing was changed: check space and names"
-                ) from error
-            raise
 
     def meta(self) -> Meta:
         try:
@@ -192,9 +155,13 @@ class ItemDb:
     def count_labels(self) -> int:
         return int(self._ask("SELECT COUNT(DISTINCT label) FROM item")[0][0])
 
+    def integrity(self) -> list[str]:
+        """SQLite's own findings; empty when sound."""
+        return [str(row[0]) for row in self._ask("PRAGMA integrity_check(20)") if row[0] != "ok"]
+
     def lookup(self, ids: Iterable[int]) -> dict[int, Item]:
         """The entries of those ids that are there."""
-        pages = (self._ask(f"{_SELECT} WHERE id IN ({_marks(chunk)})", chunk) for chunk in _chunks(ids))
+        pages = (self._ask(f"{_SELECT} WHERE id IN ({marks(chunk)})", chunk) for chunk in chunks(ids))
         return {item.id: item for page in pages for item in map(_item, page)}
 
     def items(self) -> Iterator[Item]:
@@ -208,33 +175,10 @@ class ItemDb:
         """Ids whose `id`, `label`, `image` or `sha256` is one of the values."""
         assert column in ("id", "label", "image", "sha256")
         ids: set[int] = set()
-        for chunk in _chunks(values):
-            sql = f"SELECT id FROM item WHERE {column} IN ({_marks(chunk)})"
+        for chunk in chunks(values):
+            sql = f"SELECT id FROM item WHERE {column} IN ({marks(chunk)})"
             ids.update(int(row[0]) for row in self._ask(sql, chunk))
         return sorted(ids)
-
-    def insert(self, items: Iterable[tuple[Item, int, int]]) -> None:
-        """Write (item with its id, row, crc) triples; inside a transaction."""
-        self._connection.executemany(
-            "INSERT INTO item (id, row, label, image, sha256, box, crc) VALUES (?, ?, ?, ?, ?, ?, ?)",
-            ((item.id, row, item.label, item.image, item.sha256, _box_text(item.box), crc) for item, row, crc in items),
-        )
-
-    def delete(self, ids: Iterable[int]) -> int:
-        """Delete entries, inside a transaction; returns how many were there."""
-        return sum(
-            self._connection.execute(f"DELETE FROM item WHERE id IN ({_marks(chunk)})", chunk).rowcount
-            for chunk in _chunks(ids)
-        )
-
-    def set_meta(self, meta: Meta) -> None:
-        self._connection.executemany(
-            "INSERT INTO meta VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value", meta.to_rows()
-        )
-
-    def integrity(self) -> list[str]:
-        """SQLite's own findings; empty when sound."""
-        return [str(row[0]) for row in self._ask("PRAGMA integrity_check(20)") if row[0] != "ok"]
 
 
 _SELECT = "SELECT id, label, image, sha256, box FROM item"
@@ -243,10 +187,6 @@ _SELECT = "SELECT id, label, image, sha256, box FROM item"
 def _item(row: tuple[Any, ...]) -> Item:
     number, label, image, sha256, box = row
     return Item(str(label), str(image), str(sha256), _box(box), int(number))
-
-
-def _box_text(box: Box | None) -> str | None:
-    return None if box is None else json.dumps([int(edge) for edge in box])
 
 
 def _box(text: Any) -> Box | None:
@@ -259,7 +199,7 @@ def _box(text: Any) -> Box | None:
         raise GalleryError(f"an entry of the gallery has a damaged box {text!r}; {REBUILD}") from error
 
 
-def _chunks(values: Iterable[Any]) -> Iterator[list[Any]]:
+def chunks(values: Iterable[Any]) -> Iterator[list[Any]]:
     """The values that SQLite can hold, in pieces: a number beyond 64 bits, or a text that is none, matches nothing."""
     plain = (int(value) if isinstance(value, np.integer) else value for value in values)
     sound = [value for value in plain if _storable(value)]
@@ -271,7 +211,7 @@ def _storable(value: Any) -> bool:
     return -(2**63) <= value < 2**63 if isinstance(value, int) else not re.search("[\ud800-\udfff]", value)
 
 
-def _marks(values: Sequence[Any]) -> str:
+def marks(values: Sequence[Any]) -> str:
     return ",".join("?" * len(values))
 
 

@@ -22,7 +22,7 @@ from shitu.gallery.base import Item
 from shitu.gallery.change import Changed
 from shitu.gallery.foreign import ForeignStore
 from shitu.gallery.read.faiss_index import VectorIndex
-from shitu.gallery.read.items import ItemDb, Meta
+from shitu.gallery.read.items import Meta
 from shitu.gallery.read.store import ITEMS, VECTORS, Store, map_vectors
 from shitu.gallery.write.generation import (
     commit_generation,
@@ -32,6 +32,7 @@ from shitu.gallery.write.generation import (
     sweep,
     write_vectors,
 )
+from shitu.gallery.write.items import ItemWriter
 from shitu.gallery.write.make_index import add_to, build_index, is_flat, learns
 
 log = logging.getLogger(__name__)
@@ -101,9 +102,9 @@ def apply(store: Store, blocks: Iterable[NDArray[Any]], items: list[Item], unwan
 
 
 @contextmanager
-def _change(store: Store, meta: Meta) -> Iterator[ItemDb]:
+def _change(store: Store, meta: Meta) -> Iterator[ItemWriter]:
     """One SQLite transaction that ends with the new facts; afterwards an index file out of use is deleted."""
-    db = ItemDb.open(store.folder / ITEMS, write=True)
+    db = ItemWriter.open(store.folder / ITEMS)
     try:
         with db.transaction():
             yield db

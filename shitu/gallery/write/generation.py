@@ -22,7 +22,7 @@ from shitu.errors import GalleryError
 from shitu.files import replace_file, sync_folder
 from shitu.gallery.base import Item
 from shitu.gallery.read.faiss_index import VectorIndex
-from shitu.gallery.read.items import ItemDb, Meta
+from shitu.gallery.read.items import Meta
 from shitu.gallery.read.orphans import orphans
 from shitu.gallery.read.store import (
     FORMAT,
@@ -34,6 +34,7 @@ from shitu.gallery.read.store import (
     crc32_rows,
     current_generation,
 )
+from shitu.gallery.write.items import ItemWriter
 from shitu.gallery.write.make_index import write_index
 
 
@@ -66,7 +67,7 @@ def fill_generation(
     meta = replace(meta, rows=len(crcs))
     if index is not None:
         meta = save_index(folder, meta, index)
-    db = ItemDb.create(folder / ITEMS)
+    db = ItemWriter.create(folder / ITEMS)
     try:
         with db.transaction():
             db.insert((item, row, int(crc)) for row, (item, crc) in enumerate(zip(items, crcs, strict=True)))

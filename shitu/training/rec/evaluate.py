@@ -140,7 +140,7 @@ def _features(network: nn.Layer, images: paddle.Tensor, arch: Arch, feature: str
 def finish(features: Vectors, settings: Global) -> Vectors:
     """(n, d) float32 -> unit vectors (a zero stays zero), then ±1 codes, as the keys of Global say.
 
-    The codes are those that recognition makes (predict_rec.pack_bits): `sign` is 1 above 0, `round` from 0.5 on.
+    The codes are those that recognition makes (recognise/binarize.py): `sign` is 1 above 0, `round` from 0.5 on.
     """
     if settings.feature_normalize:
         norms = np.linalg.norm(features, axis=1, keepdims=True)
