@@ -35,18 +35,16 @@ def test_the_open_set_curve_tells_the_most_at_each_rate(seed: int) -> None:
 
 def test_the_histogram_counts_every_score() -> None:
     random = np.random.default_rng(0)
-    groups = [
-        (name, name, random.normal(0.5, 0.2, size)) for name, size in (("right", 70), ("wrong", 0), ("unknown", 9))
-    ]
+    groups = [(name, random.normal(0.5, 0.2, size)) for name, size in (("right", 70), ("wrong", 0), ("unknown", 9))]
     drawing = histogram(groups, 0.5, 1.0, "cosine similarity")
     counts = [int(each) for each in re.findall(r"<title>[-\d.e]+ to [-\d.e]+: (\d+)</title>", drawing)]
     assert sum(counts) == 79
-    for name, _, values in groups:
+    for name, values in groups:
         assert f"{name}: {len(values)}" in drawing
 
 
 def test_one_score_is_enough_for_a_histogram() -> None:
-    assert "threshold 0.5" in histogram([("right", "right", np.array([0.5]))], 0.5, 1.0, "cosine similarity")
+    assert "threshold 0.5" in histogram([("right", np.array([0.5]))], 0.5, 1.0, "cosine similarity")
 
 
 # --- in a browser --------------------------------------------------------------------------------------------------
