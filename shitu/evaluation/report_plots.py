@@ -155,7 +155,9 @@ def histogram(groups: Sequence[tuple[str, Floats]], threshold: float, sign: floa
         top=TOP,
         row=ROW,
         groups=[(name, name, len(values), _bars(x, edges, values, sign)) for name, values in groups],
-        ticks=[(f"{value:g}".replace("-", "−"), x.place(value * sign)) for value in _ticks(x.low * sign, x.high * sign)],
+        ticks=[
+            (f"{value:g}".replace("-", "−"), x.place(value * sign)) for value in _ticks(x.low * sign, x.high * sign)
+        ],
         threshold=f"threshold {threshold * sign:g}",
         at=x.place(threshold),
         quantity=quantity,
