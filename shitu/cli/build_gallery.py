@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from shitu.cli.options import config_options, plural, progress_bar, read_config
+from shitu.cli.options import plural, progress_bar, with_config
 
 if TYPE_CHECKING:
     from shitu.build.builder import BuildReport, GalleryBuilder
     from shitu.build.list_file import Entry
+    from shitu.config import Config
 
 EPILOG = """\b
 Example:
@@ -22,10 +23,10 @@ log = logging.getLogger("shitu")
 
 
 @click.command("build-gallery", epilog=EPILOG)
-@config_options
+@with_config
 @click.option("--skip-missing", is_flag=True, help="Pass over images that are listed but not there.")
 @click.option("--crops", metavar="FOLDER", help="Only write the crops and a list of them, to weed out before indexing.")
-def build_gallery(config_path: str | None, overrides: tuple[str, ...], skip_missing: bool, crops: str | None) -> None:
+def build_gallery(config: Config, skip_missing: bool, crops: str | None) -> None:
     """Index the images of IndexProcess.data_file.
 
     IndexProcess.index_operation says how: new (default), append, or remove. Kill it at any time: the old gallery
@@ -34,7 +35,6 @@ def build_gallery(config_path: str | None, overrides: tuple[str, ...], skip_miss
     from shitu.build.builder import GalleryBuilder
     from shitu.build.crops import write_crops
 
-    config = read_config(config_path, overrides)
     if not crops:
         run_builder(GalleryBuilder(config, skip_missing=skip_missing))
         return

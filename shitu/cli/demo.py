@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from shitu.cli.build_gallery import run_builder
-from shitu.cli.options import read_config
+from shitu.cli.options import print_result, read_config
 from shitu.cli.predict import run_predict
 
 
@@ -17,10 +17,10 @@ def check() -> None:
     from shitu.self_test import describe_machine, self_test
 
     for name, value in describe_machine():
-        click.echo(f"{name:26}{value}")
+        print_result(f"{name:26}{value}")
     problems = 0
     for line, good in self_test():
-        click.echo(f"{'ok' if good else 'FAILED':8}{line}")
+        print_result(f"{'ok' if good else 'FAILED':8}{line}")
         problems += not good
     if problems:
         raise SystemExit(1)

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from shitu.cli.build_gallery import run_builder
-from shitu.cli.options import config_options, read_config
+from shitu.cli.options import with_config
+from shitu.errors import UsageError
+
+if TYPE_CHECKING:
+    from shitu.config import Config
 
 EPILOG = """\b
 Example:
@@ -14,19 +20,13 @@ Example:
 
 
 @click.command("append", epilog=EPILOG)
-@config_options
+@with_config
 @click.option("--list", "list_file", metavar="FILE", help="A list of images, as data_file. [default: data_file]")
 @click.option("--label", metavar="TEXT", help="The label of the images named on the command line.")
 @click.option("--skip-missing", is_flag=True, help="Pass over images that are listed but not there.")
 @click.argument("images", nargs=-1, metavar="[IMAGE | FOLDER | GLOB]...")
 def append(
-    *,
-    config_path: str | None,
-    overrides: tuple[str, ...],
-    list_file: str | None,
-    label: str | None,
-    skip_missing: bool,
-    images: tuple[str, ...],
+    config: Config, list_file: str | None, label: str | None, skip_missing: bool, images: tuple[str, ...]
 ) -> None:
     """Add images to the gallery of IndexProcess.index_dir: those of a list, or those named, with one label.
 
@@ -34,12 +34,11 @@ def append(
     """
     from shitu.build.builder import GalleryBuilder
     from shitu.build.list_file import Entry
-    from shitu.errors import UsageError
     from shitu.images.find import find_images
 
     if bool(images) != (label is not None) or (images and list_file):
         raise UsageError("name images and their --label, or a --list (or neither, for IndexProcess.data_file)")
-    config = read_config(config_path, overrides).replace("IndexProcess", index_operation="append")
+    config = config.replace("IndexProcess", index_operation="append")
     if list_file:
         config = config.replace("IndexProcess", data_file=list_file)
     builder = GalleryBuilder(config, skip_missing=skip_missing)

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import click
 
-from shitu.cli.options import format_option
+from shitu.cli.options import format_option, print_json, print_message, print_result, table
 from shitu.errors import ModelError, ShituError, UsageError
-from shitu.models.folder import (
-    downloads_home,
-    find_folder,
-    model_folders,
-    model_homes,
-    open_folder,
-)
+from shitu.models.folder import downloads_home, find_folder, model_folders, model_homes, open_folder
 from shitu.models.known import KNOWN_MODELS, KnownModel, known_model, nearest
 from shitu.models.verify import recorded_files, verify_model
 
@@ -53,13 +46,10 @@ def list_command(style: str) -> None:
     rows += [_row_of_known(known) for known in KNOWN_MODELS if known.name not in names]
     if style == "json":
         for row in rows:
-            click.echo(json.dumps(asdict(row), ensure_ascii=False))
-        return
-    from tabulate import tabulate
-
-    headers = ["name", "task", "size", "where", "licence", "dimension"]
-    # Without disable_numparse, a model called 1e5 would be printed as 100000.
-    click.echo(tabulate([row.cells() for row in rows], headers=headers, disable_numparse=True))
+            print_json(asdict(row))
+    else:
+        headers = ["name", "task", "size", "where", "licence", "dimension"]
+        print_result(table([row.cells() for row in rows], headers))
 
 
 def _row_of_folder(path: Path, where: str) -> _Row:
@@ -121,9 +111,7 @@ def download_command(names: tuple[str, ...], every: bool, home: Path | None, url
             failures.append(error)  # the other models may still come
             continue
         verified = "and verified" if recorded_files(path) else "; its checksums are not on record"
-        click.echo(
-            f"{known.name}: already at {path} {verified}" if was_there else f"{known.name}: downloaded to {path}"
-        )
+        print_result(f"{known.name}: " + (f"already at {path} {verified}" if was_there else f"downloaded to {path}"))
     if failures:
         raise type(failures[0])("\n".join(str(error) for error in failures))
 
@@ -140,8 +128,7 @@ def _wanted(name: str) -> KnownModel:
 
 @models.command("verify", epilog="\b\nExample:\n  shitu models verify")
 @click.argument("names", nargs=-1, metavar="[NAME|FOLDER]...")
-@click.pass_context
-def verify_command(context: click.Context, names: tuple[str, ...]) -> None:
+def verify_command(names: tuple[str, ...]) -> None:
     """Compare models with their recorded sizes and SHA-256, by default all that are here.
 
     Ends with status 1 if something is wrong.
@@ -153,10 +140,11 @@ def verify_command(context: click.Context, names: tuple[str, ...]) -> None:
     for path in paths:
         problems = verify_model(path)
         failed = failed or bool(problems)
-        click.echo(_verdict(path, problems))
+        print_result(_verdict(path, problems))
     if not paths:
-        click.echo("no models here", err=True)
-    context.exit(1 if failed else 0)
+        print_message("no models here")
+    if failed:
+        raise SystemExit(1)
 
 
 def _verdict(path: Path, problems: list[str]) -> str:

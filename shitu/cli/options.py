@@ -8,9 +8,10 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from functools import reduce
+from functools import reduce, wraps
+from inspect import signature
 from io import TextIOWrapper
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -28,6 +29,22 @@ CONTROL = re.compile(r"[\0-\x08\x0b-\x1f\x7f-\x9f]")
 def together(*options: Callable[[Any], Any]) -> Callable[[Command], Command]:
     """Several options as one decorator; --help shows them in this order."""
     return lambda command: reduce(lambda done, option: option(done), reversed(options), command)
+
+
+def reading(options: Callable[[Any], Any], name: str, read: Callable[..., Any]) -> Callable[[Command], Command]:
+    """The command takes, under `name`, what `read` makes of the values of these options, and not these themselves."""
+    words = list(signature(read).parameters)
+
+    def decorate(command: Command) -> Command:
+        @wraps(command)
+        def run(**given: Any) -> Any:
+            made = read(**{word: given.pop(word) for word in words})
+            return command(**{name: made}, **given)
+
+        decorated: Command = options(run)
+        return decorated
+
+    return decorate
 
 
 def override_option(example: str = "") -> Callable[[Command], Command]:
@@ -63,6 +80,9 @@ def read_config(config_path: str | None, overrides: tuple[str, ...]) -> Config:
     from shitu.config import load_config
 
     return load_config(config_path, overrides)
+
+
+with_config = reading(config_options, "config", read_config)
 
 
 def set_up_output(context: click.Context, quiet: bool) -> None:
@@ -105,6 +125,13 @@ def print_json(record: dict[str, Any]) -> None:
     print_result(json.dumps(record, ensure_ascii=False))
 
 
+def table(rows: Iterable[Sequence[str]], headers: Sequence[str] = (), **style: Any) -> str:
+    """A table for people; its cells stay as they are, a label 1e5 is not made 100000."""
+    from tabulate import tabulate
+
+    return tabulate(rows, headers, disable_numparse=True, **style)
+
+
 def _print(text: str, *, err: bool) -> None:
     if not text.isascii():
         # In the C locale Python hands over the UTF-8 of a path byte by byte.
@@ -131,12 +158,10 @@ def progress_bar(total: int | None, description: str, unit: str = "images") -> A
     """A bar on stderr with rate and, where the total is known, time left; on a terminal only."""
     from tqdm import tqdm
 
-    wide = (
-        shows_progress() and os.get_terminal_size(sys.stderr.fileno()).columns > 0
-    )  # 0: a terminal in some containers
-    width: dict[str, Any] = {"dynamic_ncols": True} if wide else {"ncols": 80}
-    off = not shows_progress()
-    bar: AbstractContextManager[Any] = tqdm(total=total, desc=description, unit=f" {unit}", disable=off, **width)
+    on = shows_progress()
+    known = on and os.get_terminal_size(sys.stderr.fileno()).columns > 0  # 0: a terminal in some containers
+    width: dict[str, Any] = {"dynamic_ncols": True} if known else {"ncols": 80}
+    bar: AbstractContextManager[Any] = tqdm(total=total, desc=description, unit=f" {unit}", disable=not on, **width)
     return bar
 
 

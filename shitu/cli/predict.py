@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from shitu.cli.options import (
-    config_options,
     format_option,
     plural,
     print_json,
     print_result,
     progress_bar,
-    read_config,
     shows_progress,
+    table,
+    with_config,
 )
 
 if TYPE_CHECKING:
@@ -34,17 +34,17 @@ PICTURES = click.option("--pictures/--no-pictures", default=True, help="Annotate
 
 
 @click.command("predict", epilog="\b\nExample:\n  shitu predict --format table demo/photos/beach.jpg\n")
-@config_options
+@with_config
 @FORMAT
 @PICTURES
 @INPUTS
-def predict(config_path: str | None, overrides: tuple[str, ...], inputs: tuple[str, ...], **shown: Any) -> None:
+def predict(config: Config, inputs: tuple[str, ...], **shown: Any) -> None:
     """Find the objects in images and name them from the gallery.
 
     Without arguments, the images are those of Global.infer_imgs. `-` reads standard input: one image, or a list of
     paths, one per line.
     """
-    run_predict(read_config(config_path, overrides), inputs, **shown)
+    run_predict(config, inputs, **shown)
 
 
 def run_predict(config: Config, inputs: tuple[str, ...], *, style: str, pictures: bool) -> None:
@@ -59,33 +59,27 @@ def run_predict(config: Config, inputs: tuple[str, ...], *, style: str, pictures
 
 
 @click.command("predict-det", epilog="\b\nExample:\n  shitu predict-det --no-pictures demo/photos/beach.jpg\n")
-@config_options
+@with_config
 @FORMAT
 @PICTURES
 @INPUTS
-def predict_det(
-    config_path: str | None, overrides: tuple[str, ...], style: str, pictures: bool, inputs: tuple[str, ...]
-) -> None:
+def predict_det(config: Config, style: str, pictures: bool, inputs: tuple[str, ...]) -> None:
     """Only find the objects: boxes and scores."""
     from shitu.draw import draw_detections
     from shitu.recognise.files import detect_files
     from shitu.recognise.from_config import DetPredictor
 
-    config = read_config(config_path, overrides)
     names = _names(config, inputs)
-
-    def draw(image: Picture, found: DetectedObjects) -> Picture:
-        return draw_detections(image, found.regions)
-
     records = detect_files(DetPredictor(config), _read(names), config.Global.batch_size)
-    _finish(records, _count(names), config, style, draw if pictures else None)
+    draw = (lambda image, found: draw_detections(image, found.regions)) if pictures else None
+    _finish(records, _count(names), config, style, draw)
 
 
 @click.command("predict-rec", epilog="\b\nExample:\n  shitu predict-rec --npy vectors.npy demo/gallery/fluent\n")
-@config_options
+@with_config
 @click.option("--npy", metavar="FILE", help="Write an (n, d) array instead of printing records; row i is image i.")
 @INPUTS
-def predict_rec(config_path: str | None, overrides: tuple[str, ...], npy: str | None, inputs: tuple[str, ...]) -> None:
+def predict_rec(config: Config, npy: str | None, inputs: tuple[str, ...]) -> None:
     """Only extract: one vector per whole image.
 
     Records are {"image", "dimension", "vector"}. With --npy the paths go to stdout, in the order of the rows, and
@@ -94,7 +88,6 @@ def predict_rec(config_path: str | None, overrides: tuple[str, ...], npy: str | 
     from shitu.recognise.files import embed_files
     from shitu.recognise.from_config import RecPredictor
 
-    config = read_config(config_path, overrides)
     names = _names(config, inputs)
     if npy:
         _check_writable(npy)
@@ -184,8 +177,6 @@ def _finish(
 
 
 def _table(records: Iterable[Recognition | DetectedObjects]) -> str:
-    from tabulate import tabulate
-
     rows: list[list[str]] = []
     for record in records:
         if not record.regions:
@@ -194,9 +185,7 @@ def _table(records: Iterable[Recognition | DetectedObjects]) -> str:
             scores = [region.score, getattr(region, "det_score", None)]  # a Detection has one score
             shown = ["" if score is None else f"{score:.3f}" for score in scores]
             rows.append([record.image, region.label, *shown, " ".join(map(str, region.bbox))])
-    headers = ["image", "label", "score", "det", "x1 y1 x2 y2"]
-    # Without disable_numparse, a label 1e5 would be printed as 100000.
-    return tabulate(rows, headers=headers, disable_numparse=True)
+    return table(rows, ["image", "label", "score", "det", "x1 y1 x2 y2"])
 
 
 def _check_writable(path: str) -> None:
