@@ -40,14 +40,7 @@ rule_options = together(
 @click.option("--skip-missing", is_flag=True, help="Pass over images that are annotated but not there.")
 @rule_options
 def mainbody(
-    *,
-    name: str,
-    root: str,
-    image_root: str | None,
-    skip_missing: bool,
-    output: str,
-    min_area: float,
-    max_boxes: int,
+    *, name: str, root: str, image_root: str | None, skip_missing: bool, output: str, min_area: float, max_boxes: int
 ) -> None:
     """The boxes of a data set, whatever their category, as the one category foreground.
 

@@ -68,8 +68,7 @@ def queries_of(config: Config, query_list: str | None, image_root: str | None) -
 
 
 @click.command(
-    "evaluate",
-    epilog="\b\nExample:\n  shitu evaluate --query demo/photos.txt --image-root demo --format table\n",
+    "evaluate", epilog="\b\nExample:\n  shitu evaluate --query demo/photos.txt --image-root demo --format table\n"
 )
 @config_options
 @query_options
@@ -115,11 +114,7 @@ def evaluate_gallery(
 
     with progress_bar(len(queries), "evaluating", "queries") as bar:
         found = evaluate(
-            config,
-            queries,
-            false_accepts=tuple(dict.fromkeys(false_accepts)),
-            progress=bar.update,
-            **asked,
+            config, queries, false_accepts=tuple(dict.fromkeys(false_accepts)), progress=bar.update, **asked
         )
     if style == "json":
         print_json(found.to_dict())

@@ -77,8 +77,7 @@ def _row_of_known(known: KnownModel) -> _Row:
 
 
 @models.command(
-    "download",
-    epilog="\b\nExample:\n  shitu models download picodet_PPLCNet_x2_5_mainbody_lite_v1.0_infer",
+    "download", epilog="\b\nExample:\n  shitu models download picodet_PPLCNet_x2_5_mainbody_lite_v1.0_infer"
 )
 @click.argument("names", nargs=-1, metavar="NAME...")
 @click.option("--all", "every", is_flag=True, help="All models whose address is known.")

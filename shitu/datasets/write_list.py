@@ -154,10 +154,7 @@ def mark_between(target: Path, delimiter: Delimiter, spaces: bool) -> str:
 
 
 def _write_out(spool: Path, target: Path, numbers: dict[str, int], mark: str, third: Third) -> None:
-    with (
-        spool.open(encoding="utf-8", newline="\n") as rows,
-        target.open("w", encoding="utf-8", newline="\n") as file,
-    ):
+    with spool.open(encoding="utf-8", newline="\n") as rows, target.open("w", encoding="utf-8", newline="\n") as file:
         for serial, row in enumerate(rows):
             label, path, camera = row.rstrip("\n").split("\t")
             columns = [path, str(numbers[label])]

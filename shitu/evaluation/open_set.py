@@ -65,12 +65,7 @@ class OpenSet:
 
 
 def measure_open_set(
-    known: Floats,
-    right: NDArray[np.bool_],
-    unknown: Floats,
-    *,
-    hidden: bool,
-    false_accepts: Sequence[float],
+    known: Floats, right: NDArray[np.bool_], unknown: Floats, *, hidden: bool, false_accepts: Sequence[float]
 ) -> OpenSet:
     """known, right: (n,) score of each known query and whether it is named rightly; unknown: (m,); n, m > 0.
 
