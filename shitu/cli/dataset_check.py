@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +15,7 @@ from shitu.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from shitu.datasets.examine import CheckOptions, Embedder
+    from shitu.datasets.examine import Embedder
     from shitu.datasets.findings import CheckReport
 
 EXAMPLES = 5
@@ -71,21 +72,27 @@ def check(
     all), and images that are in a --query list. Reported only: labels that look wrong, gaps in the labels, classes
     with fewer than K images.
     """
+    from shitu.datasets.check import check_list, clean_lines
     from shitu.datasets.examine import CheckOptions
+    from shitu.datasets.write_list import write_lines
 
     if drop_suspects and not (write_clean and embeddings):
         raise UsageError("--drop-suspects goes with --write-clean, and without --no-embeddings")
     mark = delimiter.replace("\\t", "\t") if delimiter else "\t" if gallery else None
     options = CheckOptions(image_root, query_root, mark, gallery, k, min_size)
-    found = _run(Path(list_file), [Path(query) for query in queries], options, _embedder(model) if embeddings else None)
+    files, embedder = [Path(path) for path in (list_file, *queries)], _embedder(model) if embeddings else None
+    total = _lines_in(files + files[:1] * embeddings)  # compared after they were read
+    with progress_bar(total, "checking") as bar:
+        found = check_list(files[0], files[1:], options, embedder, bar.update)
     if report:
-        _write_json(Path(report), found)
+        write_lines(Path(report), [json.dumps(found.as_json(), ensure_ascii=False, indent=1)])
     if style == "json":
         print_json(found.as_json())
     else:
         _print_table(found)
     if write_clean:
-        _write_clean(Path(list_file), Path(write_clean), found, drop_suspects)
+        write_lines(Path(write_clean), clean_lines(Path(list_file), found, drop_suspects=drop_suspects))
+        log.info("Wrote %s, without the bad lines.", write_clean)
     if found.findings:
         raise SystemExit(1)
 
@@ -95,14 +102,6 @@ def _embedder(model: str | None) -> Embedder:
     from shitu.recognise.from_config import RecPredictor
 
     return RecPredictor(load_config(None, [f"Global.rec_inference_model_dir={model}"] if model else []))
-
-
-def _run(list_file: Path, queries: list[Path], options: CheckOptions, embedder: Embedder | None) -> CheckReport:
-    from shitu.datasets.check import check_list
-
-    total = _lines_in([list_file, *queries] + [list_file] * bool(embedder))  # compared after they were read
-    with progress_bar(total, "checking") as bar:
-        return check_list(list_file, queries, options, embedder, bar.update)
 
 
 def _lines_in(files: Iterable[Path]) -> int | None:
@@ -138,28 +137,3 @@ def _print_table(report: CheckReport) -> None:
         print_result(f"{span:>17} {'#' * -(-classes * BAR // most):{BAR}} {classes:,}")
     if not report.findings:
         print_result("Nothing wrong was found.")
-
-
-def _write_json(target: Path, report: CheckReport) -> None:
-    import json
-    import os
-
-    from shitu.datasets.write_list import workspace
-
-    with workspace(target) as folder:
-        text = json.dumps(report.as_json(), ensure_ascii=False, indent=1)
-        (folder / "report").write_text(text, encoding="utf-8", errors="backslashreplace")
-        os.replace(folder / "report", target)
-
-
-def _write_clean(list_file: Path, target: Path, report: CheckReport, drop_suspects: bool) -> None:
-    import os
-
-    from shitu.datasets.check import clean_lines
-    from shitu.datasets.write_list import workspace
-
-    with workspace(target) as folder:
-        with (folder / "clean").open("w", encoding="utf-8", newline="\n") as file:
-            file.writelines(clean_lines(list_file, report, drop_suspects=drop_suspects))
-        os.replace(folder / "clean", target)
-    log.info("Wrote %s, without the bad lines.", target)

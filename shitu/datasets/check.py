@@ -11,9 +11,8 @@ import numpy as np
 
 from shitu.datasets.examine import CheckOptions, Embedder, Progress, Seen, examine, group_numbers, groups_of_several
 from shitu.datasets.findings import KINDS, CheckReport, Finding
-from shitu.datasets.read_text import lines_of
 from shitu.datasets.suspects import find_suspects
-from shitu.datasets.write_list import classes_file
+from shitu.datasets.write_list import read_classes
 
 
 def check_list(
@@ -29,7 +28,7 @@ def check_list(
     Memory: about 500 bytes an image, 1 kB more with an embedder of 512 numbers. Raises ConfigError for a list that
     cannot be read or has no good line.
     """
-    report, names = CheckReport(str(list_file)), _class_names(list_file)
+    report, names = CheckReport(str(list_file)), read_classes(list_file)
     seen = examine(list_file, options.image_root, options, embedder, progress)
     query_root = options.image_root if options.query_root is None else options.query_root
     others = [examine(query, query_root, options, None, progress) for query in queries]
@@ -93,12 +92,6 @@ def _about_classes(report: CheckReport, k: int, names: Mapping[str, str]) -> Ite
             yield Finding("single", f"{shown}: no second image to be near to", report.source, label=label)
         elif count < k:
             yield Finding("few", f"{shown}: {count} images, K is {k}", report.source, label=label)
-
-
-def _class_names(list_file: Path) -> dict[str, str]:
-    """Label -> name, from the classes file beside the list if there is one."""
-    path = classes_file(list_file)
-    return dict(line.split("\t", 1) for _, line in lines_of(path) if "\t" in line) if path.is_file() else {}
 
 
 def find_equal(train: Seen, queries: Sequence[Seen]) -> Iterator[Finding]:
