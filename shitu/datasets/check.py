@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from shitu.datasets.examine import CheckOptions, Embedder, Progress, Seen, examine, group_numbers, groups_of_several
+from shitu.datasets.examine import CheckOptions, Embedder, Progress, Seen, examine
 from shitu.datasets.findings import KINDS, CheckReport, Finding
 from shitu.datasets.suspects import find_suspects
 from shitu.datasets.write_list import read_classes
@@ -63,7 +63,10 @@ def _suspects(seen: Seen, report: CheckReport, names: Mapping[str, str], progres
         return
     vectors = np.concatenate(seen.vectors).astype(np.float32)
     values, labels = np.unique([line.label for line in lines], return_inverse=True)
-    for suspect in find_suspects(vectors, labels, group_numbers(seen.pixels[seen.good]), progress):
+    pictures: dict[bytes, int] = {}
+    digests = (digest for digest, good in zip(seen.pixels, seen.good, strict=True) if good)
+    contents = np.array([pictures.setdefault(digest, len(pictures)) for digest in digests])
+    for suspect in find_suspects(vectors, labels, contents, progress):
         line, other = lines[suspect.place], str(values[suspect.suggested])
         detail = f"looks like {names.get(other, other)}, not {names.get(line.label, line.label)}"
         yield Finding(
@@ -102,10 +105,17 @@ def find_equal(train: Seen, queries: Sequence[Seen]) -> Iterator[Finding]:
         yield from _between(train, query)
 
 
+def groups_of_several(digests: Iterable[bytes]) -> list[list[int]]:
+    """The places, ascending, of every digest that occurs more than once; an empty one is none."""
+    places: dict[bytes, list[int]] = {}
+    for place, digest in enumerate(digests):
+        if digest:
+            places.setdefault(digest, []).append(place)
+    return [group for group in places.values() if len(group) > 1]
+
+
 def _within(seen: Seen) -> Iterator[Finding]:
-    known = np.flatnonzero(seen.pixels.any(axis=1))
-    for group in groups_of_several(group_numbers(seen.pixels[known])):
-        places = known[group]
+    for places in groups_of_several(seen.pixels):
         lines = [seen.lines[place] for place in places]
         first = lines[0]
         if len({line.label for line in lines}) > 1:
@@ -120,11 +130,10 @@ def _within(seen: Seen) -> Iterator[Finding]:
 
 def _between(train: Seen, query: Seen) -> Iterator[Finding]:
     """One finding for each line of train that is in the query list, too."""
-    others = {tuple(digest): place for place, digest in reversed(list(enumerate(query.pixels.tolist()))) if any(digest)}
+    pixels = {digest: place for place, digest in reversed(list(enumerate(query.pixels))) if digest}
     paths = {os.path.realpath(line.path): place for place, line in enumerate(query.lines)}
     for place, line in enumerate(train.lines):
-        other = others.get(tuple(train.pixels[place].tolist()))
-        what = "path"
+        other, what = pixels.get(train.pixels[place]), "path"
         if other is not None:
             what = _what(train, place, query, other)
         else:
@@ -137,5 +146,4 @@ def _between(train: Seen, query: Seen) -> Iterator[Finding]:
 
 def _what(seen: Seen, place: int, other: Seen, there: int) -> str:
     same_path = os.path.realpath(seen.lines[place].path) == os.path.realpath(other.lines[there].path)
-    same_file = np.array_equal(seen.files[place], other.files[there])
-    return "path" if same_path else "file" if same_file else "picture"
+    return "path" if same_path else "file" if seen.files[place] == other.files[there] else "picture"
