@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from shitu.datasets.boxed_image import BoxedImage, as_numbers, boxed_image
+from shitu.datasets.boxed_image import BoxedImage, as_numbers, boxed_image, inner_path
 from shitu.datasets.read_text import read_json
 from shitu.errors import ImageError, UsageError
 
@@ -18,12 +18,13 @@ log = logging.getLogger("shitu")
 class CocoFile:
     """Its images one by one, each with its boxes; an image whose name is unusable comes as an ImageError.
 
-    Held in memory as parsed: about ten times the file's size. `len` counts the images. Raises UsageError for a file
-    that is no COCO file, two images with one id, and a category without a name.
+    Held in memory as parsed: about ten times the file's size. `len` counts the images. `place`: where an image lies
+    by the name that the file gives it. Raises UsageError for a file that is no COCO file, two images with one id, and a
+    category without a name.
     """
 
-    def __init__(self, path: str | Path) -> None:
-        content = read_json(path, WANTED)
+    def __init__(self, path: str | Path, place: Callable[[str], str] = str) -> None:
+        self._place, content = place, read_json(path, WANTED)
         for key in ("images", "annotations", "categories"):
             if not _is_records(content.get(key)):
                 raise UsageError(f"{path}: `{key}` is no list of objects; wanted {WANTED}")
@@ -52,7 +53,8 @@ class CocoFile:
                 for box in self._boxes[image["id"]]
             ]
             try:
-                yield boxed_image(image.get("file_name"), (image.get("width"), image.get("height")), boxes)
+                path = self._place(inner_path(image.get("file_name")))
+                yield boxed_image(path, (image.get("width"), image.get("height")), boxes)
             except ImageError as error:
                 yield error
 

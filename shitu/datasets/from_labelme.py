@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import posixpath
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import numpy as np
 from shitu.datasets.boxed_image import BoxedImage, boxed_image, inner_path
 from shitu.datasets.read_text import read_json
 from shitu.errors import ImageError, ShituError, UsageError
-from shitu.images.find import IMAGE_SUFFIXES
+from shitu.images.find import is_image_name
 
 WANTED = "a LabelMe file with `imagePath` and `shapes`"
 WITHOUT_AREA = ("point", "points", "line", "linestrip")
@@ -48,10 +47,6 @@ def read_labelme(root: str | Path, name: str) -> BoxedImage | ImageError:
         return boxed_image(_image_of(root, name, content.get("imagePath")), size, boxes or _flags(content, size))
     except ShituError as error:
         return error if isinstance(error, ImageError) else ImageError(str(error))
-
-
-def read_all(root: str | Path) -> Iterator[BoxedImage | ImageError]:
-    return (read_labelme(root, name) for name in find_labelme(root))
 
 
 def _box(shape: dict[str, Any]) -> tuple[str, object, bool] | None:
@@ -91,9 +86,7 @@ def _image_of(root: str | Path, name: str, image_path: object) -> str:
                 continue
             if os.path.isfile(Path(root, relative)):  # unlike Path.is_file it takes names of any length
                 return relative
-    beside = Path(root, folder)
-    names = sorted(entry for entry in os.listdir(beside) if os.path.splitext(entry)[0] == posixpath.basename(stem))
-    for entry in names:
-        if os.path.splitext(entry)[1].lower() in IMAGE_SUFFIXES:
+    for entry in sorted(os.listdir(Path(root, folder))):
+        if is_image_name(entry) and posixpath.join(folder, os.path.splitext(entry)[0]) == stem:
             return posixpath.join(folder, entry)
     raise ImageError(f"{name}: no image {str(image_path)[:80]!r}, and none beside it; copy the image there")
