@@ -23,16 +23,11 @@ from shitu.cli.evaluate import evaluate_gallery
 from shitu.cli.gallery import gallery
 from shitu.cli.gallery_append import append
 from shitu.cli.models import models
-from shitu.cli.options import print_message, set_up_output
+from shitu.cli.options import example, print_message, set_up_output
 from shitu.cli.predict import predict, predict_det, predict_rec
 from shitu.cli.training import eval_det, export, export_det, train, train_det
 from shitu.cli.training import evaluate as evaluate_extractor
 from shitu.errors import ShituError
-
-EPILOG = """\b
-Example:
-  shitu predict -c configs/inference_general.yaml demo/photos/beach.jpg
-"""
 
 
 class _Group(click.Group):
@@ -60,7 +55,11 @@ class _Group(click.Group):
         return list(self.commands)  # in the order of use, not of the alphabet
 
 
-@click.group(cls=_Group, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=_Group,
+    epilog=example("predict -c configs/inference_general.yaml demo/photos/beach.jpg"),
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.version_option(__version__, prog_name="shitu")
 @click.option("-q", "--quiet", is_flag=True, help="Only errors on stderr.")
 @click.pass_context

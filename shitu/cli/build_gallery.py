@@ -7,22 +7,18 @@ from typing import TYPE_CHECKING
 
 import click
 
-from shitu.cli.options import plural, progress_bar, with_config
+from shitu.cli.options import example, plural, progress_bar, with_config
 
 if TYPE_CHECKING:
     from shitu.build.builder import BuildReport, GalleryBuilder
     from shitu.build.list_file import Entry
     from shitu.config import Config
 
-EPILOG = """\b
-Example:
-  shitu build-gallery -c configs/inference_general.yaml
-"""
 SHOWN_FAILURES = 20
 log = logging.getLogger("shitu")
 
 
-@click.command("build-gallery", epilog=EPILOG)
+@click.command("build-gallery", epilog=example("build-gallery -c configs/inference_general.yaml"))
 @with_config
 @click.option("--skip-missing", is_flag=True, help="Pass over images that are listed but not there.")
 @click.option("--crops", metavar="FOLDER", help="Only write the crops and a list of them, to weed out before indexing.")

@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from shitu.cli.evaluate import queries_of, query_options
-from shitu.cli.options import config_options, format_option, plural, print_json, print_result, progress_bar, read_config
+from shitu.cli.options import (
+    config_options,
+    example,
+    format_option,
+    plural,
+    print_json,
+    print_result,
+    progress_bar,
+    read_config,
+    table,
+)
 from shitu.errors import UsageError
 
 if TYPE_CHECKING:
@@ -19,14 +29,13 @@ if TYPE_CHECKING:
     from shitu.evaluation.calibrate import Calibration
     from shitu.evaluation.edit_yaml import Change
 
-EPILOG = """\b
-Example:
-  shitu calibrate --query demo/photos.txt --false-accept 0.1 --write my_config.yaml --format table
-"""
 log = logging.getLogger("shitu")
 
 
-@click.command("calibrate", epilog=EPILOG)
+@click.command(
+    "calibrate",
+    epilog=example("calibrate --query demo/photos.txt --false-accept 0.1 --write my_config.yaml --format table"),
+)
 @config_options
 @query_options
 @click.option(
@@ -143,8 +152,6 @@ def changes_of(found: Calibration, on_file: Config, command: str) -> list[Change
 
 def summary(found: Calibration) -> str:
     """For people: the keys, then what they do."""
-    from tabulate import tabulate
-
     low, high = found.threshold_interval
     keys = [
         [key, _shown(before), _shown(after), f"{low:.4g} to {high:.4g}" if key.startswith("IndexProcess.") else ""]
@@ -166,8 +173,8 @@ def summary(found: Calibration) -> str:
         f"false-accept rate wanted: {found.false_accept:g}"
     )
     tables = [
-        tabulate(keys, headers=["key", "before", "after", "95 %"], disable_numparse=True),
-        tabulate(rows, headers=["", "recall", "95 %", "false accepts", "95 %"], disable_numparse=True),
+        table(keys, ["key", "before", "after", "95 %"]),
+        table(rows, ["", "recall", "95 %", "false accepts", "95 %"]),
     ]
     return "\n\n".join([*tables, counts])
 

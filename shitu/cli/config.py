@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from shitu.cli.options import config_options, print_result
+from shitu.cli.options import config_options, example, print_result
 
 if TYPE_CHECKING:
     from shitu.config.values import Section
@@ -18,19 +18,16 @@ KINDS = {
     "det": "training of the detector",
 }
 
-EPILOG = """\b
-Examples:
-  shitu config show -c configs/inference_logo.yaml -o Global.threshold=0.3
-  shitu config schema --kind train
-"""
 
-
-@click.group("config", epilog=EPILOG)
+@click.group(
+    "config",
+    epilog=example("config show -c configs/inference_logo.yaml -o Global.threshold=0.3", "config schema --kind train"),
+)
 def config() -> None:
     """Show what a config says in full, or the schema that editors check configs by."""
 
 
-@config.command("schema", epilog="\b\nExample:\n  shitu config schema --kind inference\n")
+@config.command("schema", epilog=example("config schema --kind inference"))
 @click.option(
     "--kind", type=click.Choice(list(KINDS)), default="inference", show_default=True, help="Of which configs."
 )
@@ -52,7 +49,7 @@ def schema_text(kind: str) -> str:
     return json.dumps(made, indent=1, ensure_ascii=False)
 
 
-@config.command("show", epilog="\b\nExample:\n  shitu config show -c configs/det/picodet_lcnet_x1_0_320_mainbody.yml\n")
+@config.command("show", epilog=example("config show -c configs/det/picodet_lcnet_x1_0_320_mainbody.yml"))
 @config_options
 def show(config_path: str | None, overrides: tuple[str, ...]) -> None:
     """Print every key of a config with its value and where that came from: file and line, -o, or the default.

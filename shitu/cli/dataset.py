@@ -11,7 +11,7 @@ import click
 from shitu.cli.dataset_check import check
 from shitu.cli.dataset_lists import from_coco, from_folder, from_labelme
 from shitu.cli.dataset_mainbody import mainbody, mainbody_merge
-from shitu.cli.options import plural, print_message, print_result, progress_bar, together
+from shitu.cli.options import example, plural, print_message, print_result, progress_bar, table, together
 from shitu.errors import UsageError
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ class _InOrder(click.Group):
         return list(self.commands)
 
 
-@click.group(cls=_InOrder, epilog="\b\nExample:\n  shitu dataset convert sop datasets/sop -o sop.txt")
+@click.group(cls=_InOrder, epilog=example("dataset convert sop datasets/sop -o sop.txt"))
 def dataset() -> None:
     """Make, merge and check the list files of a training."""
 
@@ -44,8 +44,9 @@ _writes_list = together(
 
 
 @dataset.command(
-    epilog="\b\nExamples:\n  shitu dataset convert --list\n"
-    "  shitu dataset convert inshop datasets/inshop -o query.txt --split query --prefix inshop\n"
+    epilog=example(
+        "dataset convert --list", "dataset convert inshop datasets/inshop -o query.txt --split query --prefix inshop"
+    )
 )
 @click.argument("name", required=False)
 @click.argument("root", required=False, type=click.Path(path_type=Path))
@@ -81,14 +82,12 @@ def convert(name: str | None, root: Path | None, output: str | None, list_sets: 
 
 
 def _print_sets() -> None:
-    from tabulate import tabulate
-
     from shitu.datasets.public_sets import PUBLIC_SETS
 
     rows = [(known.name, *(f"{count:,}" for count in known.counts), ", ".join(known.splits)) for known in PUBLIC_SETS]
     rows.append(("together", *(f"{sum(known.counts[i] for known in PUBLIC_SETS):,}" for i in (0, 1)), ""))
     headers = ["name", "images", "classes", "splits"]
-    print_result(tabulate(rows, headers=headers, disable_numparse=True, colalign=("left", "right", "right", "left")))
+    print_result(table(rows, headers, colalign=("left", "right", "right", "left")))
 
 
 def _print_converted(done: Converted, output: str) -> None:
@@ -107,7 +106,7 @@ def _print_rejected(rejected: Rejected, what: str) -> None:
         print_message(f"  {line}")
 
 
-@dataset.command(epilog="\b\nExample:\n  shitu dataset merge sop.txt inshop.txt -o train_reg_all_data.txt\n")
+@dataset.command(epilog=example("dataset merge sop.txt inshop.txt -o train_reg_all_data.txt"))
 @click.argument("lists", nargs=-1, required=True, type=click.Path(path_type=Path))
 @_writes_list
 def merge(lists: tuple[Path, ...], output: str | None, **how: Any) -> None:
@@ -115,8 +114,6 @@ def merge(lists: tuple[Path, ...], output: str | None, **how: Any) -> None:
 
     Prints each list's first and last id, which is what PKSampler's id_list wants, and writes them beside the list.
     """
-    from tabulate import tabulate
-
     from shitu.datasets.merge import merge as run
     from shitu.datasets.merge import offsets_file
 
@@ -124,14 +121,14 @@ def merge(lists: tuple[Path, ...], output: str | None, **how: Any) -> None:
         raise UsageError("wanted -o FILE for the merged list")
     with progress_bar(None, "merging") as bar:
         parts = run(lists, Path(output), told=bar.update, **how)
-    rows = [(part.first, part.last, f"{part.images:,}", f"{part.classes:,}", str(part.list)) for part in parts]
-    print_result(tabulate(rows, headers=["first", "last", "images", "classes", "list"], disable_numparse=True))
+    rows = [(part.first, part.last, f"{part.images:,}", f"{part.classes:,}", part.list) for part in parts]
+    print_result(table(rows, ["first", "last", "images", "classes", "list"]))
     images, classes = sum(part.images for part in parts), parts[-1].last + 1
     where = offsets_file(Path(output))
     log.info("Wrote %s: %s, %d classes; this table: %s.", output, plural(images, "image"), classes, where)
 
 
-@dataset.command(epilog="\b\nExample:\n  shitu dataset unpack datasets/flower-tfrecords -o 104flowers\n")
+@dataset.command(epilog=example("dataset unpack datasets/flower-tfrecords -o 104flowers"))
 @click.argument("root", type=click.Path(path_type=Path))
 @click.option("-o", "--output", required=True, metavar="FOLDER", help="Where to write <split>/<class>/<id>.jpeg.")
 def unpack(root: Path, output: str) -> None:

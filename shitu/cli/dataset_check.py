@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from shitu.cli.options import format_option, plural, print_json, print_result, progress_bar
+from shitu.cli.options import example, format_option, plural, print_json, print_result, progress_bar
 from shitu.errors import UsageError
 
 if TYPE_CHECKING:
@@ -25,8 +25,10 @@ log = logging.getLogger("shitu")
 
 @click.command(
     "check",
-    epilog="\b\nExamples:\n  shitu dataset check train.txt --image-root photos --query query.txt --query gallery.txt\n"
-    "  shitu dataset check demo/gallery.txt --image-root demo --gallery --no-embeddings\n",
+    epilog=example(
+        "dataset check train.txt --image-root photos --query query.txt --query gallery.txt",
+        "dataset check demo/gallery.txt --image-root demo --gallery --no-embeddings",
+    ),
 )
 @click.argument("list_file", metavar="LIST")
 @click.option("--image-root", default="", metavar="DIR", help="The paths of LIST are below it.  [default: here]")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from shitu.cli.build_gallery import print_failures
-from shitu.cli.options import plural, progress_bar, reading, together
+from shitu.cli.options import example, plural, progress_bar, reading, together
 from shitu.errors import UsageError
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ class _Output:
 with_output = reading(output_options, "into", _Output)
 
 
-@click.command("from-folder", epilog="\b\nExample:\n  shitu dataset from-folder demo/gallery -o train.txt\n")
+@click.command("from-folder", epilog=example("dataset from-folder demo/gallery -o train.txt"))
 @click.argument("root")
 @click.option(
     "--depth", type=click.IntRange(1), default=1, show_default=True, help="How many folder levels name a class."
@@ -129,7 +129,7 @@ def from_folder(root: str, depth: int, into: _Output) -> None:
     into.write(into.parts(rows, failed), failed, root)
 
 
-@click.command("from-labelme", epilog="\b\nExample:\n  shitu dataset from-labelme photos -o train.txt --crops crops\n")
+@click.command("from-labelme", epilog=example("dataset from-labelme photos -o train.txt --crops crops"))
 @click.argument("root")
 @click.option("--crops", metavar="DIR", help="Cut out each shape's box into this new folder and list those.")
 @click.option("--min-size", type=click.IntRange(1), default=1, help="Leave out crops with fewer pixels on a side.")
@@ -147,9 +147,7 @@ def from_labelme(root: str, crops: str | None, min_size: int, into: _Output) -> 
     )
 
 
-@click.command(
-    "from-coco", epilog="\b\nExample:\n  shitu dataset from-coco instances.json --image-root images --whole -o a.txt\n"
-)
+@click.command("from-coco", epilog=example("dataset from-coco instances.json --image-root images --whole -o a.txt"))
 @click.argument("annotations")
 @click.option("--image-root", metavar="DIR", help="The folder of the images.  [default: that of the annotations]")
 @click.option("--crops", metavar="DIR", help="Cut out each box into this new folder and list those.")

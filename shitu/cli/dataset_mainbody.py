@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from shitu.cli.build_gallery import print_failures
-from shitu.cli.options import plural, progress_bar, together
+from shitu.cli.options import example, plural, progress_bar, together
 
 if TYPE_CHECKING:
     from shitu.datasets.mainbody import Report
@@ -33,7 +33,7 @@ rule_options = together(
 )
 
 
-@click.command("mainbody", epilog="\b\nExample:\n  shitu dataset mainbody coco2017 datasets/coco -o coco.json\n")
+@click.command("mainbody", epilog=example("dataset mainbody coco2017 datasets/coco -o coco.json"))
 @click.argument("name", metavar="NAME", type=click.Choice(NAMES, case_sensitive=False))
 @click.argument("root")
 @click.option("--image-root", metavar="DIR", help="With coco: the folder of the images.  [default: that of the file]")
@@ -68,10 +68,7 @@ def mainbody(
     _print_report(report, output, f"dataset_dir: {folder}")
 
 
-@click.command(
-    "mainbody-merge",
-    epilog="\b\nExample:\n  shitu dataset mainbody-merge coco=coco.json rpc=rpc.json -o mainbody.json\n",
-)
+@click.command("mainbody-merge", epilog=example("dataset mainbody-merge coco=coco.json rpc=rpc.json -o mainbody.json"))
 @click.argument("files", nargs=-1, required=True, metavar="[PREFIX=]FILE...")
 @rule_options
 def mainbody_merge(files: tuple[str, ...], output: str, min_area: float, max_boxes: int) -> None:

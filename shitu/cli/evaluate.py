@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from shitu.cli.options import (
-    config_options,
+    example,
     format_option,
     plural,
     print_json,
     print_result,
     progress_bar,
-    read_config,
+    table,
     together,
+    with_config,
 )
 from shitu.errors import UsageError
 
@@ -67,10 +68,8 @@ def queries_of(config: Config, query_list: str | None, image_root: str | None) -
     return read_queries(listed, root, config.IndexProcess.delimiter)
 
 
-@click.command(
-    "evaluate", epilog="\b\nExample:\n  shitu evaluate --query demo/photos.txt --image-root demo --format table\n"
-)
-@config_options
+@click.command("evaluate", epilog=example("evaluate --query demo/photos.txt --image-root demo --format table"))
+@with_config
 @query_options
 @click.option(
     "--false-accept",
@@ -87,16 +86,20 @@ def queries_of(config: Config, query_list: str | None, image_root: str | None) -
     default=None,
     help="Mean average precision, against every gallery entry.  [default: for up to 100,000 entries]",
 )
-@click.option("--report", metavar="FILE.html", help="Write a page with the figures and the worst mistakes.")
+@click.option(
+    "--report",
+    type=click.Path(path_type=Path),
+    metavar="FILE.html",
+    help="Write a page with the figures and the worst mistakes.",
+)
 @format_option("json")
 def evaluate_gallery(
+    config: Config,
     *,
-    config_path: str | None,
-    overrides: tuple[str, ...],
     query_list: str | None,
     image_root: str | None,
     false_accepts: tuple[float, ...],
-    report: str | None,
+    report: Path | None,
     style: str,
     **asked: Any,
 ) -> None:
@@ -106,11 +109,12 @@ def evaluate_gallery(
     others tell how well the scores keep the unknown apart; where the list has none, each known thing is asked once more
     with its own label hidden from the gallery.
     """
-    config = read_config(config_path, overrides)
+    from shitu.evaluation.evaluate import evaluate
+    from shitu.evaluation.report import check_report_path, write_report
+
     queries = queries_of(config, query_list, image_root)
     if report is not None:
-        _check_report(Path(report))
-    from shitu.evaluation.evaluate import evaluate
+        check_report_path(report)
 
     with progress_bar(len(queries), "evaluating", "queries") as bar:
         found = evaluate(
@@ -121,30 +125,17 @@ def evaluate_gallery(
     else:
         print_result(summary(found))
     if report is not None:  # after the figures: a full disk must not cost them
-        _write_report(found, Path(report), config)
+        write_report(
+            found,
+            report,
+            image_root=config.IndexProcess.image_root,
+            delimiter=config.IndexProcess.delimiter,
+            command=shlex.join(["shitu", *sys.argv[1:]]),
+            date=date.today().isoformat(),
+            detector_model=config.Global.det_inference_model_dir or "",
+        )
     if found.failed:
         raise SystemExit(1)
-
-
-def _check_report(path: Path) -> None:
-    from shitu.evaluation.report import check_report_path
-
-    check_report_path(path)
-
-
-def _write_report(found: Evaluation, path: Path, config: Config) -> None:
-    from shitu.evaluation.report import write_report
-
-    index = config.IndexProcess
-    write_report(
-        found,
-        path,
-        image_root=index.image_root,
-        delimiter=index.delimiter,
-        command=shlex.join(["shitu", *sys.argv[1:]]),
-        date=date.today().isoformat(),
-        detector_model=config.Global.det_inference_model_dir or "",
-    )
 
 
 # --- the table -----------------------------------------------------------------------------------------------------
@@ -173,7 +164,7 @@ def _overall(found: Evaluation) -> str:
     rows.append((f"at {at.threshold:g}", f"of the known {named}"))
     if at.unknown_named is not None:
         rows.append(("", f"of the unknown {at.unknown_named:.4f} named"))
-    return _plain(rows)
+    return table(rows, tablefmt="plain")
 
 
 def _open_set(found: Evaluation) -> str:
@@ -190,7 +181,7 @@ def _open_set(found: Evaluation) -> str:
     for at in one.recall_at:
         shown = f"{at.recall:.4f}   (95 %: {at.low:.4f} to {at.high:.4f}) at {found.settings.sign * at.threshold:.4f}"
         rows.append((f"recall at {at.false_accept_rate:.4g} false accepts", shown))
-    return _plain(rows)
+    return table(rows, tablefmt="plain")
 
 
 def _classes(found: Evaluation) -> str:
@@ -200,21 +191,10 @@ def _classes(found: Evaluation) -> str:
          "" if one.ap is None else f"{one.ap:.3f}", f"{one.named_right:.3f}"]
         for one in worst
     ]  # fmt: skip
-    return _table("worst classes", ["queries", "gallery", "Recall@1", "Recall@5", "AP", "named rightly"], rows)
+    headers = ["worst classes", "queries", "gallery", "Recall@1", "Recall@5", "AP", "named rightly"]
+    return table(rows, headers) if rows else ""
 
 
 def _confusions(found: Evaluation) -> str:
     rows = [[one.label, one.taken_for, f"{one.count:,}", f"{one.share:.3f}"] for one in found.confusions[:CONFUSED]]
-    return _table("most frequent confusions", ["taken for", "count", "share"], rows)
-
-
-def _plain(rows: list[tuple[str, str]]) -> str:
-    from tabulate import tabulate
-
-    return tabulate(rows, tablefmt="plain", disable_numparse=True)
-
-
-def _table(title: str, headers: list[str], rows: list[list[str]]) -> str:
-    from tabulate import tabulate
-
-    return tabulate(rows, headers=[title, *headers], disable_numparse=True) if rows else ""
+    return table(rows, ["most frequent confusions", "taken for", "count", "share"]) if rows else ""

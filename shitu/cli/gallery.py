@@ -9,6 +9,7 @@ import click
 
 from shitu.cli.options import (
     config_options,
+    example,
     format_option,
     print_json,
     print_message,
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from shitu.gallery import GalleryReader
 
 
-@click.group(epilog="\b\nExample:\n  shitu gallery info my_gallery")
+@click.group(epilog=example("gallery info my_gallery"))
 def gallery() -> None:
     """Inspect, check, change and export a gallery."""
 
@@ -53,7 +54,7 @@ def _open(url: str) -> GalleryReader:
     return open_reader(url, load_index=False)
 
 
-@gallery.command(epilog="\b\nExample:\n  shitu gallery info my_gallery --format table")
+@gallery.command(epilog=example("gallery info my_gallery --format table"))
 @_located
 @format_option("json")
 def info(url: str, style: str) -> None:
@@ -66,7 +67,7 @@ def info(url: str, style: str) -> None:
     print_result(table(rows, tablefmt="plain"))
 
 
-@gallery.command("list", epilog="\b\nExample:\n  shitu gallery list my_gallery | grep '\"green tea\"'")
+@gallery.command("list", epilog=example("gallery list my_gallery | grep '\"green tea\"'"))
 @_located
 def list_command(url: str) -> None:
     """Print every entry as a JSON line: id, label, image, sha256, box."""
@@ -75,7 +76,7 @@ def list_command(url: str) -> None:
         print_json({"id": item.id, "label": item.label, "image": item.image, "sha256": item.sha256, "box": box})
 
 
-@gallery.command(epilog="\b\nExample:\n  shitu gallery verify my_gallery")
+@gallery.command(epilog=example("gallery verify my_gallery"))
 @_located
 def verify(url: str) -> None:
     """Read every byte of a gallery and print what is wrong, a line each. Status 1 if anything is."""
@@ -94,8 +95,9 @@ def verify(url: str) -> None:
 
 
 @gallery.command(
-    epilog="\b\nExamples:\n  shitu gallery remove my_gallery --label 'green tea' --id 17\n"
-    "  shitu gallery remove my_gallery --list unwanted.txt"
+    epilog=example(
+        "gallery remove my_gallery --label 'green tea' --id 17", "gallery remove my_gallery --list unwanted.txt"
+    )
 )
 @_located
 @click.option("--id", "ids", type=click.IntRange(min=0), multiple=True, help="An entry's id; may be repeated.")
@@ -161,7 +163,7 @@ def _listed(opened: GalleryReader, path: Path) -> dict[str, list[int]]:
     return wanted | {where: by_pair.get(pair, []) for where, pair in requests.items()}
 
 
-@gallery.command(epilog="\b\nExample:\n  shitu gallery compact my_gallery")
+@gallery.command(epilog=example("gallery compact my_gallery"))
 @_located
 def compact(url: str) -> None:
     """Write a gallery anew without what was removed from it, and with a new index. Ids stay."""
@@ -174,7 +176,7 @@ def compact(url: str) -> None:
     print_json({"entries": len(opened), "bytes_before": before, "bytes": opened.info().get("bytes")})
 
 
-@gallery.command(epilog="\b\nExample:\n  shitu gallery export my_gallery --to for_paddleclas")
+@gallery.command(epilog=example("gallery export my_gallery --to for_paddleclas"))
 @_located
 @click.option("--to", "out_dir", required=True, type=click.Path(file_okay=False, path_type=Path), help="Where to.")
 @click.option(

@@ -7,19 +7,16 @@ from typing import TYPE_CHECKING
 import click
 
 from shitu.cli.build_gallery import run_builder
-from shitu.cli.options import with_config
+from shitu.cli.options import example, with_config
 from shitu.errors import UsageError
 
 if TYPE_CHECKING:
     from shitu.config import Config
 
-EPILOG = """\b
-Example:
-  shitu gallery append -c configs/inference_general.yaml --label 'beach' demo/photos/beach.jpg
-"""
 
-
-@click.command("append", epilog=EPILOG)
+@click.command(
+    "append", epilog=example("gallery append -c configs/inference_general.yaml --label 'beach' demo/photos/beach.jpg")
+)
 @with_config
 @click.option("--list", "list_file", metavar="FILE", help="A list of images, as data_file. [default: data_file]")
 @click.option("--label", metavar="TEXT", help="The label of the images named on the command line.")

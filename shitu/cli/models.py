@@ -7,14 +7,14 @@ from pathlib import Path
 
 import click
 
-from shitu.cli.options import format_option, print_json, print_message, print_result, table
+from shitu.cli.options import example, format_option, print_json, print_message, print_result, table
 from shitu.errors import ModelError, ShituError, UsageError
 from shitu.models.folder import downloads_home, find_folder, model_folders, model_homes, open_folder
 from shitu.models.known import KNOWN_MODELS, KnownModel, known_model, nearest
 from shitu.models.verify import recorded_files, verify_model
 
 
-@click.group(epilog="\b\nExample:\n  shitu models list")
+@click.group(epilog=example("models list"))
 def models() -> None:
     """List, download and verify models."""
 
@@ -35,7 +35,7 @@ class _Row:
         return [self.name, self.task or "", size, self.where, self.licence or "", str(self.dimension or "")]
 
 
-@models.command("list", epilog="\b\nExample:\n  shitu models list --format json")
+@models.command("list", epilog=example("models list --format json"))
 @format_option("table", "json: JSON Lines.")
 def list_command(style: str) -> None:
     """List bundled, downloaded and downloadable models."""
@@ -76,9 +76,7 @@ def _row_of_known(known: KnownModel) -> _Row:
     return _Row(known.name, known.task, size, where, known.licence, known.dimension)
 
 
-@models.command(
-    "download", epilog="\b\nExample:\n  shitu models download picodet_PPLCNet_x2_5_mainbody_lite_v1.0_infer"
-)
+@models.command("download", epilog=example("models download picodet_PPLCNet_x2_5_mainbody_lite_v1.0_infer"))
 @click.argument("names", nargs=-1, metavar="NAME...")
 @click.option("--all", "every", is_flag=True, help="All models whose address is known.")
 @click.option(
@@ -125,7 +123,7 @@ def _wanted(name: str) -> KnownModel:
     return known
 
 
-@models.command("verify", epilog="\b\nExample:\n  shitu models verify")
+@models.command("verify", epilog=example("models verify"))
 @click.argument("names", nargs=-1, metavar="[NAME|FOLDER]...")
 def verify_command(names: tuple[str, ...]) -> None:
     """Compare models with their recorded sizes and SHA-256, by default all that are here.

@@ -26,6 +26,11 @@ log = logging.getLogger("shitu")
 CONTROL = re.compile(r"[\0-\x08\x0b-\x1f\x7f-\x9f]")
 
 
+def example(*lines: str) -> str:
+    """The end of a help text."""
+    return "\b\nExample" + "s" * (len(lines) > 1) + ":\n" + "".join(f"  shitu {line}\n" for line in lines)
+
+
 def together(*options: Callable[[Any], Any]) -> Callable[[Command], Command]:
     """Several options as one decorator; --help shows them in this order."""
     return lambda command: reduce(lambda done, option: option(done), reversed(options), command)
@@ -125,7 +130,7 @@ def print_json(record: dict[str, Any]) -> None:
     print_result(json.dumps(record, ensure_ascii=False))
 
 
-def table(rows: Iterable[Sequence[str]], headers: Sequence[str] = (), **style: Any) -> str:
+def table(rows: Iterable[Sequence[object]], headers: Sequence[str] = (), **style: Any) -> str:
     """A table for people; its cells stay as they are, a label 1e5 is not made 100000."""
     from tabulate import tabulate
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from shitu.cli.options import (
+    example,
     format_option,
     plural,
     print_json,
@@ -33,7 +34,7 @@ FORMAT = format_option("json", "json: one object per image and line.")
 PICTURES = click.option("--pictures/--no-pictures", default=True, help="Annotated pictures in Global.output_dir.")
 
 
-@click.command("predict", epilog="\b\nExample:\n  shitu predict --format table demo/photos/beach.jpg\n")
+@click.command("predict", epilog=example("predict --format table demo/photos/beach.jpg"))
 @with_config
 @FORMAT
 @PICTURES
@@ -58,7 +59,7 @@ def run_predict(config: Config, inputs: tuple[str, ...], *, style: str, pictures
     _finish(records, _count(names), config, style, draw_recognition if pictures else None)
 
 
-@click.command("predict-det", epilog="\b\nExample:\n  shitu predict-det --no-pictures demo/photos/beach.jpg\n")
+@click.command("predict-det", epilog=example("predict-det --no-pictures demo/photos/beach.jpg"))
 @with_config
 @FORMAT
 @PICTURES
@@ -75,7 +76,7 @@ def predict_det(config: Config, style: str, pictures: bool, inputs: tuple[str, .
     _finish(records, _count(names), config, style, draw)
 
 
-@click.command("predict-rec", epilog="\b\nExample:\n  shitu predict-rec --npy vectors.npy demo/gallery/fluent\n")
+@click.command("predict-rec", epilog=example("predict-rec --npy vectors.npy demo/gallery/fluent"))
 @with_config
 @click.option("--npy", metavar="FILE", help="Write an (n, d) array instead of printing records; row i is image i.")
 @INPUTS
