@@ -50,13 +50,12 @@ def predict(config: Config, inputs: tuple[str, ...], **shown: Any) -> None:
 
 def run_predict(config: Config, inputs: tuple[str, ...], *, style: str, pictures: bool) -> None:
     """`shitu predict` with a config at hand."""
-    from shitu.draw import draw_recognition
     from shitu.recognise.files import recognize_files
     from shitu.recognise.from_config import SystemPredictor
 
     names = _names(config, inputs)
     records = recognize_files(SystemPredictor(config), _read(names), config.Global.batch_size)
-    _finish(records, _count(names), config, style, draw_recognition if pictures else None)
+    _finish(records, _count(names), config, style, pictures)
 
 
 @click.command("predict-det", epilog=example("predict-det --no-pictures demo/photos/beach.jpg"))
@@ -66,14 +65,12 @@ def run_predict(config: Config, inputs: tuple[str, ...], *, style: str, pictures
 @INPUTS
 def predict_det(config: Config, style: str, pictures: bool, inputs: tuple[str, ...]) -> None:
     """Only find the objects: boxes and scores."""
-    from shitu.draw import draw_detections
     from shitu.recognise.files import detect_files
     from shitu.recognise.from_config import DetPredictor
 
     names = _names(config, inputs)
     records = detect_files(DetPredictor(config), _read(names), config.Global.batch_size)
-    draw = (lambda image, found: draw_detections(image, found.regions)) if pictures else None
-    _finish(records, _count(names), config, style, draw)
+    _finish(records, _count(names), config, style, pictures)
 
 
 @click.command("predict-rec", epilog=example("predict-rec --npy vectors.npy demo/gallery/fluent"))
@@ -150,20 +147,24 @@ def _finish(
     total: int | None,
     config: Config,
     style: str,
-    draw: Any,
+    pictures: bool,
 ) -> None:
     """Print every record as soon as it is there, draw beside it, end with status 1 where an image failed."""
+    from shitu.draw import draw_recognition
     from shitu.draw.annotated_writer import PictureWriter
 
     failed = 0
     shown: list[Recognition | DetectedObjects] = []
-    with PictureWriter(config.Global.output_dir, draw) as pictures, progress_bar(total, "images") as bar:
+    with (
+        PictureWriter(config.Global.output_dir, draw_recognition if pictures else None) as writer,
+        progress_bar(total, "images") as bar,
+    ):
         for image, record in records:
             if record.error is not None:
                 failed += 1
                 log.error("Failed: %s", record.error)
             if image is not None:
-                pictures.write(record.image, image, record)
+                writer.write(record.image, image, record)
             if style == "json":
                 print_json(record.to_dict())
             else:
@@ -171,9 +172,9 @@ def _finish(
             bar.update()
     if style == "table":
         print_result(_table(shown))
-    if pictures.count:
-        log.info("%s in %s", plural(pictures.count, "annotated picture"), config.Global.output_dir)
-    if failed or pictures.failed:
+    if writer.count:
+        log.info("%s in %s", plural(writer.count, "annotated picture"), config.Global.output_dir)
+    if failed or writer.failed:
         raise SystemExit(1)
 
 
