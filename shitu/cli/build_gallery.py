@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from shitu.cli.options import example, plural, progress_bar, with_config
+from shitu.cli import out
+from shitu.cli.options import example, with_config
 
 if TYPE_CHECKING:
     from shitu.build.builder import BuildReport, GalleryBuilder
@@ -34,7 +35,7 @@ def build_gallery(config: Config, skip_missing: bool, crops: str | None) -> None
     if not crops:
         run_builder(GalleryBuilder(config, skip_missing=skip_missing))
         return
-    with progress_bar(None, "cropping") as bar:
+    with out.progress(None, "cropping") as bar:
         done, failed = write_crops(config, crops, bar.update)
     print_failures(failed)
     log.info(done)
@@ -46,7 +47,7 @@ def run_builder(builder: GalleryBuilder, entries: list[Entry] | None = None) -> 
     """Run with a progress bar, print the report, end with status 1 where images failed."""
     entries = list(builder.entries()) if entries is None else entries
     try:
-        with progress_bar(len(entries), "embedding") as bar:
+        with out.progress(len(entries), "embedding") as bar:
             report = builder.run(entries, bar.update)
     except KeyboardInterrupt:
         log.info("\nThe gallery is as it was; the same command goes on where it stopped.")
@@ -70,8 +71,8 @@ def print_report(report: BuildReport, where: str) -> None:
     for image in report.relabel[:SHOWN_FAILURES]:
         log.warning("%s is there under another label, left so; to rename it, `shitu gallery remove` it first", image)
     parts = [
-        f"{plural(report.images, 'image')} indexed" if report.images else "",
-        plural(report.indexed, "vector") if report.indexed != report.images else "",
+        f"{out.plural(report.images, 'image')} indexed" if report.images else "",
+        out.plural(report.indexed, "vector") if report.indexed != report.images else "",
         f"{report.resumed} of them from the build that was interrupted" if report.resumed else "",
         f"{report.already_there} already there" if report.already_there else "",
         f"{report.removed} removed" if report.removed is not None else "",

@@ -10,18 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from shitu.cli import out
 from shitu.cli.evaluate import queries_of, query_options
-from shitu.cli.options import (
-    config_options,
-    example,
-    format_option,
-    plural,
-    print_json,
-    print_result,
-    progress_bar,
-    read_config,
-    table,
-)
+from shitu.cli.options import config_options, example, format_option, read_config
 from shitu.errors import UsageError
 
 if TYPE_CHECKING:
@@ -79,7 +70,7 @@ def calibrate_config(
     config = read_config(config_path, overrides)
     on_file = _config_on_file(config, config_path, overrides, target, overwrite)
     queries = queries_of(config, query_list, image_root)
-    with progress_bar(len(queries), "looking", "queries") as bar:
+    with out.progress(len(queries), "looking", "queries") as bar:
         found = calibrate(config, queries, false_accept=false_accept, progress=bar.update, **asked)
     for _, reason in dict.fromkeys(found.failed):
         log.error("Failed: %s", reason)
@@ -89,9 +80,9 @@ def calibrate_config(
     if written and overrides:
         log.warning(f"{written} has none of the -o of this command; give them again, or set them there")
     if style == "json":
-        print_json({**found.to_dict(), "written": written})
+        out.record({**found.to_dict(), "written": written})
     else:
-        print_result(summary(found))
+        out.line(summary(found))
     if found.failed:
         raise SystemExit(1)
 
@@ -120,7 +111,7 @@ def _write(found: Calibration, on_file: Config, config_path: str | None, target:
 
     changes = changes_of(found, on_file, shlex.join(["shitu", *sys.argv[1:]]))
     path, count = write_config(source_of(config_path), target, changes, overwrite=overwrite)
-    log.info(f"{path}: {plural(count, 'key')} changed" if count else f"{path}: nothing to change, a copy")
+    log.info(f"{path}: {out.plural(count, 'key')} changed" if count else f"{path}: nothing to change, a copy")
     return target
 
 
@@ -168,13 +159,13 @@ def summary(found: Calibration) -> str:
     rows = [[name, *_figures(figures, intervals)] for name, figures, intervals in lines]
     how = "listed" if found.unknown_kind == "listed" else "the known, their labels hidden"
     counts = (
-        f"{plural(found.known, 'known query').replace('querys', 'queries')}, {found.unknown:,} unknown ({how}), "
-        f"{len(found.failed):,} failed; {plural(found.simulated, 'setting')} tried; "
+        f"{out.plural(found.known, 'known query').replace('querys', 'queries')}, {found.unknown:,} unknown ({how}), "
+        f"{len(found.failed):,} failed; {out.plural(found.simulated, 'setting')} tried; "
         f"false-accept rate wanted: {found.false_accept:g}"
     )
     tables = [
-        table(keys, ["key", "before", "after", "95 %"]),
-        table(rows, ["", "recall", "95 %", "false accepts", "95 %"]),
+        out.table(keys, ["key", "before", "after", "95 %"]),
+        out.table(rows, ["", "recall", "95 %", "false accepts", "95 %"]),
     ]
     return "\n\n".join([*tables, counts])
 

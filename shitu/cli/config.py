@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from shitu.cli.options import config_options, example, print_result
+from shitu.cli import out
+from shitu.cli.options import config_options, example
 
 if TYPE_CHECKING:
     from shitu.config.values import Section
@@ -36,7 +37,7 @@ def schema(kind: str) -> None:
 
     An editor that knows YAML language servers then completes keys and marks mistakes; the shipped configs name theirs.
     """
-    print_result(schema_text(kind))
+    out.line(schema_text(kind))
 
 
 def schema_text(kind: str) -> str:
@@ -63,7 +64,7 @@ def show(config_path: str | None, overrides: tuple[str, ...]) -> None:
     rows = explain(_root(_kind_of(path)), path, overrides)
     width = max(min(len(f"{row.key}={row.value}"), 50) for row in rows)
     for row in rows:
-        print_result(f"{row.key + '=' + row.value:{width}}  # {row.where}")
+        out.line(f"{row.key + '=' + row.value:{width}}  # {row.where}")
 
 
 def _root(kind: str) -> type[Section]:

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from shitu.cli import out
 from shitu.cli.dataset_check import check
 from shitu.cli.dataset_lists import from_coco, from_folder, from_labelme
 from shitu.cli.dataset_mainbody import mainbody, mainbody_merge
-from shitu.cli.options import example, plural, print_message, print_result, progress_bar, table, together
+from shitu.cli.options import example, together
 from shitu.errors import UsageError
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def convert(name: str | None, root: Path | None, output: str | None, list_sets: 
         raise UsageError("wanted NAME, ROOT and -o FILE; `shitu dataset convert --list` shows the names")
     source = public_set(name)
     total = source.counts[0] if how["split"] == "train" else None
-    with progress_bar(total, "reading") as bar:
+    with out.progress(total, "reading") as bar:
         done = run(source, root, Path(output), told=bar.update, **how)
     _print_converted(done, output)
     if done.written.refused.count or (strict and done.as_published is False):
@@ -87,7 +88,7 @@ def _print_sets() -> None:
     rows = [(known.name, *(f"{count:,}" for count in known.counts), ", ".join(known.splits)) for known in PUBLIC_SETS]
     rows.append(("together", *(f"{sum(known.counts[i] for known in PUBLIC_SETS):,}" for i in (0, 1)), ""))
     headers = ["name", "images", "classes", "splits"]
-    print_result(table(rows, headers, colalign=("left", "right", "right", "left")))
+    out.line(out.table(rows, headers, colalign=("left", "right", "right", "left")))
 
 
 def _print_converted(done: Converted, output: str) -> None:
@@ -101,9 +102,9 @@ def _print_converted(done: Converted, output: str) -> None:
 def _print_rejected(rejected: Rejected, what: str) -> None:
     if not rejected.count:
         return
-    log.warning("%s %s", plural(rejected.count, "image"), what)
+    log.warning("%s %s", out.plural(rejected.count, "image"), what)
     for line in rejected.first:
-        print_message(f"  {line}")
+        out.message(f"  {line}")
 
 
 @dataset.command(epilog=example("dataset merge sop.txt inshop.txt -o train_reg_all_data.txt"))
@@ -119,13 +120,13 @@ def merge(lists: tuple[Path, ...], output: str | None, **how: Any) -> None:
 
     if not output:
         raise UsageError("wanted -o FILE for the merged list")
-    with progress_bar(None, "merging") as bar:
+    with out.progress(None, "merging") as bar:
         parts = run(lists, Path(output), told=bar.update, **how)
     rows = [(part.first, part.last, f"{part.images:,}", f"{part.classes:,}", part.list) for part in parts]
-    print_result(table(rows, ["first", "last", "images", "classes", "list"]))
+    out.line(out.table(rows, ["first", "last", "images", "classes", "list"]))
     images, classes = sum(part.images for part in parts), parts[-1].last + 1
     where = offsets_file(Path(output))
-    log.info("Wrote %s: %s, %d classes; this table: %s.", output, plural(images, "image"), classes, where)
+    log.info("Wrote %s: %s, %d classes; this table: %s.", output, out.plural(images, "image"), classes, where)
 
 
 @dataset.command(epilog=example("dataset unpack datasets/flower-tfrecords -o 104flowers"))
@@ -138,9 +139,9 @@ def unpack(root: Path, output: str) -> None:
     """
     from shitu.datasets.tfrecords import unpack as run
 
-    with progress_bar(None, "unpacking") as bar:
+    with out.progress(None, "unpacking") as bar:
         count = run(root, Path(output), bar.update)
-    log.info("Wrote %s below %s.", plural(count, "image"), output)
+    log.info("Wrote %s below %s.", out.plural(count, "image"), output)
 
 
 for _command in (from_folder, from_labelme, from_coco, check, mainbody, mainbody_merge):

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from shitu.cli.options import example, format_option, plural, print_json, print_result, progress_bar
+from shitu.cli import out
+from shitu.cli.options import example, format_option
 from shitu.errors import UsageError
 
 if TYPE_CHECKING:
@@ -84,12 +85,12 @@ def check(
     options = CheckOptions(image_root, query_root, mark, gallery, k, min_size)
     files, embedder = [Path(path) for path in (list_file, *queries)], _embedder(model) if embeddings else None
     total = _lines_in(files + files[:1] * embeddings)  # compared after they were read
-    with progress_bar(total, "checking") as bar:
+    with out.progress(total, "checking") as bar:
         found = check_list(files[0], files[1:], options, embedder, bar.update)
     if report:
         write_lines(Path(report), [json.dumps(found.as_json(), ensure_ascii=False, indent=1)])
     if style == "json":
-        print_json(found.as_json())
+        out.record(found.as_json())
     else:
         _print_table(found)
     if write_clean:
@@ -124,18 +125,18 @@ def _print_table(report: CheckReport) -> None:
     for kind, about in KINDS.items():
         found = report.of(kind)
         if found:
-            print_result(f"{len(found):,} {about.plural}")
+            out.line(f"{len(found):,} {about.plural}")
             for finding in found[:EXAMPLES]:
                 where = f"{finding.source}:{finding.line}: " if finding.line else ""
-                print_result(f"    {where}{finding.path + ': ' if finding.path else ''}{finding.detail}")
+                out.line(f"    {where}{finding.path + ': ' if finding.path else ''}{finding.detail}")
             if len(found) > EXAMPLES:
-                print_result(f"    ... and {len(found) - EXAMPLES:,} more (--report FILE writes them all)")
+                out.line(f"    ... and {len(found) - EXAMPLES:,} more (--report FILE writes them all)")
     usable = report.counts.total()
-    print_result(f"{report.source}: {plural(report.lines, 'line')}, {plural(usable, 'usable image')}")
-    print_result(f"{len(report.counts):,} classes; images per class:")
+    out.line(f"{report.source}: {out.plural(report.lines, 'line')}, {out.plural(usable, 'usable image')}")
+    out.line(f"{len(report.counts):,} classes; images per class:")
     most = max((classes for *_, classes in report.histogram()), default=0)
     for low, high, classes in report.histogram():
         span = f"{low:,}" if low == high else f"{low:,}-{high:,}"
-        print_result(f"{span:>17} {'#' * -(-classes * BAR // most):{BAR}} {classes:,}")
+        out.line(f"{span:>17} {'#' * -(-classes * BAR // most):{BAR}} {classes:,}")
     if not report.findings:
-        print_result("Nothing wrong was found.")
+        out.line("Nothing wrong was found.")

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from shitu.cli import out
 from shitu.cli.build_gallery import print_failures
-from shitu.cli.options import example, plural, progress_bar, reading, together
+from shitu.cli.options import example, reading, together
 from shitu.errors import UsageError
 
 if TYPE_CHECKING:
@@ -105,10 +106,10 @@ class _Output:
         lists = list(write_parts(parts, paths, text=self.gallery))
         print_failures(failed)
         for one in lists:
-            log.info(f"{one.path}: {plural(one.images, 'image')} of {one.classes:,} classes, {one.columns}")
+            log.info(f"{one.path}: {out.plural(one.images, 'image')} of {one.classes:,} classes, {one.columns}")
         log.info(f"Paths are below {image_root}: that is the image_root of these lists.")
         if failed:
-            log.error("%s left out.", plural(len(failed), "image"))
+            log.error("%s left out.", out.plural(len(failed), "image"))
             raise SystemExit(1)
 
 
@@ -186,7 +187,7 @@ def _collect(found: Iterable[list[Row | ImageError]], total: int | None) -> tupl
 
     rows: list[Row] = []
     failed: list[tuple[str, str]] = []
-    with progress_bar(total, "reading") as bar:
+    with out.progress(total, "reading") as bar:
         for batch in found:
             rows += [one for one in batch if isinstance(one, Row)]
             failed += [("", str(one)) for one in batch if not isinstance(one, Row)]

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from shitu.cli import out
 from shitu.cli.build_gallery import print_failures
-from shitu.cli.options import example, plural, progress_bar, together
+from shitu.cli.options import example, together
 
 if TYPE_CHECKING:
     from shitu.datasets.mainbody import Report
@@ -57,12 +58,12 @@ def mainbody(
         raise UsageError(f"--image-root goes with coco; {name} has its images below {root}")
     folder = Path(image_root or Path(root).parent) if name == "coco" else Path(root)
     images = CocoFile(root) if name == "coco" else read_source(name, folder)
-    with progress_bar(count_of(images), "converting") as bar:
+    with out.progress(count_of(images), "converting") as bar:
         report = write_foreground(images, folder, Path(output), Rules(min_area, max_boxes, skip_missing), bar.update)
     if name in SOURCES:
         source = SOURCES[name]
         log.info(
-            f"{source.title}: {plural(report.images, 'image')}; PaddleDetection's README says "
+            f"{source.title}: {out.plural(report.images, 'image')}; PaddleDetection's README says "
             f"{source.published // 1000}k, without telling how they were chosen."
         )
     _print_report(report, output, f"dataset_dir: {folder}")
@@ -80,7 +81,7 @@ def mainbody_merge(files: tuple[str, ...], output: str, min_area: float, max_box
     from shitu.datasets.mainbody_sources import merged
 
     given = [("", name) if os.path.exists(name) or "=" not in name else _prefix_and_file(name) for name in files]
-    with progress_bar(None, "merging") as bar:
+    with out.progress(None, "merging") as bar:
         report = write_foreground(merged(given), None, Path(output), Rules(min_area, max_boxes), bar.update)
     _print_report(
         report, output, "dataset_dir: the folder that holds " + (", ".join(p for p, _ in given if p) or "all")
@@ -99,7 +100,7 @@ def _print_report(report: Report, output: str, where: str) -> None:
             log.info(f"  {count:,} {reason}, left out")
     if report.clipped:
         log.info(f"  {report.clipped:,} boxes clipped to their image")
-    log.info(f"{output}: {plural(report.images, 'image')}, {report.boxes:,} boxes of foreground; {where}")
+    log.info(f"{output}: {out.plural(report.images, 'image')}, {report.boxes:,} boxes of foreground; {where}")
     if report.failed:
-        log.error("%s left out.", plural(len(report.failed), "image"))
+        log.error("%s left out.", out.plural(len(report.failed), "image"))
         raise SystemExit(1)

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import click
 
+from shitu.cli import out
 from shitu.cli.build_gallery import run_builder
-from shitu.cli.options import example, print_result, read_config
+from shitu.cli.options import example, read_config
 from shitu.cli.predict import run_predict
 
 
@@ -17,10 +18,10 @@ def check() -> None:
     from shitu.self_test import describe_machine, self_test
 
     for name, value in describe_machine():
-        print_result(f"{name:26}{value}")
+        out.line(f"{name:26}{value}")
     problems = 0
     for line, good in self_test():
-        print_result(f"{'ok' if good else 'FAILED':8}{line}")
+        out.line(f"{'ok' if good else 'FAILED':8}{line}")
         problems += not good
     if problems:
         raise SystemExit(1)

@@ -10,17 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from shitu.cli.options import (
-    example,
-    format_option,
-    plural,
-    print_json,
-    print_result,
-    progress_bar,
-    table,
-    together,
-    with_config,
-)
+from shitu.cli import out
+from shitu.cli.options import example, format_option, together, with_config
 from shitu.errors import UsageError
 
 if TYPE_CHECKING:
@@ -116,14 +107,14 @@ def evaluate_gallery(
     if report is not None:
         check_report_path(report)
 
-    with progress_bar(len(queries), "evaluating", "queries") as bar:
+    with out.progress(len(queries), "evaluating", "queries") as bar:
         found = evaluate(
             config, queries, false_accepts=tuple(dict.fromkeys(false_accepts)), progress=bar.update, **asked
         )
     if style == "json":
-        print_json(found.to_dict())
+        out.record(found.to_dict())
     else:
-        print_result(summary(found))
+        out.line(summary(found))
     if report is not None:  # after the figures: a full disk must not cost them
         write_report(
             found,
@@ -153,7 +144,7 @@ def _overall(found: Evaluation) -> str:
     gallery = found.gallery
     rows = [
         ("queries", f"{found.queries:,}: {counts}"),
-        ("gallery", f"{gallery['entries']:,} entries, {plural(gallery['labels'], 'label')}"),
+        ("gallery", f"{gallery['entries']:,} entries, {out.plural(gallery['labels'], 'label')}"),
         ("Recall@1", f"{found.recall[1]:.4f}   (95 %: {low:.4f} to {high:.4f})"),
         *((f"Recall@{k}", f"{value:.4f}") for k, value in found.recall.items() if k > 1),
     ]  # fmt: skip
@@ -164,7 +155,7 @@ def _overall(found: Evaluation) -> str:
     rows.append((f"at {at.threshold:g}", f"of the known {named}"))
     if at.unknown_named is not None:
         rows.append(("", f"of the unknown {at.unknown_named:.4f} named"))
-    return table(rows, tablefmt="plain")
+    return out.table(rows, tablefmt="plain")
 
 
 def _open_set(found: Evaluation) -> str:
@@ -181,7 +172,7 @@ def _open_set(found: Evaluation) -> str:
     for at in one.recall_at:
         shown = f"{at.recall:.4f}   (95 %: {at.low:.4f} to {at.high:.4f}) at {found.settings.sign * at.threshold:.4f}"
         rows.append((f"recall at {at.false_accept_rate:.4g} false accepts", shown))
-    return table(rows, tablefmt="plain")
+    return out.table(rows, tablefmt="plain")
 
 
 def _classes(found: Evaluation) -> str:
@@ -192,9 +183,9 @@ def _classes(found: Evaluation) -> str:
         for one in worst
     ]  # fmt: skip
     headers = ["worst classes", "queries", "gallery", "Recall@1", "Recall@5", "AP", "named rightly"]
-    return table(rows, headers) if rows else ""
+    return out.table(rows, headers) if rows else ""
 
 
 def _confusions(found: Evaluation) -> str:
     rows = [[one.label, one.taken_for, f"{one.count:,}", f"{one.share:.3f}"] for one in found.confusions[:CONFUSED]]
-    return table(rows, ["most frequent confusions", "taken for", "count", "share"]) if rows else ""
+    return out.table(rows, ["most frequent confusions", "taken for", "count", "share"]) if rows else ""

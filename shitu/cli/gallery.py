@@ -7,17 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from shitu.cli.options import (
-    config_options,
-    example,
-    format_option,
-    print_json,
-    print_message,
-    print_result,
-    reading,
-    table,
-    together,
-)
+from shitu.cli import out
+from shitu.cli.options import config_options, example, format_option, reading, together
 from shitu.errors import GalleryError, UsageError
 
 if TYPE_CHECKING:
@@ -61,10 +52,10 @@ def info(url: str, style: str) -> None:
     """Print what a gallery is: entries, dimension, index, the model that made it."""
     facts = _open(url).info()
     if style == "json":
-        print_json(facts)
+        out.record(facts)
         return
     rows = [(name, "" if value is None else str(value)) for name, value in facts.items()]
-    print_result(table(rows, tablefmt="plain"))
+    out.line(out.table(rows, tablefmt="plain"))
 
 
 @gallery.command("list", epilog=example("gallery list my_gallery | grep '\"green tea\"'"))
@@ -73,7 +64,7 @@ def list_command(url: str) -> None:
     """Print every entry as a JSON line: id, label, image, sha256, box."""
     for item in _open(url).items():
         box = list(item.box) if item.box else None
-        print_json({"id": item.id, "label": item.label, "image": item.image, "sha256": item.sha256, "box": box})
+        out.record({"id": item.id, "label": item.label, "image": item.image, "sha256": item.sha256, "box": box})
 
 
 @gallery.command(epilog=example("gallery verify my_gallery"))
@@ -88,10 +79,10 @@ def verify(url: str) -> None:
     except GalleryError as error:
         problems = [str(error)]
     for problem in problems:
-        print_result(problem)
+        out.line(problem)
     if problems:
         raise SystemExit(1)
-    print_message("The gallery is sound.")
+    out.message("The gallery is sound.")
 
 
 @gallery.command(
@@ -131,8 +122,8 @@ def remove(
         change.remove({number for found in wanted.values() for number in found})
         removed = change.commit().removed
     for request in unmatched:
-        print_message(f"{request}: no such entry")
-    print_json({"removed": removed, "entries": len(opened.refreshed()), "unmatched": unmatched})
+        out.message(f"{request}: no such entry")
+    out.record({"removed": removed, "entries": len(opened.refreshed()), "unmatched": unmatched})
     if removed == 0:
         raise SystemExit(1)
 
@@ -173,7 +164,7 @@ def compact(url: str) -> None:
     with open_writer(url) as writer:
         writer.compact()
     opened = _open(url)
-    print_json({"entries": len(opened), "bytes_before": before, "bytes": opened.info().get("bytes")})
+    out.record({"entries": len(opened), "bytes_before": before, "bytes": opened.info().get("bytes")})
 
 
 @gallery.command(epilog=example("gallery export my_gallery --to for_paddleclas"))
@@ -187,4 +178,4 @@ def export(url: str, out_dir: Path, form: str) -> None:
     from shitu.gallery.export import export_paddleclas
 
     count = export_paddleclas(_open(url), out_dir)
-    print_json({"entries": count, "to": str(out_dir), "format": form})
+    out.record({"entries": count, "to": str(out_dir), "format": form})

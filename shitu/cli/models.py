@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-from shitu.cli.options import example, format_option, print_json, print_message, print_result, table
+from shitu.cli import out
+from shitu.cli.options import example, format_option
 from shitu.errors import ModelError, ShituError, UsageError
 from shitu.models.folder import downloads_home, find_folder, model_folders, model_homes, open_folder
 from shitu.models.known import KNOWN_MODELS, KnownModel, known_model, nearest
@@ -46,10 +47,10 @@ def list_command(style: str) -> None:
     rows += [_row_of_known(known) for known in KNOWN_MODELS if known.name not in names]
     if style == "json":
         for row in rows:
-            print_json(asdict(row))
+            out.record(asdict(row))
     else:
         headers = ["name", "task", "size", "where", "licence", "dimension"]
-        print_result(table([row.cells() for row in rows], headers))
+        out.line(out.table([row.cells() for row in rows], headers))
 
 
 def _row_of_folder(path: Path, where: str) -> _Row:
@@ -108,7 +109,7 @@ def download_command(names: tuple[str, ...], every: bool, home: Path | None, url
             failures.append(error)  # the other models may still come
             continue
         verified = "and verified" if recorded_files(path) else "; its checksums are not on record"
-        print_result(f"{known.name}: " + (f"already at {path} {verified}" if was_there else f"downloaded to {path}"))
+        out.line(f"{known.name}: " + (f"already at {path} {verified}" if was_there else f"downloaded to {path}"))
     if failures:
         raise type(failures[0])("\n".join(str(error) for error in failures))
 
@@ -137,9 +138,9 @@ def verify_command(names: tuple[str, ...]) -> None:
     for path in paths:
         problems = verify_model(path)
         failed = failed or bool(problems)
-        print_result(_verdict(path, problems))
+        out.line(_verdict(path, problems))
     if not paths:
-        print_message("no models here")
+        out.message("no models here")
     if failed:
         raise SystemExit(1)
 

@@ -10,17 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from shitu.cli.options import (
-    example,
-    format_option,
-    plural,
-    print_json,
-    print_result,
-    progress_bar,
-    shows_progress,
-    table,
-    with_config,
-)
+from shitu.cli import out
+from shitu.cli.options import example, format_option, with_config
 
 if TYPE_CHECKING:
     from shitu.config import Config
@@ -92,7 +83,7 @@ def predict_rec(config: Config, npy: str | None, inputs: tuple[str, ...]) -> Non
     predictor = RecPredictor(config)
     failed = 0
     rows = []
-    with progress_bar(_count(names), "embedding") as bar:
+    with out.progress(_count(names), "embedding") as bar:
         for name, vector, error in embed_files(predictor, _read(names), max(config.Global.batch_size, 8)):
             bar.update()
             if vector is None:
@@ -100,9 +91,9 @@ def predict_rec(config: Config, npy: str | None, inputs: tuple[str, ...]) -> Non
                 log.error("Failed: %s", error)
             if npy and vector is not None:
                 rows.append(vector)
-                print_result(name)
+                out.line(name)
             elif not npy:
-                print_json(_vector_record(name, vector, error))
+                out.record(_vector_record(name, vector, error))
     if npy:
         _save_npy(npy, rows, predictor.dimension)
     if failed:
@@ -129,7 +120,7 @@ def _names(config: Config, inputs: tuple[str, ...]) -> Iterable[str]:
             raise UsageError("`-` (standard input) cannot be mixed with other images; give it alone")
         return ("-",)
     found = find_images(inputs)
-    return list(found) if shows_progress() else found  # counted for the time left
+    return list(found) if out.shows_progress() else found  # counted for the time left
 
 
 def _count(names: Iterable[str]) -> int | None:
@@ -157,7 +148,7 @@ def _finish(
     shown: list[Recognition | DetectedObjects] = []
     with (
         PictureWriter(config.Global.output_dir, draw_recognition if pictures else None) as writer,
-        progress_bar(total, "images") as bar,
+        out.progress(total, "images") as bar,
     ):
         for image, record in records:
             if record.error is not None:
@@ -166,14 +157,14 @@ def _finish(
             if image is not None:
                 writer.write(record.image, image, record)
             if style == "json":
-                print_json(record.to_dict())
+                out.record(record.to_dict())
             else:
                 shown.append(record)
             bar.update()
     if style == "table":
-        print_result(_table(shown))
+        out.line(_table(shown))
     if writer.count:
-        log.info("%s in %s", plural(writer.count, "annotated picture"), config.Global.output_dir)
+        log.info("%s in %s", out.plural(writer.count, "annotated picture"), config.Global.output_dir)
     if failed or writer.failed:
         raise SystemExit(1)
 
@@ -187,7 +178,7 @@ def _table(records: Iterable[Recognition | DetectedObjects]) -> str:
             scores = [region.score, getattr(region, "det_score", None)]  # a Detection has one score
             shown = ["" if score is None else f"{score:.3f}" for score in scores]
             rows.append([record.image, region.label, *shown, " ".join(map(str, region.bbox))])
-    return table(rows, ["image", "label", "score", "det", "x1 y1 x2 y2"])
+    return out.table(rows, ["image", "label", "score", "det", "x1 y1 x2 y2"])
 
 
 def _check_writable(path: str) -> None:

@@ -10,18 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from shitu.cli.options import (
-    example,
-    format_option,
-    override_option,
-    print_json,
-    print_message,
-    print_result,
-    progress_bar,
-    reading,
-    table,
-    together,
-)
+from shitu.cli import out
+from shitu.cli.options import example, format_option, override_option, reading, together
 from shitu.errors import UsageError
 
 if TYPE_CHECKING:
@@ -76,7 +66,7 @@ def train(config: TrainConfig, **how: Any) -> None:
     from shitu.training.rec import run
 
     if best := _start(run, config, Path(config.Global.output_dir) / "launch", **how):
-        print_json(best)
+        out.record(best)
 
 
 @click.command("train-det", epilog=example(f"train-det -c {DETECTOR} --dry-run"))
@@ -92,8 +82,8 @@ def train_det(config: DetConfig, **how: Any) -> None:
     from shitu.training.det import run
 
     if best := _start(run, config, config.run_dir / "launch", **how):
-        print_json(best)
-        print_message(f"Next: shitu export-det -c {config.source} -o weights={config.run_dir / 'best_model'}")
+        out.record(best)
+        out.message(f"Next: shitu export-det -c {config.source} -o weights={config.run_dir / 'best_model'}")
 
 
 def _start(run: ModuleType, config: Any, log_dir: Path, *, dry_run: bool, ranks: int | None, **how: Any) -> Any:
@@ -101,11 +91,11 @@ def _start(run: ModuleType, config: Any, log_dir: Path, *, dry_run: bool, ranks:
     launching = {name: how.pop(name) for name in ("gpus", "nproc", "ips")}
     if dry_run:
         for line in run.dry_run(config, ranks or _cards(**launching)):
-            print_result(line)
+            out.line(line)
         return None
     if _launched(log_dir, **launching):
         return None
-    return run.run_training(config, progress=lambda steps: progress_bar(steps, "training", "steps"), **how)
+    return run.run_training(config, progress=lambda steps: out.progress(steps, "training", "steps"), **how)
 
 
 def _launched(log_dir: Path, **launching: Any) -> bool:
@@ -147,13 +137,13 @@ def evaluate(config: TrainConfig, style: str, **launching: Any) -> None:
     rank, world = processes.start()
     lists = open_eval(config.DataLoader.Eval, config.source)
     network = open_network(config)
-    with progress_bar(lists.image_count // world, "embedding") as bar:
+    with out.progress(lists.image_count // world, "embedding") as bar:
         found = measure(network, lists, config, rank=rank, world=world, progress=bar.update)
     if rank == 0:
         record = {name: int(value) if name in COUNTS else round(value, 6) for name, value in found.items()}
         rows = [(name, f"{value:,}" if name in COUNTS else f"{value:.4f}") for name, value in record.items()]
-        shown = table(rows, tablefmt="plain", colalign=("left", "right"))
-        print_json(record) if style == "json" else print_result(shown)
+        shown = out.table(rows, tablefmt="plain", colalign=("left", "right"))
+        out.record(record) if style == "json" else out.line(shown)
 
 
 @click.command("eval-det", epilog=example(f"eval-det -c {DETECTOR} -o weights=best.pdparams"))
@@ -169,18 +159,18 @@ def eval_det(config: DetConfig, model: str | None, style: str) -> None:
     from shitu.training.det.evaluate import evaluate_config, evaluate_model
     from shitu.training.det.run import use_device
 
-    bar = lambda images: progress_bar(images, "evaluating")  # noqa: E731
+    bar = lambda images: out.progress(images, "evaluating")  # noqa: E731
     if model:
         results = evaluate_model(model, config, bar)
     else:
         use_device(config)
         results = evaluate_config(config, bar)
     if style == "json":
-        print_json(results)
+        out.record(results)
         return
     for name, value in results.items():
         shown = "-" if value is None else f"{value:.4f}" if isinstance(value, float) else str(value)
-        print_result(f"{name:<10} {shown}")
+        out.line(f"{name:<10} {shown}")
 
 
 @click.command("export", epilog=example(f"export -c {EXTRACTOR} -o Global.pretrained_model=output/best_model"))
@@ -202,7 +192,7 @@ def export(config: TrainConfig, **how: Any) -> None:
     record = {"model": str(done.folder), "dimension": done.dimension, "difference": float(f"{done.difference:.1e}")}
     if done.onnx_difference is not None:
         record["onnx_difference"] = float(f"{done.onnx_difference:.1e}")
-    print_json(record)
+    out.record(record)
 
 
 @click.command("export-det", epilog=example(f"export-det -c {DETECTOR} -o weights=best.pdparams"))
@@ -227,5 +217,5 @@ def export_det(config_path: str, overrides: tuple[str, ...], output_dir: Path | 
     config = load_det_config(config_path, (*overrides, "use_gpu=false"))
     use_device(config)
     folder = export_detector(config, output_dir)
-    print_result(str(folder))
-    print_message(f"Next: shitu predict -o Global.det_inference_model_dir={folder} demo/photos/beach.jpg")
+    out.line(str(folder))
+    out.message(f"Next: shitu predict -o Global.det_inference_model_dir={folder} demo/photos/beach.jpg")
