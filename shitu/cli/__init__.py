@@ -15,14 +15,13 @@ import click
 
 from shitu import __version__
 from shitu.cli import out
-from shitu.cli.build_gallery import build_gallery
+from shitu.cli.build_gallery import append, build_gallery
 from shitu.cli.calibrate import calibrate_config
 from shitu.cli.config import config
 from shitu.cli.dataset import dataset
 from shitu.cli.demo import check, demo
 from shitu.cli.evaluate import evaluate_gallery
 from shitu.cli.gallery import gallery
-from shitu.cli.gallery_append import append
 from shitu.cli.models import models
 from shitu.cli.options import example
 from shitu.cli.predict import predict, predict_det, predict_rec

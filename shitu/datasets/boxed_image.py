@@ -6,6 +6,7 @@ import os
 import posixpath
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,10 +82,11 @@ def clean_label(name: object) -> str:
 
 def as_numbers(value: object, count: int) -> list[float]:
     """`count` finite numbers, or as many NaN."""
-    if isinstance(value, (list, tuple)) and len(value) == count and all(_is_number(one) for one in value):
-        numbers = [_as_float(one) for one in value]
-        if np.isfinite(numbers).all():
-            return numbers
+    if isinstance(value, (list, tuple)) and len(value) == count and {type(one) for one in value} <= {int, float}:
+        with suppress(OverflowError):  # a whole number of 400 digits
+            numbers = [float(one) for one in value]
+            if np.isfinite(numbers).all():
+                return numbers
     return [np.nan] * count
 
 
@@ -135,14 +137,3 @@ def _header(path: str | os.PathLike[str]) -> tuple[int, int, int]:
     with Image.open(path, formats=_HEADER_FORMATS) as image:
         orientation: Any = image.getexif().get(_ORIENTATION_TAG, 1)
         return image.width, image.height, orientation if orientation in range(1, 9) else 1
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def _as_float(value: int | float) -> float:
-    try:
-        return float(value)
-    except OverflowError:  # a whole number of 400 digits
-        return np.inf
