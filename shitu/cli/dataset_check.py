@@ -122,10 +122,10 @@ def _lines_in(files: Iterable[Path]) -> int | None:
 def _print_table(report: CheckReport) -> None:
     from shitu.datasets.findings import KINDS
 
-    for kind, about in KINDS.items():
+    for kind, plural in KINDS.items():
         found = report.of(kind)
         if found:
-            out.line(f"{len(found):,} {about.plural}")
+            out.line(f"{len(found):,} {plural}")
             for finding in found[:EXAMPLES]:
                 where = f"{finding.source}:{finding.line}: " if finding.line else ""
                 out.line(f"    {where}{finding.path + ': ' if finding.path else ''}{finding.detail}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Sized
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -51,14 +52,14 @@ def mainbody(
     """
     from shitu.datasets.from_coco import CocoFile
     from shitu.datasets.mainbody import Rules, write_foreground
-    from shitu.datasets.mainbody_sources import SOURCES, count_of, read_source
+    from shitu.datasets.mainbody_sources import SOURCES, read_source
     from shitu.errors import UsageError
 
     if image_root and name != "coco":
         raise UsageError(f"--image-root goes with coco; {name} has its images below {root}")
     folder = Path(image_root or Path(root).parent) if name == "coco" else Path(root)
     images = CocoFile(root) if name == "coco" else read_source(name, folder)
-    with out.progress(count_of(images), "converting") as bar:
+    with out.progress(len(images) if isinstance(images, Sized) else None, "converting") as bar:
         report = write_foreground(images, folder, Path(output), Rules(min_area, max_boxes, skip_missing), bar.update)
     if name in SOURCES:
         source = SOURCES[name]
@@ -80,17 +81,15 @@ def mainbody_merge(files: tuple[str, ...], output: str, min_area: float, max_box
     from shitu.datasets.mainbody import Rules, write_foreground
     from shitu.datasets.mainbody_sources import merged
 
-    given = [("", name) if os.path.exists(name) or "=" not in name else _prefix_and_file(name) for name in files]
+    given = []
+    for name in files:
+        prefix, _, file = ("", "", name) if os.path.exists(name) or "=" not in name else name.partition("=")
+        given.append((prefix.rstrip("/"), file))
     with out.progress(None, "merging") as bar:
         report = write_foreground(merged(given), None, Path(output), Rules(min_area, max_boxes), bar.update)
     _print_report(
         report, output, "dataset_dir: the folder that holds " + (", ".join(p for p, _ in given if p) or "all")
     )
-
-
-def _prefix_and_file(text: str) -> tuple[str, str]:
-    prefix, _, file = text.partition("=")
-    return prefix.rstrip("/"), file
 
 
 def _print_report(report: Report, output: str, where: str) -> None:

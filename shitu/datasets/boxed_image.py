@@ -49,9 +49,10 @@ def boxed_image(
 ) -> BoxedImage:
     """From what a file said: `boxes` are (label, four numbers x1 y1 x2 y2, crowd). Raises ImageError for a bad name."""
     rows = [as_numbers(box, 4) for _, box, _ in boxes]
+    width, height = as_numbers(size, 2)
     return BoxedImage(
         inner_path(file_name),
-        as_size(size),
+        (int(width), int(height)) if width >= 1 and height >= 1 else None,
         np.array(rows, np.float64).reshape(-1, 4),
         np.array([crowd for _, _, crowd in boxes], np.bool_),
         tuple(label for label, _, _ in boxes),
@@ -88,12 +89,6 @@ def as_numbers(value: object, count: int) -> list[float]:
             if np.isfinite(numbers).all():
                 return numbers
     return [np.nan] * count
-
-
-def as_size(size: tuple[object, object] | None) -> tuple[int, int] | None:
-    """(width, height) in whole pixels where both are at least 1, otherwise None."""
-    width, height = as_numbers(size, 2)
-    return (int(width), int(height)) if width >= 1 and height >= 1 else None
 
 
 def upright_size(path: str | os.PathLike[str]) -> tuple[int, int]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from shitu.datasets.examine import CheckOptions, Embedder, Progress, Seen, examine
-from shitu.datasets.findings import KINDS, CheckReport, Finding
+from shitu.datasets.findings import BAD, CheckReport, Finding
 from shitu.datasets.suspects import find_suspects
 from shitu.datasets.write_list import read_classes
 
@@ -33,8 +33,11 @@ def check_list(
     query_root = options.image_root if options.query_root is None else options.query_root
     others = [examine(query, query_root, options, None, progress) for query in queries]
     report.findings += [finding for one in (seen, *others) for finding in one.findings]
-    report.findings += find_equal(seen, others)
-    bad = {finding.line for finding in report.findings if KINDS[finding.kind].bad and finding.source == str(list_file)}
+    for one in (seen, *others):
+        report.findings += _within(one)
+    for other in others:
+        report.findings += _between(seen, other)
+    bad = {finding.line for finding in report.findings if finding.kind in BAD and finding.source == str(list_file)}
     report.counts = Counter(line.label for line in seen.lines if line.number not in bad)
     report.lines = len(seen.lines) + sum(
         finding.kind in ("columns", "label") and finding.source == report.source for finding in report.findings
@@ -48,7 +51,7 @@ def check_list(
 
 def clean_lines(list_file: Path, report: CheckReport, *, drop_suspects: bool = False) -> Iterator[str]:
     """The lines of the list as they are, without the bad ones."""
-    kinds = {kind for kind, about in KINDS.items() if about.bad or (drop_suspects and kind == "suspect")}
+    kinds = BAD | ({"suspect"} if drop_suspects else set())
     bad = {finding.line for finding in report.findings if finding.kind in kinds and finding.source == report.source}
     with list_file.open(encoding="utf-8-sig") as file:
         for number, line in enumerate(file, start=1):
@@ -69,16 +72,8 @@ def _suspects(seen: Seen, report: CheckReport, names: Mapping[str, str], progres
     for suspect in find_suspects(vectors, labels, contents, progress):
         line, other = lines[suspect.place], str(values[suspect.suggested])
         detail = f"looks like {names.get(other, other)}, not {names.get(line.label, line.label)}"
-        yield Finding(
-            "suspect",
-            f"{detail} (confidence {suspect.confidence:.2f})",
-            report.source,
-            line.number,
-            line.image,
-            line.label,
-            suggested=other,
-            confidence=round(suspect.confidence, 4),
-        )
+        told = f"{detail} (confidence {suspect.confidence:.2f})"
+        yield line.finding("suspect", told, other, round(suspect.confidence, 4))
 
 
 def _about_classes(report: CheckReport, k: int, names: Mapping[str, str]) -> Iterator[Finding]:
@@ -97,14 +92,6 @@ def _about_classes(report: CheckReport, k: int, names: Mapping[str, str]) -> Ite
             yield Finding("few", f"{shown}: {count} images, K is {k}", report.source, label=label)
 
 
-def find_equal(train: Seen, queries: Sequence[Seen]) -> Iterator[Finding]:
-    """Duplicates and conflicts within each list, and overlaps of `train` with the others, by content and by path."""
-    for seen in (train, *queries):
-        yield from _within(seen)
-    for query in queries:
-        yield from _between(train, query)
-
-
 def groups_of_several(digests: Iterable[bytes]) -> list[list[int]]:
     """The places, ascending, of every digest that occurs more than once; an empty one is none."""
     places: dict[bytes, list[int]] = {}
@@ -121,11 +108,11 @@ def _within(seen: Seen) -> Iterator[Finding]:
         if len({line.label for line in lines}) > 1:
             told = ", ".join(f"{line.label} in line {line.number}" for line in lines[:5])
             for line in lines:
-                yield Finding("conflict", f"labels {told}", str(seen.source), line.number, line.image, line.label)
+                yield line.finding("conflict", f"labels {told}")
             continue
         for place, line in zip(places[1:], lines[1:], strict=True):
-            detail = f"the same {_what(seen, place, seen, places[0])} as line {first.number}, {first.image}"
-            yield Finding("duplicate", detail, str(seen.source), line.number, line.image, line.label)
+            what = _what(seen, place, seen, places[0])
+            yield line.finding("duplicate", f"the same {what} as line {first.number}, {first.image}")
 
 
 def _between(train: Seen, query: Seen) -> Iterator[Finding]:
@@ -140,8 +127,7 @@ def _between(train: Seen, query: Seen) -> Iterator[Finding]:
             other = paths.get(os.path.realpath(line.path))
         if other is not None:
             there = query.lines[other]
-            detail = f"the same {what} as {query.source}:{there.number}, {there.image}"
-            yield Finding("overlap", detail, str(train.source), line.number, line.image, line.label)
+            yield line.finding("overlap", f"the same {what} as {query.source}:{there.number}, {there.image}")
 
 
 def _what(seen: Seen, place: int, other: Seen, there: int) -> str:

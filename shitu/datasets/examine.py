@@ -73,12 +73,8 @@ def examine(
 ) -> Seen:
     """Read the list and look at each of its images. Raises ConfigError where it has no good line."""
     seen = Seen(list_file)
-    read = read_lines(list_file, image_root, delimiter=options.delimiter, text_labels=options.text_labels)
-    for one in read:
-        if isinstance(one, Line):
-            seen.lines.append(one)
-        else:
-            seen.findings.append(one)
+    for one in read_lines(list_file, image_root, delimiter=options.delimiter, text_labels=options.text_labels):
+        (seen.lines if isinstance(one, Line) else seen.findings).append(one)  # type: ignore[arg-type]
     if not seen.lines:
         raise ConfigError(f"{list_file}: no line of `path label` in it ({len(seen.findings)} others); name a list file")
     tensors: list[Any] = []
@@ -89,7 +85,7 @@ def examine(
         seen.pixels.append(look.pixels)
         seen.good.append(look.finding is None)
         if look.finding:
-            seen.findings.append(Finding(*look.finding, str(list_file), line.number, line.image, line.label))
+            seen.findings.append(line.finding(*look.finding))
         elif embedder:
             tensors.append(look.tensor)
             if len(tensors) == BATCH:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from shitu.datasets.boxed_image import BoxedImage, as_numbers, boxed_image, inner_path
-from shitu.datasets.read_text import read_json
+from shitu.datasets.read_text import is_records, read_json
 from shitu.errors import ImageError, UsageError
 
 WANTED = "a COCO file with the lists `images`, `annotations` and `categories`"
@@ -26,7 +26,7 @@ class CocoFile:
     def __init__(self, path: str | Path, place: Callable[[str], str] = str) -> None:
         self._place, content = place, read_json(path, WANTED)
         for key in ("images", "annotations", "categories"):
-            if not _is_records(content.get(key)):
+            if not is_records(content.get(key)):
                 raise UsageError(f"{path}: `{key}` is no list of objects; wanted {WANTED}")
         self._images: list[dict[str, Any]] = content["images"]
         self._names = {_key(record, "id", path): _name(record, path) for record in content["categories"]}
@@ -62,10 +62,6 @@ class CocoFile:
 def _xyxy(bbox: object) -> tuple[float, float, float, float]:
     left, top, width, height = as_numbers(bbox, 4)
     return left, top, left + width, top + height
-
-
-def _is_records(value: object) -> bool:
-    return isinstance(value, list) and all(isinstance(record, dict) for record in value)
 
 
 def _key(record: dict[str, Any], key: str, path: str | Path) -> int | str:

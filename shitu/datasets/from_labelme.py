@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from shitu.datasets.boxed_image import BoxedImage, boxed_image, inner_path
-from shitu.datasets.read_text import read_json
+from shitu.datasets.read_text import is_records, read_json
 from shitu.errors import ImageError, ShituError, UsageError
 from shitu.images.find import is_image_name
 
@@ -40,7 +40,7 @@ def read_labelme(root: str | Path, name: str) -> BoxedImage | ImageError:
     try:
         content = read_json(Path(root, name), WANTED)
         shapes = content.get("shapes")
-        if not isinstance(shapes, list) or not all(isinstance(shape, dict) for shape in shapes):
+        if not is_records(shapes):
             raise ImageError(f"{name}: `shapes` is no list of objects; wanted {WANTED}")
         size = (content.get("imageWidth"), content.get("imageHeight"))
         boxes = [box for shape in shapes if (box := _box(shape)) is not None]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import posixpath
-from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -38,10 +38,6 @@ def read_source(name: str, root: Path) -> Images:
     return SOURCES[name].read(root)
 
 
-def count_of(images: Images) -> int | None:
-    return len(images) if isinstance(images, Sized) else None
-
-
 def merged(files: Sequence[tuple[str, str]]) -> Iterator[BoxedImage | ImageError]:
     """The images of several COCO files, one file in memory at a time; (prefix of the paths, file).
 
@@ -61,13 +57,9 @@ def merged(files: Sequence[tuple[str, str]]) -> Iterator[BoxedImage | ImageError
             yield image
 
 
-def _coco2017(root: Path) -> Images:
-    annotations = _first(root, "annotations/instances_train2017.json", "instances_train2017.json")
-    return CocoFile(annotations, lambda name: f"train2017/{name}")
-
-
-def _rpc(root: Path) -> Images:
-    return CocoFile(_first(root, "instances_train2019.json"), lambda name: f"train2019/{name}")
+def _coco(split: str, *files: str) -> Callable[[Path], Images]:
+    """A set of one COCO file, whose images lie in the folder `split`."""
+    return lambda root: CocoFile(_first(root, *files), lambda name: f"{split}/{name}")
 
 
 def _objects365(root: Path) -> Images:
@@ -171,12 +163,14 @@ def _first(root: Path, *candidates: str) -> Path:
     raise UsageError(f"{root}: none of {', '.join(candidates)} is there; docs/datasets/mainbody.md shows the layout")
 
 
+_COCO = _coco("train2017", "annotations/instances_train2017.json", "instances_train2017.json")
+_RPC = _coco("train2019", "instances_train2019.json")
 SOURCES = {
     "objects365": Source("Objects365", 173_000, "annotations/zhiyuan_objv2_train.json and train/patch*/", _objects365),
-    "coco2017": Source("COCO2017", 118_000, "annotations/instances_train2017.json and train2017/", _coco2017),
+    "coco2017": Source("COCO2017", 118_000, "annotations/instances_train2017.json and train2017/", _COCO),
     "icartoonface": Source(
         "iCartoonFace", 48_000, "icartoonface_dettrain.csv and icartoonface_dettrain/", _icartoonface
     ),
     "logodet3k": Source("LogoDet-3K", 155_000, "<group>/<brand>/<number>.jpg and .xml", _logodet3k),
-    "rpc": Source("RPC", 54_000, "instances_train2019.json and train2019/", _rpc),
+    "rpc": Source("RPC", 54_000, "instances_train2019.json and train2019/", _RPC),
 }

@@ -53,7 +53,7 @@ class PublicSet:
     title: str
     homepage: str
     splits: dict[str, Split]
-    read_column: Callable[[Path, str], Iterator[Row]] | None = None  # where the user may choose the class's column
+    read_column: Callable[..., Iterator[Row]] | None = None  # where the user may choose the class's column
 
     @property
     def counts(self) -> tuple[int, int]:

@@ -19,7 +19,6 @@ from shitu.errors import ConfigError, UsageError
 
 Delimiter = Literal["auto", "space", "tab"]
 Third = Literal["none", "serial", "camera"]  # nothing, a running number that is the image's own, Row.camera
-TOLD_EVERY = 1000
 _KEPT = 20
 
 
@@ -87,9 +86,8 @@ def write_list(
     spaces = False
     with workspace(target) as folder:
         with (folder / "rows").open("w", encoding="utf-8", newline="\n") as spool:
-            for number, row in enumerate(rows, start=1):
-                if number % TOLD_EVERY == 0:
-                    told(TOLD_EVERY)
+            for row in rows:
+                told(1)
                 if problem := path_problem(row.path) or _label_problem(row, third):
                     refused.add(row.path, problem)
                 elif check_below and not os.path.isfile(check_below / row.path):

@@ -19,7 +19,7 @@ def read_gldv2(root: Path) -> Iterator[Row]:
     Split by hand: a row may be longer than the 131,072 characters that the csv module takes.
     """
     table = find_file(root, "train_clean.csv", "train/train_clean.csv", "metadata/train_clean.csv")
-    images = relative(_gldv2_images(root), root)
+    images = relative(find_folder(root, "train/0", "images/train/0", "images/0", "0").parent, root)
     lines = lines_of(table)
     header = next(lines, (1, ""))[1]
     if header.split(",") != ["landmark_id", "images"]:
@@ -30,11 +30,6 @@ def read_gldv2(root: Path) -> Iterator[Row]:
             raise bad_line(table, number, line, "a landmark_id, a comma and image ids")
         for name in ids.split():
             yield Row(posixpath.join(images, *name[:3], f"{name}.jpg"), landmark.strip())
-
-
-def _gldv2_images(root: Path) -> Path:
-    """The folder that holds 0/ to f/."""
-    return find_folder(root, "train/0", "images/train/0", "images/0", "0").parent
 
 
 def read_fashion(root: Path, column: str = "baseColour") -> Iterator[Row]:
@@ -101,7 +96,10 @@ def read_veri_wild(root: Path, name: str) -> Iterator[Row]:
     """`train_test_split/<name>.txt`: `00001/000001`, vehicle and image; the camera is in `vehicle_info.txt`."""
     table = find_file(root, f"train_test_split/{name}.txt")
     images = relative(find_folder(table.parent.parent, "images"), root)
-    cameras = {} if name == "train_list" else _cameras(table.parent / "vehicle_info.txt")
+    cameras: dict[str, str] = {}
+    if name != "train_list":
+        info = read_table(table.parent / "vehicle_info.txt", "id/image", "Camera ID", delimiter=";")
+        cameras = {row["id/image"]: row["Camera ID"].strip() for row in info}
     for number, line in lines_of(table):
         image = line.strip().removesuffix(".jpg")
         vehicle, slash, _ = image.partition("/")
@@ -110,13 +108,6 @@ def read_veri_wild(root: Path, name: str) -> Iterator[Row]:
         if cameras and image not in cameras:
             raise bad_line(table, number, image, "an image of vehicle_info.txt")
         yield Row(posixpath.join(images, f"{image}.jpg"), vehicle, cameras.get(image, ""))
-
-
-def _cameras(path: Path) -> dict[str, str]:
-    """Image -> camera id; 416,314 of them."""
-    return {
-        row["id/image"]: row["Camera ID"].strip() for row in read_table(path, "id/image", "Camera ID", delimiter=";")
-    }
 
 
 def read_compcars(root: Path, split: str) -> Iterator[Row]:
