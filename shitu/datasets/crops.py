@@ -50,7 +50,12 @@ def write_crops(
 
     def crop(numbered: tuple[int, BoxedImage | ImageError]) -> list[Row | ImageError]:
         number, image = numbered
-        return [image] if isinstance(image, ImageError) else _crop(image, number, image_root, folder, min_size)
+        if isinstance(image, ImageError):
+            return [image]
+        try:
+            return list(_crops(image, number, image_root, folder, min_size))
+        except ImageError as error:
+            return [_named(image, error)]
 
     return map_ahead(crop, enumerate(images), PICTURES_AHEAD)
 
@@ -73,44 +78,35 @@ def whole_images(images: Iterable[BoxedImage | ImageError], image_root: str | Pa
     return map_ahead(row, images, PICTURES_AHEAD)
 
 
-def _crop(
+def _crops(
     image: BoxedImage, number: int, image_root: str | Path, folder: Path, min_size: int
-) -> list[Row | ImageError]:
+) -> Iterator[Row | ImageError]:
     from PIL import Image
 
     if not image.labels:
-        return []
+        return
     path = os.path.join(image_root, image.file_name)
-    try:
-        picture = read_image(path)
-        height, width = picture.shape[:2]
-        given = upright_boxes(image.xyxy, image.size or (width, height), path, (width, height))
-    except ImageError as error:
-        return [_named(image, error)]
+    picture = read_image(path)
+    height, width = picture.shape[:2]
+    given = upright_boxes(image.xyxy, image.size or (width, height), path, (width, height))
     boxes, keep = clip_boxes(given, width, height)
-    rows: list[Row | ImageError] = []
     stem = re.sub(r"\s+", "_", posixpath.splitext(posixpath.basename(image.file_name))[0])[:40]
     for place, (left, top, right, bottom) in enumerate(boxes.tolist()):
         if image.crowd[place]:
             continue
         if not keep[place]:
             where = [round(value, 1) for value in image.xyxy[place].tolist()]
-            rows.append(
-                ImageError(f"{image.file_name}: box {place} {where} leaves nothing of {width} x {height} pixels")
-            )
-            continue
-        if min(right - left, bottom - top) < min_size:
-            continue
-        try:
-            label = clean_label(image.labels[place])
-        except ImageError as error:
-            rows.append(_named(image, error))
-            continue
-        name = f"{number // FOLDER_SIZE:04d}/{number:07d}_{place}_{stem}.jpg"
-        (folder / name).parent.mkdir(exist_ok=True)
-        Image.fromarray(picture[top:bottom, left:right]).save(folder / name, "JPEG", quality=JPEG_QUALITY)
-        rows.append(Row(name, label))
-    return rows
+            yield ImageError(f"{image.file_name}: box {place} {where} leaves nothing of {width} x {height} pixels")
+        elif min(right - left, bottom - top) >= min_size:
+            try:
+                label = clean_label(image.labels[place])
+            except ImageError as error:
+                yield _named(image, error)
+                continue
+            name = f"{number // FOLDER_SIZE:04d}/{number:07d}_{place}_{stem}.jpg"
+            (folder / name).parent.mkdir(exist_ok=True)
+            Image.fromarray(picture[top:bottom, left:right]).save(folder / name, "JPEG", quality=JPEG_QUALITY)
+            yield Row(name, label)
 
 
 def _named(image: BoxedImage, error: ImageError) -> ImageError:

@@ -66,14 +66,13 @@ def write_foreground(
             progress(1)
             if isinstance(found, ImageError):
                 report.failed.append(str(found))
-            elif found.size is None:
-                missing = f"{found.file_name}: no such file below {root}; unpack the images there, or --skip-missing"
-                if rules.skip_missing:
-                    report.dropped["images that are not there"] += 1
-                else:
-                    report.failed.append(missing)
-            else:
+            elif found.size is not None:
                 _add(writer, found, found.size, rules, report)
+            elif rules.skip_missing:
+                report.dropped["images that are not there"] += 1
+            else:
+                missing = f"{found.file_name}: no such file below {root}; unpack the images there, or --skip-missing"
+                report.failed.append(missing)
         if not report.images:
             first = f"; first: {report.failed[0]}" if report.failed else ""
             raise UsageError(
