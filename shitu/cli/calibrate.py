@@ -79,10 +79,7 @@ def calibrate_config(
     written = None if target is None else _write(found, on_file, config_path, target, overwrite)
     if written and overrides:
         log.warning(f"{written} has none of the -o of this command; give them again, or set them there")
-    if style == "json":
-        out.record({**found.to_dict(), "written": written})
-    else:
-        out.line(summary(found))
+    out.show(style, {**found.to_dict(), "written": written}, lambda: summary(found))
     if found.failed:
         raise SystemExit(1)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -37,17 +37,12 @@ def schema(kind: str) -> None:
 
     An editor that knows YAML language servers then completes keys and marks mistakes; the shipped configs name theirs.
     """
-    out.line(schema_text(kind))
-
-
-def schema_text(kind: str) -> str:
-    """The JSON schema of a kind of config, as configs/schema/KIND.json has it."""
     import json
 
     from shitu.config.json_schema import json_schema
 
     made = json_schema(_root(kind), f"shitu: configs for {KINDS[kind]}")
-    return json.dumps(made, indent=1, ensure_ascii=False)
+    out.line(json.dumps(made, indent=1, ensure_ascii=False))
 
 
 @config.command("show", epilog=example("config show -c configs/det/picodet_lcnet_x1_0_320_mainbody.yml"))
@@ -58,9 +53,9 @@ def show(config_path: str | None, overrides: tuple[str, ...]) -> None:
     Takes configs of every kind. What stands before the # can be given to -o.
     """
     from shitu.config.origins import explain
-    from shitu.resources import bundled
+    from shitu.evaluation.write_config import source_of
 
-    path = Path(config_path).expanduser() if config_path else bundled("configs") / "inference_general.yaml"
+    path = source_of(config_path)
     rows = explain(_root(_kind_of(path)), path, overrides)
     width = max(min(len(f"{row.key}={row.value}"), 50) for row in rows)
     for row in rows:
@@ -72,8 +67,8 @@ def _root(kind: str) -> type[Section]:
     from shitu.training.det.schema import DetConfig
     from shitu.training.rec.schema import TrainConfig
 
-    roots: dict[str, Any] = {"inference": Config, "train": TrainConfig, "det": DetConfig}
-    return roots[kind]  # type: ignore[no-any-return]
+    roots: dict[str, type[Section]] = {"inference": Config, "train": TrainConfig, "det": DetConfig}
+    return roots[kind]
 
 
 def _kind_of(path: Path) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,12 +14,13 @@ from shitu.cli.options import example, format_option
 from shitu.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from shitu.datasets.examine import Embedder
     from shitu.datasets.findings import CheckReport
 
 EXAMPLES = 5
+PATH = click.Path(path_type=Path)
 BAR = 40  # characters of the longest bar of the histogram
 log = logging.getLogger("shitu")
 
@@ -31,12 +32,17 @@ log = logging.getLogger("shitu")
         "dataset check demo/gallery.txt --image-root demo --gallery --no-embeddings",
     ),
 )
-@click.argument("list_file", metavar="LIST")
+@click.argument("list_file", metavar="LIST", type=PATH)
 @click.option("--image-root", default="", metavar="DIR", help="The paths of LIST are below it.  [default: here]")
-@click.option("--query", "queries", multiple=True, metavar="LIST", help="Must share no image with LIST; repeatable.")
+@click.option(
+    "--query", "queries", type=PATH, multiple=True, metavar="LIST", help="Must share no image with LIST; repeatable."
+)
 @click.option("--query-root", metavar="DIR", help="The paths of the query lists are below it.  [default: image root]")
 @click.option(
-    "--gallery", is_flag=True, help="LIST is a data_file of build-gallery: labels are text, and one image is enough."
+    "--gallery",
+    "text_labels",
+    is_flag=True,
+    help="LIST is a data_file of build-gallery: labels are text, and one image is enough.",
 )
 @click.option("--delimiter", metavar="TEXT", help="Between the columns.  [default: TAB where there is one, or space]")
 @click.option("--k", type=click.IntRange(1), default=4, show_default=True, help="Images per class in a P×K batch.")
@@ -48,25 +54,22 @@ log = logging.getLogger("shitu")
 )
 @click.option("--model", metavar="NAME", help="The recogniser, a folder or known name.  [default: the bundled one]")
 @format_option("table")
-@click.option("--report", metavar="FILE", help="Write every finding there, as JSON.")
-@click.option("--write-clean", metavar="FILE", help="Write LIST there without its bad lines.")
+@click.option("--report", type=PATH, metavar="FILE", help="Write every finding there, as JSON.")
+@click.option("--write-clean", type=PATH, metavar="FILE", help="Write LIST there without its bad lines.")
 @click.option("--drop-suspects", is_flag=True, help="With --write-clean: without the labels that look wrong, too.")
 def check(
     *,
-    list_file: str,
-    image_root: str,
-    queries: tuple[str, ...],
-    query_root: str | None,
-    gallery: bool,
+    list_file: Path,
+    queries: tuple[Path, ...],
+    text_labels: bool,
     delimiter: str | None,
-    k: int,
-    min_size: int,
     embeddings: bool,
     model: str | None,
     style: str,
-    report: str | None,
-    write_clean: str | None,
+    report: Path | None,
+    write_clean: Path | None,
     drop_suspects: bool,
+    **look: Any,
 ) -> None:
     """Missing, damaged, duplicate and doubtful entries of a list. Status 0 where there are none, 1 otherwise.
 
@@ -81,20 +84,16 @@ def check(
 
     if drop_suspects and not (write_clean and embeddings):
         raise UsageError("--drop-suspects goes with --write-clean, and without --no-embeddings")
-    mark = delimiter.replace("\\t", "\t") if delimiter else "\t" if gallery else None
-    options = CheckOptions(image_root, query_root, mark, gallery, k, min_size)
-    files, embedder = [Path(path) for path in (list_file, *queries)], _embedder(model) if embeddings else None
-    total = _lines_in(files + files[:1] * embeddings)  # compared after they were read
+    delimiter = delimiter.replace("\\t", "\t") if delimiter else "\t" if text_labels else None
+    options = CheckOptions(**look, text_labels=text_labels, delimiter=delimiter)
+    total = _lines_in([list_file, *queries, *[list_file] * embeddings])  # compared after they were read
     with out.progress(total, "checking") as bar:
-        found = check_list(files[0], files[1:], options, embedder, bar.update)
+        found = check_list(list_file, queries, options, _embedder(model) if embeddings else None, bar.update)
     if report:
-        write_lines(Path(report), [json.dumps(found.as_json(), ensure_ascii=False, indent=1)])
-    if style == "json":
-        out.record(found.as_json())
-    else:
-        _print_table(found)
+        write_lines(report, [json.dumps(found.as_json(), ensure_ascii=False, indent=1)])
+    out.show(style, found.as_json(), lambda: "\n".join(_table(found)))
     if write_clean:
-        write_lines(Path(write_clean), clean_lines(Path(list_file), found, drop_suspects=drop_suspects))
+        write_lines(write_clean, clean_lines(list_file, found, drop_suspects=drop_suspects))
         log.info("Wrote %s, without the bad lines.", write_clean)
     if found.findings:
         raise SystemExit(1)
@@ -119,24 +118,23 @@ def _lines_in(files: Iterable[Path]) -> int | None:
     return count
 
 
-def _print_table(report: CheckReport) -> None:
+def _table(report: CheckReport) -> Iterator[str]:
     from shitu.datasets.findings import KINDS
 
     for kind, plural in KINDS.items():
-        found = report.of(kind)
-        if found:
-            out.line(f"{len(found):,} {plural}")
+        if found := report.of(kind):
+            yield f"{len(found):,} {plural}"
             for finding in found[:EXAMPLES]:
                 where = f"{finding.source}:{finding.line}: " if finding.line else ""
-                out.line(f"    {where}{finding.path + ': ' if finding.path else ''}{finding.detail}")
+                yield f"    {where}{finding.path + ': ' if finding.path else ''}{finding.detail}"
             if len(found) > EXAMPLES:
-                out.line(f"    ... and {len(found) - EXAMPLES:,} more (--report FILE writes them all)")
+                yield f"    ... and {len(found) - EXAMPLES:,} more (--report FILE writes them all)"
     usable = report.counts.total()
-    out.line(f"{report.source}: {out.plural(report.lines, 'line')}, {out.plural(usable, 'usable image')}")
-    out.line(f"{len(report.counts):,} classes; images per class:")
+    yield f"{report.source}: {out.plural(report.lines, 'line')}, {out.plural(usable, 'usable image')}"
+    yield f"{len(report.counts):,} classes; images per class:"
     most = max((classes for *_, classes in report.histogram()), default=0)
     for low, high, classes in report.histogram():
         span = f"{low:,}" if low == high else f"{low:,}-{high:,}"
-        out.line(f"{span:>17} {'#' * -(-classes * BAR // most):{BAR}} {classes:,}")
+        yield f"{span:>17} {'#' * -(-classes * BAR // most):{BAR}} {classes:,}"
     if not report.findings:
-        out.line("Nothing wrong was found.")
+        yield "Nothing wrong was found."

@@ -106,15 +106,11 @@ def evaluate_gallery(
     queries = queries_of(config, query_list, image_root)
     if report is not None:
         check_report_path(report)
-
     with out.progress(len(queries), "evaluating", "queries") as bar:
         found = evaluate(
             config, queries, false_accepts=tuple(dict.fromkeys(false_accepts)), progress=bar.update, **asked
         )
-    if style == "json":
-        out.record(found.to_dict())
-    else:
-        out.line(summary(found))
+    out.show(style, found.to_dict(), lambda: summary(found))
     if report is not None:  # after the figures: a full disk must not cost them
         write_report(
             found,

@@ -51,11 +51,8 @@ def _open(url: str) -> GalleryReader:
 def info(url: str, style: str) -> None:
     """Print what a gallery is: entries, dimension, index, the model that made it."""
     facts = _open(url).info()
-    if style == "json":
-        out.record(facts)
-        return
     rows = [(name, "" if value is None else str(value)) for name, value in facts.items()]
-    out.line(out.table(rows, tablefmt="plain"))
+    out.show(style, facts, lambda: out.table(rows, tablefmt="plain"))
 
 
 @gallery.command("list", epilog=example("gallery list my_gallery | grep '\"green tea\"'"))

@@ -7,7 +7,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from io import TextIOWrapper
 from typing import Any
@@ -57,6 +57,11 @@ def message(text: str) -> None:
 def record(record: dict[str, Any]) -> None:
     """One line of JSON Lines; Chinese stays legible."""
     line(json.dumps(record, ensure_ascii=False))
+
+
+def show(style: str, record: dict[str, Any], text: Callable[[], str]) -> None:
+    """A record in the style of `options.format_option`: itself for programs, or a text for people."""
+    line(json.dumps(record, ensure_ascii=False) if style == "json" else text())
 
 
 def table(rows: Iterable[Sequence[object]], headers: Sequence[str] = (), **style: Any) -> str:

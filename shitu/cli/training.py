@@ -142,8 +142,7 @@ def evaluate(config: TrainConfig, style: str, **launching: Any) -> None:
     if rank == 0:
         record = {name: int(value) if name in COUNTS else round(value, 6) for name, value in found.items()}
         rows = [(name, f"{value:,}" if name in COUNTS else f"{value:.4f}") for name, value in record.items()]
-        shown = out.table(rows, tablefmt="plain", colalign=("left", "right"))
-        out.record(record) if style == "json" else out.line(shown)
+        out.show(style, record, lambda: out.table(rows, tablefmt="plain", colalign=("left", "right")))
 
 
 @click.command("eval-det", epilog=example(f"eval-det -c {DETECTOR} -o weights=best.pdparams"))
@@ -165,12 +164,9 @@ def eval_det(config: DetConfig, model: str | None, style: str) -> None:
     else:
         use_device(config)
         results = evaluate_config(config, bar)
-    if style == "json":
-        out.record(results)
-        return
-    for name, value in results.items():
-        shown = "-" if value is None else f"{value:.4f}" if isinstance(value, float) else str(value)
-        out.line(f"{name:<10} {shown}")
+    values = {name: f"{value:.4f}" if isinstance(value, float) else value for name, value in results.items()}
+    lines = [f"{name:<10} {'-' if value is None else value}" for name, value in values.items()]
+    out.show(style, results, lambda: "\n".join(lines))
 
 
 @click.command("export", epilog=example(f"export -c {EXTRACTOR} -o Global.pretrained_model=output/best_model"))

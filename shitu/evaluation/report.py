@@ -6,11 +6,12 @@ import json
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 from shitu.errors import ShituError, UsageError
 from shitu.evaluation.evaluate import Evaluation
 from shitu.evaluation.report_mistakes import mistakes
-from shitu.evaluation.report_plots import PAGES, open_set_curve, score_histogram
+from shitu.evaluation.report_plots import PAGES, histogram, open_set_plot
 from shitu.files import replace_file
 
 MANY_ROWS = 30  # longer tables are closed at first
@@ -53,15 +54,21 @@ def write_report(
     Raises UsageError, ShituError (full disk).
     """
     check_report_path(path)
-    quantity = evaluation.settings.measure.score_name
+    curve: dict[str, Any] = {}
+    scores: dict[str, Any] = {}
+    if found := evaluation.open_set:
+        curve = open_set_plot(found.curve.false_accept_rate.tolist(), found.curve.recall.tolist(), found.unknown)
+        groups = {"right": evaluation.known_scores, "wrong": evaluation.wrong_scores}
+        sign = evaluation.settings.sign
+        threshold = sign * evaluation.at_threshold.threshold
+        scores = histogram({**groups, "unknown": evaluation.unknown_scores}, threshold, sign)
     page = PAGES.get_template("report.html").render(
         e=evaluation,
         command=command,
         date=date,
         detector_model=detector_model,
-        quantity=quantity,
-        curve=open_set_curve(evaluation) if evaluation.open_set else "",
-        histogram=score_histogram(evaluation, quantity) if evaluation.open_set else "",
+        curve=curve,
+        histogram=scores,
         mistakes=mistakes(evaluation, worst, image_root, delimiter),
         json=json.dumps(evaluation.to_dict(), ensure_ascii=False, indent=1),
         many_rows=MANY_ROWS,

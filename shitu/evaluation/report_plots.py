@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
 from numpy.typing import NDArray
-
-from shitu.evaluation.evaluate import Evaluation
 
 Floats = NDArray[np.float64]
 
 WIDTH = 440  # of every plot, in pixels of its own; the page shrinks it on narrow screens
 LEFT, RIGHT = 52, 14
-TOP, ROW, TALLEST = 22, 72, 48  # of the histogram: above the first group, for each, and its highest bar
+TALLEST = 48  # the highest bar of the histogram
 BINS = 40
 
 
@@ -42,16 +39,6 @@ class Axis:
             low, high, value = math.log(low), math.log(high), math.log(value)
         share = (value - low) / (high - low)
         return round(self.start + share * (self.end - self.start), 1)
-
-
-@dataclass(frozen=True)
-class Mark:
-    """A point on the open-set curve: where, what its tooltip says, whether it is the config's own."""
-
-    false_accept: float
-    recall: float
-    title: str
-    configured: bool = False
 
 
 def percent(share: float | None) -> str:
@@ -85,34 +72,12 @@ PAGES.filters |= {
 }
 
 
-def _draw(plot: str, **what: Any) -> Markup:
-    drawn: Markup = getattr(PAGES.get_template("report_plots.html").module, plot)(**what)
-    return drawn
-
-
-def open_set_curve(evaluation: Evaluation) -> Markup:
-    """Recall against false accepts of an evaluation with an open set, with the thresholds that the table names."""
-    found, at, sign = evaluation.open_set, evaluation.at_threshold, evaluation.settings.sign
-    assert found is not None
-    marks = [
-        Mark(one.false_accept_rate, one.recall, f"threshold {native(one.threshold, sign)}: at most "
-             f"{percent(one.false_accept_rate)} of the unknown named, {percent(one.recall)} of the known named rightly")
-        for one in found.recall_at
-    ]  # fmt: skip
-    if at.unknown_named is not None:
-        title = f"this config: {percent(at.unknown_named)} of the unknown named, {percent(at.named_right)} of the known"
-        marks.append(Mark(at.unknown_named, at.named_right, title + " named rightly", configured=True))
-    return open_set_plot(found.curve.false_accept_rate.tolist(), found.curve.recall.tolist(), marks, found.unknown)
-
-
-def open_set_plot(
-    false_accepts: Sequence[float], recalls: Sequence[float], marks: Sequence[Mark], unknown: int
-) -> Markup:
+def open_set_plot(false_accepts: Sequence[float], recalls: Sequence[float], unknown: int) -> dict[str, Any]:
     """Recall against false-accept rate, both 0..1; the rate's axis is logarithmic down to one in `unknown` queries."""
     decades = min(max(math.ceil(math.log10(max(unknown, 1))), 1), 4)
     x, y = Axis(10.0**-decades, 1.0, LEFT, WIDTH - RIGHT, log=True), Axis(0.0, 1.0, 262, 24)
     rates = [10.0**power for power in range(-decades, 1)]
-    return _draw("open_set", x=x, y=y, rates=rates, steps=_steps(x, y, false_accepts, recalls), marks=marks)
+    return {"x": x, "y": y, "rates": rates, "steps": _steps(x, y, false_accepts, recalls)}
 
 
 def _steps(x: Axis, y: Axis, false_accepts: Sequence[float], recalls: Sequence[float]) -> str:
@@ -128,40 +93,19 @@ def _steps(x: Axis, y: Axis, false_accepts: Sequence[float], recalls: Sequence[f
     return f"{path}H{WIDTH - RIGHT}"
 
 
-def score_histogram(evaluation: Evaluation, quantity: str) -> Markup:
-    """The scores of an evaluation; `quantity` says what they are."""
-    groups = [
-        ("right", evaluation.known_scores),
-        ("wrong", evaluation.wrong_scores),
-        ("unknown", evaluation.unknown_scores),
-    ]
-    sign = evaluation.settings.sign
-    return histogram(groups, sign * evaluation.at_threshold.threshold, sign, quantity)
+def histogram(groups: Mapping[str, Floats], threshold: float, sign: float) -> dict[str, Any]:
+    """Scores (n,), greater is nearer, of several groups, one above the other on one axis, each with its own height.
 
-
-def histogram(groups: Sequence[tuple[str, Floats]], threshold: float, sign: float, quantity: str) -> Markup:
-    """Scores of several groups (name and CSS class, (n,) greater is nearer), one above the other on one axis.
-
-    `sign` is -1 where the scores are negated distances: the axis shows the distances. Each group has its own height.
+    `sign` is -1 where the scores are negated distances: the axis shows the distances.
     """
-    every = np.concatenate([*(values for _, values in groups), [threshold]])
+    every = np.concatenate([*groups.values(), [threshold]])
     low, high = float(every.min()), float(every.max())
     margin = 0.03 * (high - low) or 0.5
     x = Axis(low - margin, high + margin, LEFT, WIDTH - RIGHT)
     edges = np.linspace(x.low, x.high, BINS + 1)
-    return _draw(
-        "histogram",
-        x=x,
-        top=TOP,
-        row=ROW,
-        groups=[(name, name, len(values), _bars(x, edges, values, sign)) for name, values in groups],
-        ticks=[
-            (f"{value:g}".replace("-", "−"), x.place(value * sign)) for value in _ticks(x.low * sign, x.high * sign)
-        ],
-        threshold=f"threshold {threshold * sign:g}",
-        at=x.place(threshold),
-        quantity=quantity,
-    )
+    ticks = [(f"{value:g}".replace("-", "−"), x.place(value * sign)) for value in _ticks(x.low * sign, x.high * sign)]
+    bars = [(name, len(values), _bars(x, edges, values, sign)) for name, values in groups.items()]
+    return {"x": x, "groups": bars, "ticks": ticks, "threshold": threshold * sign, "at": x.place(threshold)}
 
 
 def _bars(x: Axis, edges: Floats, values: Floats, sign: float) -> list[tuple[float, float, float, str]]:
