@@ -23,14 +23,14 @@ from shitu.cli.demo import check, demo
 from shitu.cli.evaluate import evaluate_gallery
 from shitu.cli.gallery import gallery
 from shitu.cli.models import models
-from shitu.cli.options import example
+from shitu.cli.options import InOrder, example
 from shitu.cli.predict import predict, predict_det, predict_rec
 from shitu.cli.training import eval_det, export, export_det, train, train_det
 from shitu.cli.training import evaluate as evaluate_extractor
 from shitu.errors import ShituError
 
 
-class _Group(click.Group):
+class _Group(InOrder):
     """The one place where errors become a message and an exit status."""
 
     def invoke(self, context: click.Context) -> Any:
@@ -50,9 +50,6 @@ class _Group(click.Group):
             # With EPIPE (`shitu predict ... | head`) nobody listens any more; Python would complain on closing stdout.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             context.exit(1)
-
-    def list_commands(self, context: click.Context) -> list[str]:
-        return list(self.commands)  # in the order of use, not of the alphabet
 
 
 @click.group(

@@ -12,7 +12,7 @@ from shitu.cli import out
 from shitu.cli.dataset_check import check
 from shitu.cli.dataset_lists import from_coco, from_folder, from_labelme
 from shitu.cli.dataset_mainbody import mainbody, mainbody_merge
-from shitu.cli.options import example, together
+from shitu.cli.options import InOrder, example, together
 from shitu.errors import UsageError
 
 if TYPE_CHECKING:
@@ -22,12 +22,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("shitu")
 
 
-class _InOrder(click.Group):
-    def list_commands(self, context: click.Context) -> list[str]:
-        return list(self.commands)
-
-
-@click.group(cls=_InOrder, epilog=example("dataset convert sop datasets/sop -o sop.txt"))
+@click.group(cls=InOrder, epilog=example("dataset convert sop datasets/sop -o sop.txt"))
 def dataset() -> None:
     """Make, merge and check the list files of a training."""
 

@@ -16,6 +16,13 @@ if TYPE_CHECKING:
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
+class InOrder(click.Group):
+    """Lists its commands in the order of use, not of the alphabet."""
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        return list(self.commands)
+
+
 def example(*lines: str) -> str:
     """The end of a help text."""
     return "\b\nExample" + "s" * (len(lines) > 1) + ":\n" + "".join(f"  shitu {line}\n" for line in lines)

@@ -15,14 +15,7 @@ from shitu.evaluation.settings import Answer, Settings
 from shitu.gallery import GalleryReader, Item, open_reader
 from shitu.results import Box, Match
 
-# The order in which they are shown: (kind, heading, what it means).
-KINDS = (
-    ("wrong", "Taken for something else", "The gallery has it, but another thing came first. The highest score first."),
-    ("unknown", "Unknown, and named", "The gallery has no such thing, but something in it was near enough. The highest "
-     "score first."),
-    ("unnamed", "Right, but not named", "The right thing came first, but was not near enough. The worst score first."),
-    ("lost", "Not found", "Nothing was found in the photo, or nothing that overlaps the query’s box enough to count."),
-)  # fmt: skip
+KINDS = ("wrong", "unknown", "unnamed", "lost")  # in the order in which they are shown
 
 
 def choose_worst(answers: Sequence[Answer], settings: Settings, most: int) -> dict[str, list[Answer]]:
@@ -30,7 +23,7 @@ def choose_worst(answers: Sequence[Answer], settings: Settings, most: int) -> di
 
     Equal scores are in the order of the query list.
     """
-    found: dict[str, list[Answer]] = {kind: [] for kind, _, _ in KINDS}
+    found: dict[str, list[Answer]] = {kind: [] for kind in KINDS}
     for answer in answers:
         if kind := _kind(answer, settings):
             found[kind].append(answer)
@@ -82,10 +75,8 @@ class Card:
     shots: tuple[Shot, ...]
 
 
-def mistakes(
-    evaluation: Evaluation, worst: int, image_root: str | None, delimiter: str
-) -> list[tuple[str, str, str, list[Card]]]:
-    """(kind, heading, meaning, cards) of the kinds that occur."""
+def mistakes(evaluation: Evaluation, worst: int, image_root: str | None, delimiter: str) -> dict[str, list[Card]]:
+    """The cards of the kinds that occur."""
     chosen = choose_worst(evaluation.answers, evaluation.settings, worst)
     with ExitStack() as stack:
         gallery = None
@@ -93,11 +84,7 @@ def mistakes(
             gallery = open_reader(evaluation.gallery["path"], delimiter=delimiter, load_index=False)
             stack.callback(gallery.close)
         maker = _CardMaker(gallery, image_root or "", evaluation.settings)
-        return [
-            (kind, heading, meaning, [maker.card(kind, answer) for answer in chosen[kind]])
-            for kind, heading, meaning in KINDS
-            if chosen[kind]
-        ]
+        return {kind: [maker.card(kind, answer) for answer in answers] for kind, answers in chosen.items() if answers}
 
 
 class _CardMaker:
