@@ -79,7 +79,7 @@ def calibrate_config(
     written = None if target is None else _write(found, on_file, config_path, target, overwrite)
     if written and overrides:
         log.warning(f"{written} has none of the -o of this command; give them again, or set them there")
-    out.show(style, {**found.to_dict(), "written": written}, lambda: summary(found))
+    out.show(style, {**found.to_dict(), "written": written}, lambda: out.tables("calibrate.txt", found=found))
     if found.failed:
         raise SystemExit(1)
 
@@ -133,44 +133,3 @@ def changes_of(found: Calibration, on_file: Config, command: str) -> list[Change
         )
         changes.append(Change(key, value, date.today().isoformat(), notes))
     return changes
-
-
-# --- the table ---------------------------------------------------------------------------------------------------
-
-
-def summary(found: Calibration) -> str:
-    """For people: the keys, then what they do."""
-    low, high = found.threshold_interval
-    keys = [
-        [key, _shown(before), _shown(after), f"{low:.4g} to {high:.4g}" if key.startswith("IndexProcess.") else ""]
-        for key, (before, after) in found.values.items()
-    ]
-    lines = [
-        ["config as it is", found.before_figures, None],
-        ["only the threshold changed", found.before_at_rate, None],
-        ["calibrated", found.after_figures, (found.intervals.recall, found.intervals.false_accepts)],
-    ]
-    if crossed := found.cross_validation:
-        name = f"calibrated, cross-validated ({crossed.same} of {crossed.folds} folds chose the same)"
-        lines.append([name, crossed.figures, None])
-    rows = [[name, *_figures(figures, intervals)] for name, figures, intervals in lines]
-    how = "listed" if found.unknown_kind == "listed" else "the known, their labels hidden"
-    counts = (
-        f"{out.plural(found.known, 'known query').replace('querys', 'queries')}, {found.unknown:,} unknown ({how}), "
-        f"{len(found.failed):,} failed; {out.plural(found.simulated, 'setting')} tried; "
-        f"false-accept rate wanted: {found.false_accept:g}"
-    )
-    tables = [
-        out.table(keys, ["key", "before", "after", "95 %"]),
-        out.table(rows, ["", "recall", "95 %", "false accepts", "95 %"]),
-    ]
-    return "\n\n".join([*tables, counts])
-
-
-def _shown(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _figures(figures: Any, intervals: Any) -> list[str]:
-    ranges = ["", ""] if intervals is None else [f"{low:.3f} to {high:.3f}" for low, high in intervals]
-    return [f"{figures.recall:.4f}", ranges[0], f"{figures.false_accepts:.4f}", ranges[1]]

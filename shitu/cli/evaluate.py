@@ -16,10 +16,8 @@ from shitu.errors import UsageError
 
 if TYPE_CHECKING:
     from shitu.config import Config
-    from shitu.evaluation.evaluate import Evaluation
     from shitu.evaluation.queries import Query
 
-WORST, CONFUSED = 15, 15  # lines of the tables
 query_options = together(
     click.option(
         "--query",
@@ -110,7 +108,7 @@ def evaluate_gallery(
         found = evaluate(
             config, queries, false_accepts=tuple(dict.fromkeys(false_accepts)), progress=bar.update, **asked
         )
-    out.show(style, found.to_dict(), lambda: summary(found))
+    out.show(style, found.to_dict(), lambda: out.tables("evaluate.txt", e=found))
     if report is not None:  # after the figures: a full disk must not cost them
         write_report(
             found,
@@ -123,65 +121,3 @@ def evaluate_gallery(
         )
     if found.failed:
         raise SystemExit(1)
-
-
-# --- the table -----------------------------------------------------------------------------------------------------
-
-
-def summary(found: Evaluation) -> str:
-    """For people: overall, known against unknown, the worst classes, the most frequent confusions."""
-    parts = [_overall(found), _open_set(found), _classes(found), _confusions(found)]
-    return "\n\n".join(part for part in parts if part)
-
-
-def _overall(found: Evaluation) -> str:
-    at, (low, high) = found.at_threshold, found.recall_interval
-    counts = f"{found.known:,} known, {found.unknown:,} unknown, {found.failed:,} failed"
-    gallery = found.gallery
-    rows = [
-        ("queries", f"{found.queries:,}: {counts}"),
-        ("gallery", f"{gallery['entries']:,} entries, {out.plural(gallery['labels'], 'label')}"),
-        ("Recall@1", f"{found.recall[1]:.4f}   (95 %: {low:.4f} to {high:.4f})"),
-        *((f"Recall@{k}", f"{value:.4f}") for k, value in found.recall.items() if k > 1),
-    ]  # fmt: skip
-    if found.mean_average_precision is not None:
-        rows.append(("mAP", f"{found.mean_average_precision:.4f}"))
-    rows.append(("not found", f"{found.not_found:,} of the known have no region that counts"))
-    named = f"{at.named_right:.4f} named rightly, {at.named_wrong:.4f} wrongly, {at.not_named:.4f} not named"
-    rows.append((f"at {at.threshold:g}", f"of the known {named}"))
-    if at.unknown_named is not None:
-        rows.append(("", f"of the unknown {at.unknown_named:.4f} named"))
-    return out.table(rows, tablefmt="plain")
-
-
-def _open_set(found: Evaluation) -> str:
-    one = found.open_set
-    if one is None:
-        return ""
-    low, high = one.auroc_interval
-    how = "listed" if one.kind == "listed" else "the known, their labels hidden"
-    rows = [
-        ("known and unknown", f"{one.known:,} and {one.unknown:,} ({how})"),
-        ("AUROC", f"{one.auroc:.4f}   (95 %: {low:.4f} to {high:.4f})"),
-        ("FPR at 95 % TPR", f"{one.fpr95:.4f}"),
-    ]
-    for at in one.recall_at:
-        shown = f"{at.recall:.4f}   (95 %: {at.low:.4f} to {at.high:.4f}) at {found.settings.sign * at.threshold:.4f}"
-        rows.append((f"recall at {at.false_accept_rate:.4g} false accepts", shown))
-    return out.table(rows, tablefmt="plain")
-
-
-def _classes(found: Evaluation) -> str:
-    worst = [one for one in found.per_class if one.recall1 < 1][:WORST]
-    rows = [
-        [one.label, f"{one.queries:,}", f"{one.gallery_entries:,}", f"{one.recall1:.3f}", f"{one.recall5:.3f}",
-         "" if one.ap is None else f"{one.ap:.3f}", f"{one.named_right:.3f}"]
-        for one in worst
-    ]  # fmt: skip
-    headers = ["worst classes", "queries", "gallery", "Recall@1", "Recall@5", "AP", "named rightly"]
-    return out.table(rows, headers) if rows else ""
-
-
-def _confusions(found: Evaluation) -> str:
-    rows = [[one.label, one.taken_for, f"{one.count:,}", f"{one.share:.3f}"] for one in found.confusions[:CONFUSED]]
-    return out.table(rows, ["most frequent confusions", "taken for", "count", "share"]) if rows else ""

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from io import TextIOWrapper
+from pathlib import Path
 from typing import Any
 
 import click
@@ -69,6 +70,34 @@ def table(rows: Iterable[Sequence[object]], headers: Sequence[str] = (), **style
     from tabulate import tabulate
 
     return tabulate(rows, headers, disable_numparse=True, **style)
+
+
+def tables(template: str, **what: Any) -> str:
+    """The tables of a text template beside this file.
+
+    A line is a row, cells have TABs between them, `===` begins the next table, and `# ` a row of headers.
+    """
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    folder = FileSystemLoader(Path(__file__).parent)
+    pages = Environment(loader=folder, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    pages.filters |= {
+        "whole": "{:,}".format,
+        "share": "{:.4f}".format,
+        "shortest": lambda value: f"{value:g}" if isinstance(value, float) else str(value),
+        "between": lambda ends: f"{ends[0]:.4f} to {ends[1]:.4f}",
+        "how": lambda kind: "listed" if kind == "listed" else "the known, their labels hidden",
+        "plural": plural,
+        "cell": lambda label: " ".join(label.split()),
+    }
+    shown = []
+    for block in pages.get_template(template).render(**what).split("===\n"):
+        head, *rows = [line.split("\t") for line in block.splitlines() if line]
+        if head[0].startswith("#"):
+            shown.append(table(rows, [head[0].removeprefix("# "), *head[1:]]))
+        else:
+            shown.append(table([head, *rows], tablefmt="plain"))
+    return "\n\n".join(shown)
 
 
 def _print(text: str, *, err: bool) -> None:
