@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 
 from shitu.cli import out
 from shitu.cli.options import example, format_option
 from shitu.errors import ModelError, ShituError, UsageError
-from shitu.models.folder import downloads_home, find_folder, model_folders, model_homes, open_folder
+from shitu.models.folder import ModelFolder, downloads_home, find_folder, model_folders, model_homes, open_folder
 from shitu.models.known import KNOWN_MODELS, KnownModel, known_model, nearest
 from shitu.models.verify import recorded_files, verify_model
 
@@ -20,22 +20,6 @@ def models() -> None:
     """List, download and verify models."""
 
 
-@dataclass(frozen=True)
-class _Row:
-    """One line of the list; `size` in bytes, as published in rounded MB where the model is not here."""
-
-    name: str
-    task: str | None
-    size: int | None
-    where: str
-    licence: str | None
-    dimension: int | None
-
-    def cells(self) -> list[str]:
-        size = "" if self.size is None else f"{self.size / 1e6:.1f} MB"
-        return [self.name, self.task or "", size, self.where, self.licence or "", str(self.dimension or "")]
-
-
 @models.command("list", epilog=example("models list --format json"))
 @format_option("table", "json: JSON Lines.")
 def list_command(style: str) -> None:
@@ -43,38 +27,36 @@ def list_command(style: str) -> None:
     bundled, downloads = model_homes()
     here = model_folders(bundled) + model_folders(downloads)
     rows = [_row_of_folder(path, "bundled" if path.parent == bundled else str(path)) for path in here]
-    names = {path.name for path in here}
-    rows += [_row_of_known(known) for known in KNOWN_MODELS if known.name not in names]
+    for known in KNOWN_MODELS:
+        if known.name not in {path.name for path in here}:
+            size = None if known.published_mb is None else int(known.published_mb * 1e6)
+            where = "not downloaded" if known.url else "not downloaded (no address known)"
+            rows.append(_row(known.name, size, where, known))
     if style == "json":
         for row in rows:
-            out.record(asdict(row))
-    else:
-        headers = ["name", "task", "size", "where", "licence", "dimension"]
-        out.line(out.table([row.cells() for row in rows], headers))
+            out.record(row)
+        return
+    shown = [{**row, "size": "" if row["size"] is None else f"{row['size'] / 1e6:.1f} MB"} for row in rows]
+    out.line(out.table([["" if cell is None else str(cell) for cell in row.values()] for row in shown], list(rows[0])))
 
 
-def _row_of_folder(path: Path, where: str) -> _Row:
-    known = known_model(path.name)
+def _row(name: str, size: int | None, where: str, *tell: KnownModel | ModelFolder | None) -> dict[str, Any]:
+    """A line of the list, `size` in bytes; what the first of `tell` does not say, the next may."""
+
+    def told(key: str) -> Any:
+        return next((value for one in tell if (value := getattr(one, key, None))), None)
+
+    about = {key: told(key) for key in ("task", "licence", "dimension")}
+    return {"name": name, "task": about.pop("task"), "size": size, "where": where, **about}
+
+
+def _row_of_folder(path: Path, where: str) -> dict[str, Any]:
     size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-    try:
-        folder = open_folder(path)
+    try:  # the name is that by which it is found, whatever its model.yaml says
+        return _row(path.name, size, where, open_folder(path), known_model(path.name))
     except ModelError:
         # One broken folder must not hide the others; `verify` tells what is wrong.
-        return _Row(path.name, None, size, f"{where} (damaged)", None, None)
-    return _Row(
-        path.name,  # the name by which it is found, whatever its model.yaml says
-        folder.task or (known.task if known else None),
-        size,
-        where,
-        folder.licence or (known.licence if known else None),
-        folder.dimension or (known.dimension if known else None),
-    )
-
-
-def _row_of_known(known: KnownModel) -> _Row:
-    size = None if known.published_mb is None else int(known.published_mb * 1e6)
-    where = "not downloaded" if known.url else "not downloaded (no address known)"
-    return _Row(known.name, known.task, size, where, known.licence, known.dimension)
+        return _row(path.name, size, f"{where} (damaged)")
 
 
 @models.command("download", epilog=example("models download picodet_PPLCNet_x2_5_mainbody_lite_v1.0_infer"))
@@ -138,15 +120,9 @@ def verify_command(names: tuple[str, ...]) -> None:
     for path in paths:
         problems = verify_model(path)
         failed = failed or bool(problems)
-        out.line(_verdict(path, problems))
+        good = "ok" if recorded_files(path) else "complete, but no checksums are on record"
+        out.line(f"{path.resolve().name}: " + (f"WRONG: {'; '.join(problems)}" if problems else good))
     if not paths:
         out.message("no models here")
     if failed:
         raise SystemExit(1)
-
-
-def _verdict(path: Path, problems: list[str]) -> str:
-    name = path.resolve().name
-    if problems:
-        return f"{name}: WRONG: {'; '.join(problems)}"
-    return f"{name}: ok" if recorded_files(path) else f"{name}: complete, but no checksums are on record"

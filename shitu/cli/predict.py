@@ -44,9 +44,9 @@ def run_predict(config: Config, inputs: tuple[str, ...], *, style: str, pictures
     from shitu.recognise.files import recognize_files
     from shitu.recognise.from_config import SystemPredictor
 
-    names = _names(config, inputs)
-    records = recognize_files(SystemPredictor(config), _read(names), config.Global.batch_size)
-    _finish(records, _count(names), config, style, pictures)
+    images, count = _images(config, inputs)
+    records = recognize_files(SystemPredictor(config), images, config.Global.batch_size)
+    _finish(records, count, config, style, pictures)
 
 
 @click.command("predict-det", epilog=example("predict-det --no-pictures demo/photos/beach.jpg"))
@@ -59,9 +59,9 @@ def predict_det(config: Config, style: str, pictures: bool, inputs: tuple[str, .
     from shitu.recognise.files import detect_files
     from shitu.recognise.from_config import DetPredictor
 
-    names = _names(config, inputs)
-    records = detect_files(DetPredictor(config), _read(names), config.Global.batch_size)
-    _finish(records, _count(names), config, style, pictures)
+    images, count = _images(config, inputs)
+    records = detect_files(DetPredictor(config), images, config.Global.batch_size)
+    _finish(records, count, config, style, pictures)
 
 
 @click.command("predict-rec", epilog=example("predict-rec --npy vectors.npy demo/gallery/fluent"))
@@ -77,39 +77,36 @@ def predict_rec(config: Config, npy: str | None, inputs: tuple[str, ...]) -> Non
     from shitu.recognise.files import embed_files
     from shitu.recognise.from_config import RecPredictor
 
-    names = _names(config, inputs)
+    images, count = _images(config, inputs)
     if npy:
         _check_writable(npy)
     predictor = RecPredictor(config)
     failed = 0
     rows = []
-    with out.progress(_count(names), "embedding") as bar:
-        for name, vector, error in embed_files(predictor, _read(names), max(config.Global.batch_size, 8)):
+    with out.progress(count, "embedding") as bar:
+        for name, vector, error in embed_files(predictor, images, max(config.Global.batch_size, 8)):
             bar.update()
             if vector is None:
                 failed += 1
                 log.error("Failed: %s", error)
-            if npy and vector is not None:
+                if not npy:
+                    out.record({"image": name, "error": str(error)})
+            elif npy:
                 rows.append(vector)
                 out.line(name)
-            elif not npy:
-                out.record(_vector_record(name, vector, error))
+            else:
+                out.record({"image": name, "dimension": len(vector), "vector": vector.tolist()})
     if npy:
         _save_npy(npy, rows, predictor.dimension)
     if failed:
         raise SystemExit(1)
 
 
-def _vector_record(name: str, vector: Any, error: Exception | None) -> dict[str, Any]:
-    if vector is None:
-        return {"image": name, "error": str(error)}
-    return {"image": name, "dimension": len(vector), "vector": vector.tolist()}
-
-
-def _names(config: Config, inputs: tuple[str, ...]) -> Iterable[str]:
-    """Checked now, walked later: a wrong path is told before the models are loaded."""
+def _images(config: Config, inputs: tuple[str, ...]) -> tuple[Iterator[Read], int | None]:
+    """The images, and how many they are if that is to be shown; paths are checked now, images read when wanted."""
     from shitu.errors import UsageError
     from shitu.images.find import find_images
+    from shitu.images.read_ahead import read_ahead, read_stdin
 
     if not inputs and config.Global.infer_imgs:
         inputs = (config.Global.infer_imgs,)
@@ -118,19 +115,12 @@ def _names(config: Config, inputs: tuple[str, ...]) -> Iterable[str]:
     if "-" in inputs:
         if len(inputs) > 1:
             raise UsageError("`-` (standard input) cannot be mixed with other images; give it alone")
-        return ("-",)
+        return read_stdin(sys.stdin.buffer), None
     found = find_images(inputs)
-    return list(found) if out.shows_progress() else found  # counted for the time left
-
-
-def _count(names: Iterable[str]) -> int | None:
-    return len(names) if isinstance(names, list) else None
-
-
-def _read(names: Iterable[str]) -> Iterator[Read]:
-    from shitu.images.read_ahead import read_ahead, read_stdin
-
-    return read_stdin(sys.stdin.buffer) if names == ("-",) else read_ahead(names)
+    if not out.shows_progress():
+        return read_ahead(found), None
+    names = list(found)  # for the time left
+    return read_ahead(names), len(names)
 
 
 def _finish(

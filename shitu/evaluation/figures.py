@@ -154,21 +154,20 @@ class Precision:
 
     def _work(self) -> None:
         parts = [rows for rows, _, _ in self._waiting if len(rows)]
-        scores = nearness(np.concatenate(parts), self._gallery) if parts else np.empty((0, 0))
+        every = nearness(np.concatenate(parts), self._gallery) if parts else np.empty((0, 0))
         start = 0
         for rows, label, left_out in self._waiting:
-            own = scores[start : start + len(rows)]
+            own = every[start : start + len(rows)]
             start += len(rows)
-            self._found.append(self._precision(own.max(axis=0), label, left_out) if len(rows) else 0.0)
+            if not len(rows):
+                self._found.append(0.0)
+                continue
+            scores, positive = own.max(axis=0), self._labels == self._codes[label]
+            if left_out:
+                gone = np.isin(self._ids, list(left_out))
+                scores, positive = np.where(gone, -np.inf, scores), positive & ~gone
+            self._found.append(average_precision(scores, positive))
         self._waiting = []
-
-    def _precision(self, scores: Nearness, label: str, left_out: frozenset[int]) -> float:
-        """scores (n,): of all gallery entries; they are changed."""
-        positive = self._labels == self._codes[label]
-        if left_out:
-            gone = np.isin(self._ids, list(left_out))
-            scores, positive = np.where(gone, -np.inf, scores), positive & ~gone
-        return average_precision(scores, positive)
 
 
 def average_precision(scores: NDArray[Any], positive: NDArray[np.bool_]) -> float:
