@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from shitu.cli import out
-from shitu.cli.options import config_options, example
+from shitu.cli.options import choice, config_options, example
 
 if TYPE_CHECKING:
     from shitu.config.values import Section
@@ -29,9 +29,7 @@ def config() -> None:
 
 
 @config.command("schema", epilog=example("config schema --kind inference"))
-@click.option(
-    "--kind", type=click.Choice(list(KINDS)), default="inference", show_default=True, help="Of which configs."
-)
+@choice("--kind", KINDS, "Of which configs.")
 def schema(kind: str) -> None:
     """Print the JSON schema of a kind of config.
 

@@ -12,7 +12,7 @@ from shitu.cli import out
 from shitu.cli.dataset_check import check
 from shitu.cli.dataset_lists import from_coco, from_folder, from_labelme
 from shitu.cli.dataset_mainbody import mainbody, mainbody_merge
-from shitu.cli.options import InOrder, example, together
+from shitu.cli.options import InOrder, choice, example, together
 from shitu.errors import UsageError
 
 if TYPE_CHECKING:
@@ -29,12 +29,10 @@ def dataset() -> None:
 
 _writes_list = together(
     click.option("-o", "--output", metavar="FILE", help="The list file to write."),
-    click.option(
+    choice(
         "--delimiter",
-        type=click.Choice(["auto", "space", "tab"]),
-        default="auto",
-        show_default=True,
-        help="Between the columns; auto is a space, or a TAB where a path holds a space.",
+        ("auto", "space", "tab"),
+        "Between the columns; auto is a space, or a TAB where a path holds a space.",
     ),
 )
 

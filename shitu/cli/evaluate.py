@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from shitu.cli import out
-from shitu.cli.options import example, format_option, together, with_config
+from shitu.cli.options import choice, example, format_option, together, with_config
 from shitu.errors import UsageError
 
 if TYPE_CHECKING:
@@ -31,12 +31,10 @@ query_options = together(
         metavar="DIR",
         help="Where the paths of the list start.  [default: Eval.image_root, else IndexProcess.image_root]",
     ),
-    click.option(
+    choice(
         "--detector",
-        type=click.Choice(["on", "off", "given"]),
-        default="on",
-        show_default=True,
-        help="on: as the config says; off: whole photos; given: the boxes of the list are cut out.",
+        ("on", "off", "given"),
+        "on: as the config says; off: whole photos; given: the boxes of the list are cut out.",
     ),
     click.option(
         "--leave-one-out",

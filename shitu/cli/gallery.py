@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from shitu.cli import out
-from shitu.cli.options import config_options, example, format_option, reading, together
+from shitu.cli.options import choice, config_options, example, format_option, reading, together
 from shitu.errors import GalleryError, UsageError
 
 if TYPE_CHECKING:
@@ -167,9 +167,7 @@ def compact(url: str) -> None:
 @gallery.command(epilog=example("gallery export my_gallery --to for_paddleclas"))
 @_located
 @click.option("--to", "out_dir", required=True, type=click.Path(file_okay=False, path_type=Path), help="Where to.")
-@click.option(
-    "--format", "form", type=click.Choice(["paddleclas"]), default="paddleclas", show_default=True, help="Whose format."
-)
+@choice("--format", ("paddleclas",), "Whose format.", "form")
 def export(url: str, out_dir: Path, form: str) -> None:
     """Write vector.index and id_map.pkl for PaddleClas."""
     from shitu.gallery.export import export_paddleclas

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import reduce, wraps
 from inspect import signature
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -49,6 +49,12 @@ def reading(options: Callable[[Any], Any], name: str, read: Callable[..., Any]) 
     return decorate
 
 
+def choice(flag: str, values: Iterable[str], note: str, *names: str) -> Callable[[Command], Command]:
+    """One of some values, the first by default."""
+    among = click.Choice(list(values))
+    return click.option(flag, *names, type=among, default=among.choices[0], show_default=True, help=note)
+
+
 def override_option(example: str = "") -> Callable[[Command], Command]:
     """`-o`; `example` goes on with the sentence."""
     note = f"Change one key of the config{example}; may be repeated, later wins."
@@ -70,8 +76,8 @@ config_options = together(
 
 def format_option(default: str, note: str = "How to print it.") -> Callable[[Command], Command]:
     """`--format`: JSON Lines for programs, a table for people."""
-    choice = click.Choice(["json", "table"])
-    return click.option("--format", "style", type=choice, default=default, show_default=True, help=note)
+    among = click.Choice(["json", "table"])
+    return click.option("--format", "style", type=among, default=default, show_default=True, help=note)
 
 
 def read_config(config_path: str | None, overrides: tuple[str, ...]) -> Config:

@@ -6,18 +6,14 @@ import json
 import os
 import re
 from pathlib import Path
-from typing import Any
 
 from shitu.errors import ShituError, UsageError
 from shitu.evaluation.evaluate import Evaluation
 from shitu.evaluation.report_mistakes import mistakes
-from shitu.evaluation.report_plots import PAGES, histogram, open_set_plot
+from shitu.evaluation.report_plots import PAGES
 from shitu.files import replace_file
 
 MANY_ROWS = 30  # longer tables are closed at first
-MOST_CLASSES = 2000  # rows of the table; the JSON has all
-MOST_CONFUSIONS = 100
-MOST_JSON = 1_000_000  # characters
 # Characters that neither HTML nor XML can hold; a half of a surrogate pair cannot even be written as UTF-8.
 _NOT_TEXT = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
@@ -54,27 +50,14 @@ def write_report(
     Raises UsageError, ShituError (full disk).
     """
     check_report_path(path)
-    curve: dict[str, Any] = {}
-    scores: dict[str, Any] = {}
-    if found := evaluation.open_set:
-        curve = open_set_plot(found.curve.false_accept_rate.tolist(), found.curve.recall.tolist(), found.unknown)
-        groups = {"right": evaluation.known_scores, "wrong": evaluation.wrong_scores}
-        sign = evaluation.settings.sign
-        threshold = sign * evaluation.at_threshold.threshold
-        scores = histogram({**groups, "unknown": evaluation.unknown_scores}, threshold, sign)
     page = PAGES.get_template("report.html").render(
         e=evaluation,
         command=command,
         date=date,
         detector_model=detector_model,
-        curve=curve,
-        histogram=scores,
         mistakes=mistakes(evaluation, worst, image_root, delimiter),
         json=json.dumps(evaluation.to_dict(), ensure_ascii=False, indent=1),
         many_rows=MANY_ROWS,
-        most_classes=MOST_CLASSES,
-        most_confusions=MOST_CONFUSIONS,
-        most_json=MOST_JSON,
     )
     try:
         replace_file(path, lambda file: file.write(_NOT_TEXT.sub("\ufffd", page).encode("utf-8")))

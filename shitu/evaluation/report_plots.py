@@ -130,3 +130,6 @@ def _ticks(first: float, last: float) -> list[float]:
     step = 10.0 ** math.floor(math.log10((high - low) / 4))
     step *= next(factor for factor in (5, 2, 1) if (high - low) / (step * factor) >= 3.5)
     return [round(number * step, 10) for number in range(math.ceil(low / step), math.floor(high / step) + 1)]
+
+
+PAGES.globals |= {"open_set_plot": open_set_plot, "histogram": histogram}
