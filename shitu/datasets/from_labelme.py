@@ -44,7 +44,10 @@ def read_labelme(root: str | Path, name: str) -> BoxedImage | ImageError:
             raise ImageError(f"{name}: `shapes` is no list of objects; wanted {WANTED}")
         size = (content.get("imageWidth"), content.get("imageHeight"))
         boxes = [box for shape in shapes if (box := _box(shape)) is not None]
-        return boxed_image(_image_of(root, name, content.get("imagePath")), size, boxes or _flags(content, size))
+        flags = content.get("flags")
+        if not boxes and isinstance(flags, dict):
+            boxes = [(flag, [0, 0, *size], False) for flag, value in flags.items() if value is True]
+        return boxed_image(_image_of(root, name, content.get("imagePath")), size, boxes)
     except ShituError as error:
         return error if isinstance(error, ImageError) else ImageError(str(error))
 
@@ -67,12 +70,6 @@ def _box(shape: dict[str, Any]) -> tuple[str, object, bool] | None:
     else:
         box = [*points.min(axis=0).tolist(), *points.max(axis=0).tolist()]
     return label if isinstance(label, str) else "", box, False
-
-
-def _flags(content: dict[str, Any], size: tuple[object, object]) -> list[tuple[str, object, bool]]:
-    flags = content.get("flags")
-    names = [name for name, value in flags.items() if value is True] if isinstance(flags, dict) else []
-    return [(name, [0, 0, *size], False) for name in names]
 
 
 def _image_of(root: str | Path, name: str, image_path: object) -> str:

@@ -104,7 +104,10 @@ def write_list(
             refused,
             missing,
         )
-        _check_not_empty(written, target)
+        if not written.images:
+            left_out = [*refused.first, *missing.first]
+            first = f"; first left out: {left_out[0]}" if left_out else ""
+            raise ConfigError(f"no image is left for {target}{first}. Mend this, or name another source")
         numbers = {name: number for number, name in enumerate(sorted(names, key=natural_key), start=offset)}
         _write_out(folder / "rows", folder / "list", numbers, written.delimiter, third)
         if name_of:
@@ -133,13 +136,6 @@ def workspace(target: Path) -> Iterator[Path]:
         raise UsageError(f"cannot write to {target.parent}: {error.strerror}; choose another place with -o") from error
     with folder as path:
         yield Path(path)
-
-
-def _check_not_empty(written: Written, target: Path) -> None:
-    if not written.images:
-        left_out = [*written.refused.first, *written.missing.first]
-        first = f"; first left out: {left_out[0]}" if left_out else ""
-        raise ConfigError(f"no image is left for {target}{first}. Mend this, or name another source")
 
 
 def _label_problem(row: Row, third: Third) -> str | None:

@@ -81,8 +81,11 @@ class Observer:
     ) -> None:
         self.config = effective_config(config, detector)
         self.detector, self.leave_one_out = detector, leave_one_out
-        seen = _widened(self.config) if widen else self.config
-        self.predictor = SystemPredictor(seen.replace("Global", whole_image="always"))
+        one, more = self.config.Global, {}
+        if widen:
+            more["threshold"] = min(DETECTOR_FLOOR, one.threshold)
+            more["max_det_results"] = max(MOST, one.max_det_results)
+        self.predictor = SystemPredictor(self.config.replace("Global", whole_image="always", **more))
         self.gallery = self.predictor.gallery
         self.vote_k = config.IndexProcess.vote_k
         self.depth = max(depth, self.vote_k)
@@ -104,7 +107,10 @@ class Observer:
         self, queries: Sequence[Query], progress: Callable[[int], object] = lambda count: None
     ) -> Iterator[Observation]:
         """An observation for each query; those of one photo follow each other, photos in the order of the list."""
-        reads = map_ahead(_read, _photos(queries), PICTURES_AHEAD)
+        photos: dict[str, list[Query]] = {}
+        for query in queries:
+            photos.setdefault(query.path, []).append(query)
+        reads = map_ahead(_read, photos.values(), PICTURES_AHEAD)
         while group := list(islice(reads, self.config.Global.batch_size)):
             for photo, found in zip(group, self._match(group), strict=True):
                 yield from self._observations(photo, found)
@@ -207,14 +213,6 @@ def effective_config(config: Config, detector: DetectorUse) -> Config:
     return config
 
 
-def _widened(config: Config) -> Config:
-    return config.replace(
-        "Global",
-        threshold=min(DETECTOR_FLOOR, config.Global.threshold),
-        max_det_results=max(MOST, config.Global.max_det_results),
-    )
-
-
 # --- photos --------------------------------------------------------------------------------------------------------
 
 
@@ -222,20 +220,12 @@ def _widened(config: Config) -> Config:
 class _Photo:
     """A photo that was read, or why it was not, and the queries that ask about it."""
 
-    queries: tuple[Query, ...]
+    queries: Sequence[Query]
     picture: Picture | ImageError
     sha256: str
 
 
-def _photos(queries: Iterable[Query]) -> list[tuple[Query, ...]]:
-    """The queries of each photo, photos in the order of the list."""
-    together: dict[str, list[Query]] = {}
-    for query in queries:
-        together.setdefault(query.path, []).append(query)
-    return [tuple(group) for group in together.values()]
-
-
-def _read(queries: tuple[Query, ...]) -> _Photo:
+def _read(queries: Sequence[Query]) -> _Photo:
     path = queries[0].path
     try:
         return _Photo(queries, *read_with_sha256(path))
