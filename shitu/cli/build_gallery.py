@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING
 
 import click
@@ -15,9 +14,6 @@ if TYPE_CHECKING:
     from shitu.build.builder import BuildReport, GalleryBuilder
     from shitu.build.list_file import Entry
     from shitu.config import Config
-
-SHOWN_FAILURES = 20
-log = logging.getLogger("shitu")
 
 
 @click.command("build-gallery", epilog=example("build-gallery -c configs/inference_general.yaml"))
@@ -38,8 +34,8 @@ def build_gallery(config: Config, skip_missing: bool, crops: str | None) -> None
         return
     with out.progress(None, "cropping") as bar:
         done, failed = write_crops(config, crops, bar.update)
-    print_failures(failed)
-    log.info(done)
+    out.failures(failed)
+    out.log.info(done)
     if failed:
         raise SystemExit(1)
 
@@ -80,26 +76,20 @@ def run_builder(builder: GalleryBuilder, entries: list[Entry] | None = None) -> 
         with out.progress(len(entries), "embedding") as bar:
             report = builder.run(entries, bar.update)
     except KeyboardInterrupt:
-        log.info("\nThe gallery is as it was; the same command goes on where it stopped.")
+        out.log.info("\nThe gallery is as it was; the same command goes on where it stopped.")
         raise
     print_report(report, builder.index_dir)
     if report.failed:
         raise SystemExit(1)
 
 
-def print_failures(failed: list[tuple[str, str]]) -> None:
-    """The first of them, on stderr."""
-    for path, reason in failed[:SHOWN_FAILURES]:
-        log.error("Failed: %s", reason if path in reason else f"{path}: {reason}")
-    if len(failed) > SHOWN_FAILURES:
-        log.error("... and %d more", len(failed) - SHOWN_FAILURES)
-
-
 def print_report(report: BuildReport, where: str) -> None:
     """Counts and failures, on stderr."""
-    print_failures(report.failed)
-    for image in report.relabel[:SHOWN_FAILURES]:
-        log.warning("%s is there under another label, left so; to rename it, `shitu gallery remove` it first", image)
+    out.failures(report.failed)
+    for image in report.relabel[: out.SHOWN_FAILURES]:
+        out.log.warning(
+            "%s is there under another label, left so; to rename it, `shitu gallery remove` it first", image
+        )
     parts = [
         f"{out.plural(report.images, 'image')} indexed" if report.images else "",
         out.plural(report.indexed, "vector") if report.indexed != report.images else "",
@@ -109,4 +99,4 @@ def print_report(report: BuildReport, where: str) -> None:
         f"{report.missing} missing, passed over" if report.missing else "",
         f"{len(report.failed)} failed" if report.failed else "",
     ]
-    log.info(f"{', '.join(part for part in parts if part) or 'Nothing to do'}; {where} holds {report.total:,}.")
+    out.log.info(f"{', '.join(part for part in parts if part) or 'Nothing to do'}; {where} holds {report.total:,}.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import shlex
 import sys
 from datetime import date
@@ -19,8 +18,6 @@ if TYPE_CHECKING:
     from shitu.config import Config
     from shitu.evaluation.calibrate import Calibration
     from shitu.evaluation.edit_yaml import Change
-
-log = logging.getLogger("shitu")
 
 
 @click.command(
@@ -73,12 +70,12 @@ def calibrate_config(
     with out.progress(len(queries), "looking", "queries") as bar:
         found = calibrate(config, queries, false_accept=false_accept, progress=bar.update, **asked)
     for _, reason in dict.fromkeys(found.failed):
-        log.error("Failed: %s", reason)
+        out.log.error("Failed: %s", reason)
     for warning in found.warnings:
-        log.warning(warning)
+        out.log.warning(warning)
     written = None if target is None else _write(found, on_file, config_path, target, overwrite)
     if written and overrides:
-        log.warning(f"{written} has none of the -o of this command; give them again, or set them there")
+        out.log.warning(f"{written} has none of the -o of this command; give them again, or set them there")
     out.show(style, {**found.to_dict(), "written": written}, lambda: out.tables("calibrate.txt", found=found))
     if found.failed:
         raise SystemExit(1)
@@ -108,7 +105,7 @@ def _write(found: Calibration, on_file: Config, config_path: str | None, target:
 
     changes = changes_of(found, on_file, shlex.join(["shitu", *sys.argv[1:]]))
     path, count = write_config(source_of(config_path), target, changes, overwrite=overwrite)
-    log.info(f"{path}: {out.plural(count, 'key')} changed" if count else f"{path}: nothing to change, a copy")
+    out.log.info(f"{path}: {out.plural(count, 'key')} changed" if count else f"{path}: nothing to change, a copy")
     return target
 
 

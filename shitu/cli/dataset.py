@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +17,6 @@ from shitu.errors import UsageError
 if TYPE_CHECKING:
     from shitu.datasets.convert import Converted
     from shitu.datasets.write_list import Rejected
-
-log = logging.getLogger("shitu")
 
 
 @click.group(cls=InOrder, epilog=example("dataset convert sop datasets/sop -o sop.txt"))
@@ -85,17 +82,17 @@ def _print_sets() -> None:
 
 
 def _print_converted(done: Converted, output: str) -> None:
-    (log.warning if done.as_published is False else log.info)("%s", done.report)
+    (out.log.warning if done.as_published is False else out.log.info)("%s", done.report)
     _print_rejected(done.written.missing, "not there, left out")
     _print_rejected(done.written.refused, "refused, left out")
     mark = ", columns separated by TABs" if done.written.delimiter == "\t" else ""
-    log.info("Wrote %s%s.", output, mark)
+    out.log.info("Wrote %s%s.", output, mark)
 
 
 def _print_rejected(rejected: Rejected, what: str) -> None:
     if not rejected.count:
         return
-    log.warning("%s %s", out.plural(rejected.count, "image"), what)
+    out.log.warning("%s %s", out.plural(rejected.count, "image"), what)
     for line in rejected.first:
         out.message(f"  {line}")
 
@@ -119,7 +116,7 @@ def merge(lists: tuple[Path, ...], output: str | None, **how: Any) -> None:
     out.line(out.table(rows, ["first", "last", "images", "classes", "list"]))
     images, classes = sum(part.images for part in parts), parts[-1].last + 1
     where = offsets_file(Path(output))
-    log.info("Wrote %s: %s, %d classes; this table: %s.", output, out.plural(images, "image"), classes, where)
+    out.log.info("Wrote %s: %s, %d classes; this table: %s.", output, out.plural(images, "image"), classes, where)
 
 
 @dataset.command(epilog=example("dataset unpack datasets/flower-tfrecords -o 104flowers"))
@@ -134,7 +131,7 @@ def unpack(root: Path, output: str) -> None:
 
     with out.progress(None, "unpacking") as bar:
         count = run(root, Path(output), bar.update)
-    log.info("Wrote %s below %s.", out.plural(count, "image"), output)
+    out.log.info("Wrote %s below %s.", out.plural(count, "image"), output)
 
 
 for _command in (from_folder, from_labelme, from_coco, check, mainbody, mainbody_merge):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
 EXAMPLES = 5
 PATH = click.Path(path_type=Path)
 BAR = 40  # characters of the longest bar of the histogram
-log = logging.getLogger("shitu")
 
 
 @click.command(
@@ -94,7 +92,7 @@ def check(
     out.show(style, found.as_json(), lambda: "\n".join(_table(found)))
     if write_clean:
         write_lines(write_clean, clean_lines(list_file, found, drop_suspects=drop_suspects))
-        log.info("Wrote %s, without the bad lines.", write_clean)
+        out.log.info("Wrote %s, without the bad lines.", write_clean)
     if found.findings:
         raise SystemExit(1)
 

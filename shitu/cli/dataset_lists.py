@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -13,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from shitu.cli import out
-from shitu.cli.build_gallery import print_failures
 from shitu.cli.options import example, reading, together
 from shitu.errors import UsageError
 
@@ -21,7 +19,6 @@ if TYPE_CHECKING:
     from shitu.datasets.rows import Row
     from shitu.errors import ImageError
 
-log = logging.getLogger("shitu")
 
 # -o, --split, --by-class, --seed, --gallery, --unknown.
 output_options = together(
@@ -89,7 +86,7 @@ class _Output:
         from shitu.datasets.split import split_rows
 
         if not rows:
-            print_failures(failed)
+            out.failures(failed)
             raise UsageError(
                 "no image with a label was found; nothing is written. Is this the folder, or file, of your data?"
             )
@@ -104,13 +101,11 @@ class _Output:
         whole = Path(self.output)
         paths = {name: whole / f"{name}.txt" if self.split else whole for name in parts}
         lists = list(write_parts(parts, paths, text=self.gallery))
-        print_failures(failed)
+        out.failures(failed)
         for one in lists:
-            log.info(f"{one.path}: {out.plural(one.images, 'image')} of {one.classes:,} classes, {one.columns}")
-        log.info(f"Paths are below {image_root}: that is the image_root of these lists.")
-        if failed:
-            log.error("%s left out.", out.plural(len(failed), "image"))
-            raise SystemExit(1)
+            out.log.info(f"{one.path}: {out.plural(one.images, 'image')} of {one.classes:,} classes, {one.columns}")
+        out.log.info(f"Paths are below {image_root}: that is the image_root of these lists.")
+        out.end_with(failed)
 
 
 with_output = reading(output_options, "into", _Output)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Sized
 from pathlib import Path
@@ -11,14 +10,12 @@ from typing import TYPE_CHECKING
 import click
 
 from shitu.cli import out
-from shitu.cli.build_gallery import print_failures
 from shitu.cli.options import example, together
 
 if TYPE_CHECKING:
     from shitu.datasets.mainbody import Report
 
 NAMES = ("objects365", "coco2017", "icartoonface", "logodet3k", "rpc", "coco")
-log = logging.getLogger("shitu")
 
 
 rule_options = together(
@@ -63,7 +60,7 @@ def mainbody(
         report = write_foreground(images, folder, Path(output), Rules(min_area, max_boxes, skip_missing), bar.update)
     if name in SOURCES:
         source = SOURCES[name]
-        log.info(
+        out.log.info(
             f"{source.title}: {out.plural(report.images, 'image')}; PaddleDetection's README says "
             f"{source.published // 1000}k, without telling how they were chosen."
         )
@@ -93,13 +90,11 @@ def mainbody_merge(files: tuple[str, ...], output: str, min_area: float, max_box
 
 
 def _print_report(report: Report, output: str, where: str) -> None:
-    print_failures([("", reason) for reason in report.failed])
+    out.failures([("", reason) for reason in report.failed])
     for reason, count in sorted(report.dropped.items()):
         if count:
-            log.info(f"  {count:,} {reason}, left out")
+            out.log.info(f"  {count:,} {reason}, left out")
     if report.clipped:
-        log.info(f"  {report.clipped:,} boxes clipped to their image")
-    log.info(f"{output}: {out.plural(report.images, 'image')}, {report.boxes:,} boxes of foreground; {where}")
-    if report.failed:
-        log.error("%s left out.", out.plural(len(report.failed), "image"))
-        raise SystemExit(1)
+        out.log.info(f"  {report.clipped:,} boxes clipped to their image")
+    out.log.info(f"{output}: {out.plural(report.images, 'image')}, {report.boxes:,} boxes of foreground; {where}")
+    out.end_with(report.failed)

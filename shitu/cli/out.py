@@ -16,6 +16,7 @@ from typing import Any
 import click
 
 log = logging.getLogger("shitu")
+SHOWN_FAILURES = 20
 # What a file name or a label could steer the terminal with; written as JSON writes it.
 CONTROL = re.compile(r"[\0-\x08\x0b-\x1f\x7f-\x9f]")
 
@@ -53,6 +54,21 @@ def line(text: str) -> None:
 def message(text: str) -> None:
     """A line for people on stderr, also with --quiet."""
     _print(text, err=True)
+
+
+def failures(failed: Sequence[tuple[str, str]]) -> None:
+    """The first (path, reason) of what failed, on stderr."""
+    for path, reason in failed[:SHOWN_FAILURES]:
+        log.error("Failed: %s", reason if path in reason else f"{path}: {reason}")
+    if len(failed) > SHOWN_FAILURES:
+        log.error("... and %d more", len(failed) - SHOWN_FAILURES)
+
+
+def end_with(left_out: Sequence[object]) -> None:
+    """Status 1 where images were left out."""
+    if left_out:
+        log.error("%s left out.", plural(len(left_out), "image"))
+        raise SystemExit(1)
 
 
 def record(record: dict[str, Any]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 from collections.abc import Iterable, Iterator
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
     from shitu.recognise.files import Read
     from shitu.results import DetectedObjects, Recognition
 
-log = logging.getLogger("shitu")
 INPUTS = click.argument("inputs", nargs=-1, metavar="[IMAGE | FOLDER | GLOB | -]...")
 FORMAT = format_option("json", "json: one object per image and line.")
 PICTURES = click.option("--pictures/--no-pictures", default=True, help="Annotated pictures in Global.output_dir.")
@@ -88,7 +86,7 @@ def predict_rec(config: Config, npy: str | None, inputs: tuple[str, ...]) -> Non
             bar.update()
             if vector is None:
                 failed += 1
-                log.error("Failed: %s", error)
+                out.log.error("Failed: %s", error)
                 if not npy:
                     out.record({"image": name, "error": str(error)})
             elif npy:
@@ -143,7 +141,7 @@ def _finish(
         for image, record in records:
             if record.error is not None:
                 failed += 1
-                log.error("Failed: %s", record.error)
+                out.log.error("Failed: %s", record.error)
             if image is not None:
                 writer.write(record.image, image, record)
             if style == "json":
@@ -154,7 +152,7 @@ def _finish(
     if style == "table":
         out.line(_table(shown))
     if writer.count:
-        log.info("%s in %s", out.plural(writer.count, "annotated picture"), config.Global.output_dir)
+        out.log.info("%s in %s", out.plural(writer.count, "annotated picture"), config.Global.output_dir)
     if failed or writer.failed:
         raise SystemExit(1)
 
