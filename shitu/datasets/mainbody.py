@@ -73,6 +73,7 @@ def write_foreground(
             else:
                 missing = f"{found.file_name}: no such file below {root}; unpack the images there, or --skip-missing"
                 report.failed.append(missing)
+        report.images, report.boxes = writer.images, writer.boxes
         if not report.images:
             first = f"; first: {report.failed[0]}" if report.failed else ""
             raise UsageError(
@@ -153,8 +154,6 @@ def _add(writer: CocoWriter, image: BoxedImage, size: tuple[int, int], rules: Ru
         dropped["images left without a box"] += 1
     else:
         writer.add(image.file_name, size, boxes)
-        report.images += 1
-        report.boxes += len(boxes)
         report.clipped += int(np.any(boxes != given, axis=1).sum())
 
 
