@@ -29,7 +29,11 @@ class CocoFile:
             if not is_records(content.get(key)):
                 raise UsageError(f"{path}: `{key}` is no list of objects; wanted {WANTED}")
         self._images: list[dict[str, Any]] = content["images"]
-        self._names = {_key(record, "id", path): _name(record, path) for record in content["categories"]}
+        self._names: dict[int | str, str] = {}
+        for record in content["categories"]:
+            if not isinstance(name := record.get("name"), str):
+                raise UsageError(f"{path}: category {str(record)[:80]} has no `name`; wanted {WANTED}")
+            self._names[_key(record, "id", path)] = name
         self._boxes: dict[int | str, list[dict[str, Any]]] = {_key(record, "id", path): [] for record in self._images}
         if len(self._boxes) < len(self._images):
             raise UsageError(f"{path}: {len(self._images) - len(self._boxes)} images share an id; ids must be unique")
@@ -69,10 +73,3 @@ def _key(record: dict[str, Any], key: str, path: str | Path) -> int | str:
     if isinstance(value, (int, str)):
         return value
     raise UsageError(f"{path}: `{key}` is {str(value)[:40]!r} in {str(record)[:80]}; wanted a number")
-
-
-def _name(category: dict[str, Any], path: str | Path) -> str:
-    name = category.get("name")
-    if not isinstance(name, str):
-        raise UsageError(f"{path}: category {str(category)[:80]} has no `name`; wanted {WANTED}")
-    return name

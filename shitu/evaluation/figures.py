@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -103,15 +103,11 @@ def per_class(
     return tuple(sorted(found, key=lambda one: (one.recall1, one.recall5, one.label)))
 
 
-def confusions(known: Iterable[Answer]) -> tuple[Confusion, ...]:
+def confusions(known: Sequence[Answer]) -> tuple[Confusion, ...]:
     """Known queries that would be given another name, whatever the threshold; the most frequent first."""
-    queries: Counter[str] = Counter()
-    pairs: Counter[tuple[str, str]] = Counter()
-    for answer in known:
-        queries[answer.query.label] += 1
-        if answer.label is not None and not answer.right:
-            pairs[answer.query.label, answer.label] += 1
-    found = [Confusion(*pair, count, count / queries[pair[0]]) for pair, count in pairs.items()]
+    queries = Counter(one.query.label for one in known)
+    pairs = Counter((one.query.label, one.label) for one in known if one.label is not None and not one.right)
+    found = [Confusion(label, taken_for, n, n / queries[label]) for (label, taken_for), n in pairs.items()]
     return tuple(sorted(found, key=lambda one: (-one.count, -one.share, one.label, one.taken_for)))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import posixpath
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 from shitu.datasets.layouts.folders import LayoutError, find_file, find_folder, relative
@@ -71,10 +72,7 @@ def read_sop(root: Path, split: str) -> Iterator[Row]:
     """`Ebay_train.txt`, `Ebay_test.txt`: image_id class_id super_class_id path, one image per line."""
     table = find_file(root, f"Ebay_{split}.txt")
     folder = relative(table.parent, root)
-    for number, line in _below_header(table, "image_id class_id super_class_id path"):
-        cells = line.split(maxsplit=3)
-        if len(cells) != 4:
-            raise bad_line(table, number, line, "image_id class_id super_class_id path")
+    for cells in _below_header(table, "image_id class_id super_class_id path", maxsplit=3):
         yield Row(posixpath.join(folder, cells[3]), cells[1])
 
 
@@ -83,11 +81,7 @@ def read_inshop(root: Path, split: str) -> Iterator[Row]:
     table = find_file(root, "Eval/list_eval_partition.txt", "eval/list_eval_partition.txt", "list_eval_partition.txt")
     images = find_folder(root, "img", "Img/img", "Img")
     folder = relative(images.parent if images.name == "img" else images, root)
-    lines = _below_header(table, "image_name item_id evaluation_status", lines_before=1)
-    for number, line in lines:
-        cells = line.split()
-        if len(cells) != 3:
-            raise bad_line(table, number, line, "image_name item_id evaluation_status")
+    for cells in _below_header(table, "image_name item_id evaluation_status", lines_before=1):
         if cells[2] == split:
             yield Row(posixpath.join(folder, cells[0]), cells[1])
 
@@ -122,11 +116,14 @@ def read_compcars(root: Path, split: str) -> Iterator[Row]:
         yield Row(posixpath.join(images, path), f"{make}/{model}")
 
 
-def _below_header(path: Path, header: str, *, lines_before: int = 0) -> Iterator[tuple[int, str]]:
-    lines = lines_of(path)
-    for _ in range(lines_before):
-        next(lines, None)
+def _below_header(path: Path, header: str, *, lines_before: int = 0, maxsplit: int = -1) -> Iterator[list[str]]:
+    """The cells of each line, as many as the header has; those after `maxsplit` others may hold spaces."""
+    lines = islice(lines_of(path), lines_before, None)
     found = next(lines, (1, "an empty file"))[1]
     if found.split() != header.split():
         raise LayoutError(f"{path}: wanted the header {header!r}; found {found[:80]!r}")
-    return lines
+    for number, line in lines:
+        cells = line.split(maxsplit=maxsplit)
+        if len(cells) != len(header.split()):
+            raise bad_line(path, number, line, header)
+        yield cells
