@@ -108,7 +108,7 @@ def test_29_of_100_is_not_28() -> None:
 @pytest.mark.parametrize("seed", SEEDS)
 def test_the_curve_is_what_counting_gives(seed: int) -> None:
     known, right, unknown = scores(seed)
-    curve = open_set_curve(known, right, unknown)
+    curve = open_set_curve(known, np.where(right, known, -math.inf), unknown)
     assert set(curve.threshold) == {*known, *unknown} - {-math.inf}
     assert (np.diff(curve.threshold) < 0).all()
     for threshold, false, recall in zip(*curve, strict=True):
@@ -121,7 +121,7 @@ def test_the_curve_is_what_counting_gives(seed: int) -> None:
 def test_a_long_curve_is_thinned_out_and_keeps_its_ends() -> None:
     random = np.random.default_rng(0)
     known, unknown = random.random(5000), random.random(5000)
-    curve = open_set_curve(known, np.ones(5000, np.bool_), unknown)
+    curve = open_set_curve(known, known, unknown)
     assert len(curve.threshold) <= CURVE_POINTS
     assert curve.threshold[0] == max(known.max(), unknown.max())
     assert (curve.false_accept_rate[-1], curve.recall[-1]) == (1.0, 1.0)

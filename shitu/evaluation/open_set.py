@@ -16,7 +16,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from shitu.evaluation.cut import COUNTING, DRAWS, SEED, Floats, cuts
+from shitu.evaluation.cut import COUNTING, DRAWS, SEED, Floats, cuts, shares
 
 Rows = NDArray[np.int64]
 Interval = tuple[float, float]
@@ -91,7 +91,7 @@ def measure_open_set(
         auroc_interval=auroc_interval,
         fpr95=fpr_at_tpr(known, unknown),
         recall_at=tuple(found),
-        curve=open_set_curve(known, right, unknown),
+        curve=open_set_curve(known, named, unknown),
     )
 
 
@@ -117,21 +117,15 @@ def fpr_at_tpr(known: Floats, unknown: Floats, least: float = 0.95) -> float:
     return 1.0 if threshold == -math.inf else float((unknown >= threshold).mean())
 
 
-def open_set_curve(known: Floats, right: NDArray[np.bool_], unknown: Floats) -> Curve:
+def open_set_curve(known: Floats, named: Floats, unknown: Floats) -> Curve:
     """At every score that was seen; of more than CURVE_POINTS those kept lie closer towards the strict end."""
     seen = np.unique(np.concatenate([known, unknown]))
     thresholds = seen[seen > -math.inf][::-1]
     if len(thresholds) > CURVE_POINTS:
         places = np.unique(np.rint(np.geomspace(1, len(thresholds), CURVE_POINTS)).astype(np.int64)) - 1
         thresholds = thresholds[places]
-    return Curve(thresholds, _share_from(unknown, thresholds), _share_from(known, thresholds, right))
-
-
-def _share_from(scores: Floats, thresholds: Floats, chosen: NDArray[np.bool_] | None = None) -> Floats:
-    """For each threshold the share of all scores that reach it and are `chosen`."""
-    counted = np.sort(scores if chosen is None else scores[chosen])
-    shares: Floats = (len(counted) - np.searchsorted(counted, thresholds, "left")) / len(scores)
-    return shares
+    recall, accepted = shares(named[None], unknown[None], thresholds)
+    return Curve(thresholds, accepted, recall)
 
 
 # --- confidence ----------------------------------------------------------------------------------------------------
