@@ -16,7 +16,6 @@ from shitu.errors import UsageError
 
 if TYPE_CHECKING:
     from shitu.datasets.convert import Converted
-    from shitu.datasets.write_list import Rejected
 
 
 @click.group(cls=InOrder, epilog=example("dataset convert sop datasets/sop -o sop.txt"))
@@ -83,18 +82,13 @@ def _print_sets() -> None:
 
 def _print_converted(done: Converted, output: str) -> None:
     (out.log.warning if done.as_published is False else out.log.info)("%s", done.report)
-    _print_rejected(done.written.missing, "not there, left out")
-    _print_rejected(done.written.refused, "refused, left out")
+    for left_out, why in ((done.written.missing, "not there"), (done.written.refused, "refused")):
+        if left_out.count:
+            out.log.warning("%s %s, left out", out.plural(left_out.count, "image"), why)
+        for line in left_out.first:
+            out.message(f"  {line}")
     mark = ", columns separated by TABs" if done.written.delimiter == "\t" else ""
     out.log.info("Wrote %s%s.", output, mark)
-
-
-def _print_rejected(rejected: Rejected, what: str) -> None:
-    if not rejected.count:
-        return
-    out.log.warning("%s %s", out.plural(rejected.count, "image"), what)
-    for line in rejected.first:
-        out.message(f"  {line}")
 
 
 @dataset.command(epilog=example("dataset merge sop.txt inshop.txt -o train_reg_all_data.txt"))
