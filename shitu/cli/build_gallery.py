@@ -11,7 +11,7 @@ from shitu.cli.options import example, with_config
 from shitu.errors import UsageError
 
 if TYPE_CHECKING:
-    from shitu.build.builder import BuildReport, GalleryBuilder
+    from shitu.build.builder import GalleryBuilder
     from shitu.build.list_file import Entry
     from shitu.config import Config
 
@@ -78,13 +78,6 @@ def run_builder(builder: GalleryBuilder, entries: list[Entry] | None = None) -> 
     except KeyboardInterrupt:
         out.log.info("\nThe gallery is as it was; the same command goes on where it stopped.")
         raise
-    print_report(report, builder.index_dir)
-    if report.failed:
-        raise SystemExit(1)
-
-
-def print_report(report: BuildReport, where: str) -> None:
-    """Counts and failures, on stderr."""
     out.failures(report.failed)
     for image in report.relabel[: out.SHOWN_FAILURES]:
         out.log.warning(
@@ -99,4 +92,8 @@ def print_report(report: BuildReport, where: str) -> None:
         f"{report.missing} missing, passed over" if report.missing else "",
         f"{len(report.failed)} failed" if report.failed else "",
     ]
-    out.log.info(f"{', '.join(part for part in parts if part) or 'Nothing to do'}; {where} holds {report.total:,}.")
+    out.log.info(
+        f"{', '.join(part for part in parts if part) or 'Nothing to do'}; {builder.index_dir} holds {report.total:,}."
+    )
+    if report.failed:
+        raise SystemExit(1)

@@ -15,7 +15,6 @@ from shitu.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from shitu.datasets.examine import Embedder
     from shitu.datasets.findings import CheckReport
 
 EXAMPLES = 5
@@ -76,6 +75,7 @@ def check(
     all), and images that are in a --query list. Reported only: labels that look wrong, gaps in the labels, classes
     with fewer than K images.
     """
+    from shitu.config import load_config
     from shitu.datasets.check import check_list, clean_lines
     from shitu.datasets.examine import CheckOptions
     from shitu.datasets.write_list import write_lines
@@ -85,8 +85,13 @@ def check(
     delimiter = delimiter.replace("\\t", "\t") if delimiter else "\t" if text_labels else None
     options = CheckOptions(**look, text_labels=text_labels, delimiter=delimiter)
     total = _lines_in([list_file, *queries, *[list_file] * embeddings])  # compared after they were read
+    embedder = None
+    if embeddings:
+        from shitu.recognise.from_config import RecPredictor
+
+        embedder = RecPredictor(load_config(None, [f"Global.rec_inference_model_dir={model}"] if model else []))
     with out.progress(total, "checking") as bar:
-        found = check_list(list_file, queries, options, _embedder(model) if embeddings else None, bar.update)
+        found = check_list(list_file, queries, options, embedder, bar.update)
     if report:
         write_lines(report, [json.dumps(found.as_json(), ensure_ascii=False, indent=1)])
     out.show(style, found.as_json(), lambda: "\n".join(_table(found)))
@@ -95,13 +100,6 @@ def check(
         out.log.info("Wrote %s, without the bad lines.", write_clean)
     if found.findings:
         raise SystemExit(1)
-
-
-def _embedder(model: str | None) -> Embedder:
-    from shitu.config import load_config
-    from shitu.recognise.from_config import RecPredictor
-
-    return RecPredictor(load_config(None, [f"Global.rec_inference_model_dir={model}"] if model else []))
 
 
 def _lines_in(files: Iterable[Path]) -> int | None:

@@ -74,7 +74,10 @@ def examine(
     """Read the list and look at each of its images. Raises ConfigError where it has no good line."""
     seen = Seen(list_file)
     for one in read_lines(list_file, image_root, delimiter=options.delimiter, text_labels=options.text_labels):
-        (seen.lines if isinstance(one, Line) else seen.findings).append(one)  # type: ignore[arg-type]
+        if isinstance(one, Line):
+            seen.lines.append(one)
+        else:
+            seen.findings.append(one)
     if not seen.lines:
         raise ConfigError(f"{list_file}: no line of `path label` in it ({len(seen.findings)} others); name a list file")
     tensors: list[Any] = []

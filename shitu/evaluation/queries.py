@@ -35,11 +35,13 @@ def read_queries(path: str | Path, image_root: str | Path | None, delimiter: str
     entries = list(read_list(path, image_root, delimiter, name="The query list", purpose=PURPOSE))
     if not entries:
         raise ConfigError(f"{path}: no line in it; {PURPOSE}, one `path<delimiter>label` per line")
-    boxes = [_box(entry.more[0], f"{path}:{entry.line}") if any(entry.more[:1]) else None for entry in entries]
+    boxes = [_box("".join(one.more[:1]), f"{path}:{one.line}") for one in entries]
     return [Query(one.image, one.path, one.label, box, one.line) for one, box in zip(entries, boxes, strict=True)]
 
 
-def _box(text: str, where: str) -> Box:
+def _box(text: str, where: str) -> Box | None:
+    if not text:
+        return None
     try:
         left, top, right, bottom = (int(part) for part in text.split(","))
     except ValueError:
