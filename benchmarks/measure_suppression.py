@@ -21,7 +21,7 @@ import numpy as np
 
 from research.common.cutouts import object_on_white
 from shitu.config import load_config
-from shitu.evaluation.observe import Observation, observe
+from shitu.evaluation.observe import Observation, Observer
 from shitu.evaluation.queries import Query, read_queries
 from shitu.evaluation.settings import Settings
 from shitu.images.boxes import iou_matrix
@@ -120,7 +120,7 @@ def main() -> None:
         folder = arguments.keep or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
         seen: dict[str, list[Observation]] = {}
-        for each in observe(config, read_queries(draw_scenes(folder), folder, "\t")):
+        for each in Observer(config).observe(read_queries(draw_scenes(folder), folder, "\t")):
             seen.setdefault(each.query.path, []).append(each)
     for score_thres in arguments.score_thres:
         settings = replace(Settings.from_config(config), score_thres=score_thres)

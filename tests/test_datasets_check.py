@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from shitu.datasets import suspects
-from shitu.datasets.examine import group_numbers, groups_of_several
+from shitu.datasets.check import groups_of_several
 from shitu.datasets.suspects import find_suspects
 from tests.conftest import DEMO
 from tests.dataset_commands import run
@@ -181,15 +181,12 @@ def test_checks_that_cannot_be_made(content: bytes | None, arguments: tuple[str,
     assert not [name for name in os.listdir() if name != "list.txt"]
 
 
-def test_groups_of_equal_digests_against_a_dict() -> None:
+def test_groups_of_equal_digests_against_comparing_all() -> None:
     random = np.random.default_rng(0)
-    digests = random.integers(0, 7, (200, 2)).astype(np.uint64)
-    twin: dict[tuple[int, ...], list[int]] = {}
-    for place, digest in enumerate(digests.tolist()):
-        twin.setdefault(tuple(digest), []).append(place)
-    groups = {tuple(group.tolist()) for group in groups_of_several(group_numbers(digests))}
-    assert groups == {tuple(places) for places in twin.values() if len(places) > 1}
-    assert list(groups_of_several(group_numbers(digests[:0]))) == []
+    digests = [bytes(digest) for digest in random.integers(0, 7, (200, 2)).astype(np.uint8)]
+    twin = {tuple(place for place in range(200) if digests[place] == digest) for digest in digests}
+    assert {tuple(group) for group in groups_of_several(digests)} == {places for places in twin if len(places) > 1}
+    assert groups_of_several([]) == groups_of_several([b"", b""]) == []
 
 
 def twin_of_suspects(vectors: np.ndarray, labels: list[int], contents: list[int]) -> dict[int, tuple[int, float]]:

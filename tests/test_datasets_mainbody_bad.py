@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from click.testing import Result
 
-from shitu.datasets.mainbody import CocoWriter
+from shitu.datasets.mainbody import coco_file
 from shitu.datasets.mainbody_sources import read_voc
 from shitu.errors import ImageError
 from tests.dataset_commands import run
@@ -107,7 +107,7 @@ def test_another_layout_is_refused(name: str) -> None:
 
 def test_an_interrupted_file_never_appears() -> None:
     def interrupted() -> None:
-        with CocoWriter(Path("out.json")) as writer:
+        with coco_file(Path("out.json")) as writer:
             writer.add("a.jpg", (9, 9), np.array([[1.0, 1, 2, 2]]))
             raise KeyboardInterrupt
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from shitu.draw import draw
-from shitu.draw.draw import draw_detections, draw_recognition, label_colour, one_line, text_colour
+from shitu.draw.draw import draw_recognition, label_colour, one_line, text_colour
 from shitu.errors import ShituError
-from shitu.results import Box, Detection, Match, Recognition, Region
+from shitu.results import Box, DetectedObjects, Detection, Match, Recognition, Region
 
 GREY = np.full((300, 400, 3), 128, dtype=np.uint8)
 
@@ -26,7 +26,7 @@ def changed(picture: np.ndarray, image: np.ndarray = GREY) -> np.ndarray:
 
 
 def test_nothing_found_is_an_equal_copy() -> None:
-    for picture in (draw_recognition(GREY, recognition()), draw_detections(GREY, [])):
+    for picture in (draw_recognition(GREY, recognition()), draw_recognition(GREY, DetectedObjects(""))):
         assert picture is not GREY
         assert (picture == GREY).all()
         picture[0, 0] = 0  # it can be drawn on
@@ -47,7 +47,7 @@ def test_the_box_is_drawn_in_the_colour_of_its_label_and_the_image_stays() -> No
 
 
 def test_detections_are_drawn_alike() -> None:
-    picture = draw_detections(GREY, [Detection((100, 80, 200, 250), 0.5)])
+    picture = draw_recognition(GREY, DetectedObjects("", regions=(Detection((100, 80, 200, 250), 0.5),)))
     assert tuple(picture[150, 100]) == label_colour("foreground")
 
 

@@ -14,7 +14,7 @@ import pytest
 from shitu.config import Config
 from shitu.errors import GalleryError
 from shitu.evaluation.evaluate import evaluate
-from shitu.evaluation.observe import Observation, Observer, observe
+from shitu.evaluation.observe import Observation, Observer
 from shitu.evaluation.queries import Query, read_queries
 from shitu.evaluation.settings import Settings
 from shitu.gallery.gallery import Gallery
@@ -61,7 +61,7 @@ def settings_of(config: Config) -> list[tuple[Config, Settings]]:
 @pytest.mark.parametrize("dist_type", ["IP", "L2", "hamming"])
 def test_what_is_simulated_is_what_predict_returns(galleries: dict[str, Config], dist_type: str) -> None:
     queries = demo_queries("desk", "beach")
-    seen = {one.query.image: one for one in observe(galleries[dist_type], queries)}
+    seen = {one.query.image: one for one in Observer(galleries[dist_type]).observe(queries)}
     photos = [read_image(DEMO / name) for name in seen]
     counts = set()
     for config, settings in settings_of(galleries[dist_type]):
@@ -140,7 +140,7 @@ def test_brute_force_over_whole_photos(
         for number, query in enumerate(gallery_queries(config))
     ]
     asked = {"detector": "off", "leave_one_out": leave_one_out}
-    expected = brute_force(config, list(observe(config, queries, **asked)), leave_one_out=leave_one_out)  # type: ignore[arg-type]
+    expected = brute_force(config, list(Observer(config, **asked).observe(queries)), leave_one_out=leave_one_out)  # type: ignore[arg-type]
     done: list[int] = []
     found = evaluate(config, queries, progress=done.append, **asked)  # type: ignore[arg-type]
     assert found.recall == pytest.approx(expected["recall"])
@@ -161,7 +161,7 @@ def test_known_without_itself_means_another_entry_of_the_label(galleries: dict[s
         crabs = [item for item in gallery.items() if item.label == "crab"]
         gallery.remove([item.id for item in crabs[1:]])
     queries = [query for query in gallery_queries(config) if query.label in ("crab", "turtle")]
-    seen = list(observe(config, queries, detector="off", leave_one_out=True))
+    seen = list(Observer(config, detector="off", leave_one_out=True).observe(queries))
     assert [one.known for one in seen if one.query.image == crabs[0].image] == [False]
     assert all(one.known for one in seen if one.query.image != crabs[0].image)
     assert all(match.image != one.query.image for one in seen for match in one.parts[0].matches)

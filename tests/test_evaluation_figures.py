@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from shitu.evaluation.figures import Confusion, at_threshold, average_precision, confusions, hit, nearness, per_class
 from shitu.evaluation.open_set import (
     CURVE_POINTS,
-    Accepted,
-    Pairs,
+    auroc,
     fpr_at_tpr,
     mean_interval,
     measure_open_set,
     open_set_curve,
+    recall_at,
 )
 from shitu.evaluation.queries import Query
 from shitu.evaluation.settings import Answer, Settings
@@ -55,13 +55,10 @@ def drawn(seed: int, count: int) -> NDArray[np.int64]:
 @pytest.mark.parametrize("seed", SEEDS)
 def test_auroc_is_scikit_learns(seed: int) -> None:
     known, _, unknown = scores(seed)
-    pairs = Pairs(known, unknown)
-    ones = np.ones(len(known)), np.ones(len(unknown))
-    assert pairs.auroc(*ones) == pytest.approx(metrics.roc_auc_score(*labelled(known, unknown)))
+    assert auroc(known, unknown) == pytest.approx(metrics.roc_auc_score(*labelled(known, unknown)))
     often = drawn(seed, len(known)), drawn(seed + 1, len(unknown))  # as the bootstrap draws them
     repeated = np.repeat(known, often[0]), np.repeat(unknown, often[1])
-    weights = (often[0].astype(float), often[1].astype(float))
-    assert pairs.auroc(*weights) == pytest.approx(metrics.roc_auc_score(*labelled(*repeated)))
+    assert auroc(*repeated) == pytest.approx(metrics.roc_auc_score(*labelled(*repeated)))
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -89,30 +86,30 @@ def recall_by_counting(known: Floats, right: NDArray[np.bool_], unknown: Floats,
 @pytest.mark.parametrize("seed", SEEDS)
 def test_recall_at_a_false_accept_rate(seed: int, rate: float) -> None:
     known, right, unknown = scores(seed)
-    accepted = Accepted(known, right, unknown)
-    found = accepted.recall(rate, np.ones(len(known)), np.ones(len(unknown)))
+    found = recall_at(np.where(right, known, -math.inf), unknown, rate)[1]
     assert found == pytest.approx(recall_by_counting(known, right, unknown, rate))
-    threshold = accepted.threshold(rate)
+    told = measure_open_set(known, right, unknown, hidden=False, false_accepts=(rate,)).recall_at[0]
+    assert told.recall == found
+    threshold = told.threshold
     assert (unknown >= threshold).sum() <= rate * len(unknown) + 1e-9
     assert (right & (known >= threshold)).mean() == pytest.approx(found)
     often = drawn(seed, len(known)), drawn(seed + 1, len(unknown))
     repeated = np.repeat(known, often[0]), np.repeat(right, often[0]), np.repeat(unknown, often[1])
-    weighted = accepted.recall(rate, often[0].astype(float), often[1].astype(float))
-    assert weighted == pytest.approx(recall_by_counting(*repeated, rate))
+    drawn_recall = recall_at(np.where(repeated[1], repeated[0], -math.inf), repeated[2], rate)[1]
+    assert drawn_recall == pytest.approx(recall_by_counting(*repeated, rate))
 
 
 def test_29_of_100_is_not_28() -> None:
     unknown = np.arange(100.0)
     known = np.array([70.5, 71.5])
-    accepted = Accepted(known, np.array([True, True]), unknown)
-    assert accepted.recall(0.29, np.ones(2), np.ones(100)) == 1.0, "29 of them are above 70.5"
-    assert accepted.recall(0.28, np.ones(2), np.ones(100)) == 0.5
+    assert recall_at(known, unknown, 0.29)[1] == 1.0, "29 of them are above 70.5"
+    assert recall_at(known, unknown, 0.28)[1] == 0.5
 
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_the_curve_is_what_counting_gives(seed: int) -> None:
     known, right, unknown = scores(seed)
-    curve = open_set_curve(known, right, unknown)
+    curve = open_set_curve(known, np.where(right, known, -math.inf), unknown)
     assert set(curve.threshold) == {*known, *unknown} - {-math.inf}
     assert (np.diff(curve.threshold) < 0).all()
     for threshold, false, recall in zip(*curve, strict=True):
@@ -125,7 +122,7 @@ def test_the_curve_is_what_counting_gives(seed: int) -> None:
 def test_a_long_curve_is_thinned_out_and_keeps_its_ends() -> None:
     random = np.random.default_rng(0)
     known, unknown = random.random(5000), random.random(5000)
-    curve = open_set_curve(known, np.ones(5000, np.bool_), unknown)
+    curve = open_set_curve(known, known, unknown)
     assert len(curve.threshold) <= CURVE_POINTS
     assert curve.threshold[0] == max(known.max(), unknown.max())
     assert (curve.false_accept_rate[-1], curve.recall[-1]) == (1.0, 1.0)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shitu.evaluation.report_plots import LEFT, RIGHT, WIDTH, Axis, Mark, histogram, open_set_plot
+from shitu.evaluation.report_plots import LEFT, RIGHT, WIDTH, Axis, histogram, open_set_plot
 from tests.report_page import make_answers, make_files, written
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -20,8 +20,7 @@ BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil
 def test_the_open_set_curve_tells_the_most_at_each_rate(seed: int) -> None:
     random = np.random.default_rng(seed)
     rates, recalls = random.random(30).tolist(), random.random(30).tolist()
-    drawing = open_set_plot(rates, recalls, [Mark(0.1, 0.5, "here")], 1000)
-    (path,) = re.findall(r'd="(M[^"]*)"', drawing)
+    path = open_set_plot(rates, recalls, 1000)["steps"]
     x, y = Axis(0.001, 1.0, LEFT, WIDTH - RIGHT, log=True), Axis(0.0, 1.0, 262, 24)
     height = float(path.split("H")[0].split(" ")[1])
     steps = [(LEFT - 1.0, height)] + [(float(a), float(b)) for a, b in re.findall(r"H([\d.]+)V([\d.]+)", path)]
@@ -35,18 +34,18 @@ def test_the_open_set_curve_tells_the_most_at_each_rate(seed: int) -> None:
 
 def test_the_histogram_counts_every_score() -> None:
     random = np.random.default_rng(0)
-    groups = [
-        (name, name, random.normal(0.5, 0.2, size)) for name, size in (("right", 70), ("wrong", 0), ("unknown", 9))
-    ]
-    drawing = histogram(groups, 0.5, 1.0, "cosine similarity")
-    counts = [int(each) for each in re.findall(r"<title>[-\d.e]+ to [-\d.e]+: (\d+)</title>", drawing)]
+    groups = {name: random.normal(0.5, 0.2, size) for name, size in (("right", 70), ("wrong", 0), ("unknown", 9))}
+    drawn = histogram(groups, 0.5, 1.0)["groups"]
+    titles = [tooltip for _, _, bars in drawn for _, _, _, tooltip in bars]
+    counts = [int(re.fullmatch(r"[-\d.e]+ to [-\d.e]+: (\d+)", title)[1]) for title in titles]  # type: ignore[index]
     assert sum(counts) == 79
-    for name, _, values in groups:
-        assert f"{name}: {len(values)}" in drawing
+    assert [(name, count) for name, count, _ in drawn] == [(name, len(values)) for name, values in groups.items()]
 
 
 def test_one_score_is_enough_for_a_histogram() -> None:
-    assert "threshold 0.5" in histogram([("right", "right", np.array([0.5]))], 0.5, 1.0, "cosine similarity")
+    found = histogram({"right": np.array([0.5])}, 0.5, 1.0)
+    assert found["threshold"] == 0.5
+    assert len(found["groups"][0][2]) == 1
 
 
 # --- in a browser --------------------------------------------------------------------------------------------------

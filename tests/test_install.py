@@ -41,4 +41,6 @@ def test_it_needs_neither_paddleclas_nor_paddledet(binaries: Path, tmp_path: Pat
         assert any(line.startswith(package) and "not installed" in line for line in done.stdout.splitlines())
     installed = binaries.parent / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
     assert (installed / "shitu" / "_bundled" / "models").is_dir()
-    assert (installed / "shitu" / "evaluation" / "report.html").is_file()
+    templates = ("evaluation/report.html", "evaluation/report_plots.html", "cli/evaluate.txt", "cli/calibrate.txt")
+    for data in (*templates, "datasets/public_sets.yaml"):
+        assert (installed / "shitu" / data).is_file()

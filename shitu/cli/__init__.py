@@ -14,59 +14,55 @@ from typing import Any
 import click
 
 from shitu import __version__
-from shitu.cli.build_gallery import build_gallery
+from shitu.cli import out
+from shitu.cli.build_gallery import append, build_gallery
 from shitu.cli.calibrate import calibrate_config
 from shitu.cli.config import config
 from shitu.cli.dataset import dataset
 from shitu.cli.demo import check, demo
 from shitu.cli.evaluate import evaluate_gallery
 from shitu.cli.gallery import gallery
-from shitu.cli.gallery_append import append
 from shitu.cli.models import models
-from shitu.cli.options import print_message, set_up_output
+from shitu.cli.options import InOrder, example
 from shitu.cli.predict import predict, predict_det, predict_rec
 from shitu.cli.training import eval_det, export, export_det, train, train_det
 from shitu.cli.training import evaluate as evaluate_extractor
 from shitu.errors import ShituError
 
-EPILOG = """\b
-Example:
-  shitu predict -c configs/inference_general.yaml demo/photos/beach.jpg
-"""
 
-
-class _Group(click.Group):
+class _Group(InOrder):
     """The one place where errors become a message and an exit status."""
 
     def invoke(self, context: click.Context) -> Any:
         try:
             return super().invoke(context)
         except ShituError as error:
-            print_message(f"Error: {error}")
+            out.message(f"Error: {error}")
             context.exit(error.exit_status)
         except KeyboardInterrupt:
-            print_message("\nInterrupted; what was finished is kept.")
+            out.message("\nInterrupted; what was finished is kept.")
             context.exit(130)
         except OSError as error:
             if error.errno not in (errno.EPIPE, errno.ENOSPC):
                 raise
             if error.errno == errno.ENOSPC:
-                print_message(f"Error: {error.strerror}: {error.filename or 'standard output'}")
+                out.message(f"Error: {error.strerror}: {error.filename or 'standard output'}")
             # With EPIPE (`shitu predict ... | head`) nobody listens any more; Python would complain on closing stdout.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             context.exit(1)
 
-    def list_commands(self, context: click.Context) -> list[str]:
-        return list(self.commands)  # in the order of use, not of the alphabet
 
-
-@click.group(cls=_Group, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=_Group,
+    epilog=example("predict -c configs/inference_general.yaml demo/photos/beach.jpg"),
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.version_option(__version__, prog_name="shitu")
 @click.option("-q", "--quiet", is_flag=True, help="Only errors on stderr.")
 @click.pass_context
 def main(context: click.Context, quiet: bool) -> None:
     """Find the objects in photos and name them from a gallery: PP-ShiTu on today's Paddle."""
-    set_up_output(context, quiet)
+    out.set_up(context, quiet)
 
 
 RECOGNITION = (build_gallery, predict, predict_det, predict_rec, evaluate_gallery, calibrate_config, gallery, models)

@@ -1,31 +1,26 @@
-"""`shitu build-gallery`, and the report that `shitu gallery append` prints too."""
+"""`shitu build-gallery` and `shitu gallery append`: images into a gallery, and the report of it."""
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING
 
 import click
 
-from shitu.cli.options import config_options, plural, progress_bar, read_config
+from shitu.cli import out
+from shitu.cli.options import example, with_config
+from shitu.errors import UsageError
 
 if TYPE_CHECKING:
-    from shitu.build.builder import BuildReport, GalleryBuilder
+    from shitu.build.builder import GalleryBuilder
     from shitu.build.list_file import Entry
-
-EPILOG = """\b
-Example:
-  shitu build-gallery -c configs/inference_general.yaml
-"""
-SHOWN_FAILURES = 20
-log = logging.getLogger("shitu")
+    from shitu.config import Config
 
 
-@click.command("build-gallery", epilog=EPILOG)
-@config_options
+@click.command("build-gallery", epilog=example("build-gallery -c configs/inference_general.yaml"))
+@with_config
 @click.option("--skip-missing", is_flag=True, help="Pass over images that are listed but not there.")
 @click.option("--crops", metavar="FOLDER", help="Only write the crops and a list of them, to weed out before indexing.")
-def build_gallery(config_path: str | None, overrides: tuple[str, ...], skip_missing: bool, crops: str | None) -> None:
+def build_gallery(config: Config, skip_missing: bool, crops: str | None) -> None:
     """Index the images of IndexProcess.data_file.
 
     IndexProcess.index_operation says how: new (default), append, or remove. Kill it at any time: the old gallery
@@ -34,52 +29,71 @@ def build_gallery(config_path: str | None, overrides: tuple[str, ...], skip_miss
     from shitu.build.builder import GalleryBuilder
     from shitu.build.crops import write_crops
 
-    config = read_config(config_path, overrides)
     if not crops:
         run_builder(GalleryBuilder(config, skip_missing=skip_missing))
         return
-    with progress_bar(None, "cropping") as bar:
+    with out.progress(None, "cropping") as bar:
         done, failed = write_crops(config, crops, bar.update)
-    print_failures(failed)
-    log.info(done)
+    out.failures(failed)
+    out.log.info(done)
     if failed:
         raise SystemExit(1)
+
+
+@click.command(
+    "append", epilog=example("gallery append -c configs/inference_general.yaml --label 'beach' demo/photos/beach.jpg")
+)
+@with_config
+@click.option("--list", "list_file", metavar="FILE", help="A list of images, as data_file. [default: data_file]")
+@click.option("--label", metavar="TEXT", help="The label of the images named on the command line.")
+@click.option("--skip-missing", is_flag=True, help="Pass over images that are listed but not there.")
+@click.argument("images", nargs=-1, metavar="[IMAGE | FOLDER | GLOB]...")
+def append(
+    config: Config, list_file: str | None, label: str | None, skip_missing: bool, images: tuple[str, ...]
+) -> None:
+    """Add images to the gallery of IndexProcess.index_dir: those of a list, or those named, with one label.
+
+    Images whose content is already there are passed over.
+    """
+    from shitu.build.builder import GalleryBuilder
+    from shitu.build.list_file import Entry
+    from shitu.images.find import find_images
+
+    if bool(images) != (label is not None) or (images and list_file):
+        raise UsageError("name images and their --label, or a --list (or neither, for IndexProcess.data_file)")
+    config = config.replace("IndexProcess", index_operation="append")
+    if list_file:
+        config = config.replace("IndexProcess", data_file=list_file)
+    builder = GalleryBuilder(config, skip_missing=skip_missing)
+    entries = [Entry(path, path, label, 0) for path in find_images(images)] if images and label else None
+    run_builder(builder, entries)
 
 
 def run_builder(builder: GalleryBuilder, entries: list[Entry] | None = None) -> None:
     """Run with a progress bar, print the report, end with status 1 where images failed."""
     entries = list(builder.entries()) if entries is None else entries
     try:
-        with progress_bar(len(entries), "embedding") as bar:
+        with out.progress(len(entries), "embedding") as bar:
             report = builder.run(entries, bar.update)
     except KeyboardInterrupt:
-        log.info("\nThe gallery is as it was; the same command goes on where it stopped.")
+        out.log.info("\nThe gallery is as it was; the same command goes on where it stopped.")
         raise
-    print_report(report, builder.index_dir)
-    if report.failed:
-        raise SystemExit(1)
-
-
-def print_failures(failed: list[tuple[str, str]]) -> None:
-    """The first of them, on stderr."""
-    for path, reason in failed[:SHOWN_FAILURES]:
-        log.error("Failed: %s", reason if path in reason else f"{path}: {reason}")
-    if len(failed) > SHOWN_FAILURES:
-        log.error("... and %d more", len(failed) - SHOWN_FAILURES)
-
-
-def print_report(report: BuildReport, where: str) -> None:
-    """Counts and failures, on stderr."""
-    print_failures(report.failed)
-    for image in report.relabel[:SHOWN_FAILURES]:
-        log.warning("%s is there under another label, left so; to rename it, `shitu gallery remove` it first", image)
+    out.failures(report.failed)
+    for image in report.relabel[: out.SHOWN_FAILURES]:
+        out.log.warning(
+            "%s is there under another label, left so; to rename it, `shitu gallery remove` it first", image
+        )
     parts = [
-        f"{plural(report.images, 'image')} indexed" if report.images else "",
-        plural(report.indexed, "vector") if report.indexed != report.images else "",
+        f"{out.plural(report.images, 'image')} indexed" if report.images else "",
+        out.plural(report.indexed, "vector") if report.indexed != report.images else "",
         f"{report.resumed} of them from the build that was interrupted" if report.resumed else "",
         f"{report.already_there} already there" if report.already_there else "",
         f"{report.removed} removed" if report.removed is not None else "",
         f"{report.missing} missing, passed over" if report.missing else "",
         f"{len(report.failed)} failed" if report.failed else "",
     ]
-    log.info(f"{', '.join(part for part in parts if part) or 'Nothing to do'}; {where} holds {report.total:,}.")
+    out.log.info(
+        f"{', '.join(part for part in parts if part) or 'Nothing to do'}; {builder.index_dir} holds {report.total:,}."
+    )
+    if report.failed:
+        raise SystemExit(1)

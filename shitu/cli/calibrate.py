@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import shlex
 import sys
 from datetime import date
@@ -10,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from shitu.cli import out
 from shitu.cli.evaluate import queries_of, query_options
-from shitu.cli.options import config_options, format_option, plural, print_json, print_result, progress_bar, read_config
+from shitu.cli.options import config_options, example, format_option, read_config
 from shitu.errors import UsageError
 
 if TYPE_CHECKING:
@@ -19,14 +19,11 @@ if TYPE_CHECKING:
     from shitu.evaluation.calibrate import Calibration
     from shitu.evaluation.edit_yaml import Change
 
-EPILOG = """\b
-Example:
-  shitu calibrate --query demo/photos.txt --false-accept 0.1 --write my_config.yaml --format table
-"""
-log = logging.getLogger("shitu")
 
-
-@click.command("calibrate", epilog=EPILOG)
+@click.command(
+    "calibrate",
+    epilog=example("calibrate --query demo/photos.txt --false-accept 0.1 --write my_config.yaml --format table"),
+)
 @config_options
 @query_options
 @click.option(
@@ -70,19 +67,16 @@ def calibrate_config(
     config = read_config(config_path, overrides)
     on_file = _config_on_file(config, config_path, overrides, target, overwrite)
     queries = queries_of(config, query_list, image_root)
-    with progress_bar(len(queries), "looking", "queries") as bar:
+    with out.progress(len(queries), "looking", "queries") as bar:
         found = calibrate(config, queries, false_accept=false_accept, progress=bar.update, **asked)
     for _, reason in dict.fromkeys(found.failed):
-        log.error("Failed: %s", reason)
+        out.log.error("Failed: %s", reason)
     for warning in found.warnings:
-        log.warning(warning)
+        out.log.warning(warning)
     written = None if target is None else _write(found, on_file, config_path, target, overwrite)
     if written and overrides:
-        log.warning(f"{written} has none of the -o of this command; give them again, or set them there")
-    if style == "json":
-        print_json({**found.to_dict(), "written": written})
-    else:
-        print_result(summary(found))
+        out.log.warning(f"{written} has none of the -o of this command; give them again, or set them there")
+    out.show(style, {**found.to_dict(), "written": written}, lambda: out.tables("calibrate.txt", found=found))
     if found.failed:
         raise SystemExit(1)
 
@@ -111,7 +105,7 @@ def _write(found: Calibration, on_file: Config, config_path: str | None, target:
 
     changes = changes_of(found, on_file, shlex.join(["shitu", *sys.argv[1:]]))
     path, count = write_config(source_of(config_path), target, changes, overwrite=overwrite)
-    log.info(f"{path}: {plural(count, 'key')} changed" if count else f"{path}: nothing to change, a copy")
+    out.log.info(f"{path}: {out.plural(count, 'key')} changed" if count else f"{path}: nothing to change, a copy")
     return target
 
 
@@ -136,46 +130,3 @@ def changes_of(found: Calibration, on_file: Config, command: str) -> list[Change
         )
         changes.append(Change(key, value, date.today().isoformat(), notes))
     return changes
-
-
-# --- the table ---------------------------------------------------------------------------------------------------
-
-
-def summary(found: Calibration) -> str:
-    """For people: the keys, then what they do."""
-    from tabulate import tabulate
-
-    low, high = found.threshold_interval
-    keys = [
-        [key, _shown(before), _shown(after), f"{low:.4g} to {high:.4g}" if key.startswith("IndexProcess.") else ""]
-        for key, (before, after) in found.values.items()
-    ]
-    lines = [
-        ["config as it is", found.before_figures, None],
-        ["only the threshold changed", found.before_at_rate, None],
-        ["calibrated", found.after_figures, (found.intervals.recall, found.intervals.false_accepts)],
-    ]
-    if crossed := found.cross_validation:
-        name = f"calibrated, cross-validated ({crossed.same} of {crossed.folds} folds chose the same)"
-        lines.append([name, crossed.figures, None])
-    rows = [[name, *_figures(figures, intervals)] for name, figures, intervals in lines]
-    how = "listed" if found.unknown_kind == "listed" else "the known, their labels hidden"
-    counts = (
-        f"{plural(found.known, 'known query').replace('querys', 'queries')}, {found.unknown:,} unknown ({how}), "
-        f"{len(found.failed):,} failed; {plural(found.simulated, 'setting')} tried; "
-        f"false-accept rate wanted: {found.false_accept:g}"
-    )
-    tables = [
-        tabulate(keys, headers=["key", "before", "after", "95 %"], disable_numparse=True),
-        tabulate(rows, headers=["", "recall", "95 %", "false accepts", "95 %"], disable_numparse=True),
-    ]
-    return "\n\n".join([*tables, counts])
-
-
-def _shown(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _figures(figures: Any, intervals: Any) -> list[str]:
-    ranges = ["", ""] if intervals is None else [f"{low:.3f} to {high:.3f}" for low, high in intervals]
-    return [f"{figures.recall:.4f}", ranges[0], f"{figures.false_accepts:.4f}", ranges[1]]

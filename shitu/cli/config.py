@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from shitu.cli.options import config_options, print_result
+from shitu.cli import out
+from shitu.cli.options import choice, config_options, example
 
 if TYPE_CHECKING:
     from shitu.config.values import Section
@@ -18,41 +19,31 @@ KINDS = {
     "det": "training of the detector",
 }
 
-EPILOG = """\b
-Examples:
-  shitu config show -c configs/inference_logo.yaml -o Global.threshold=0.3
-  shitu config schema --kind train
-"""
 
-
-@click.group("config", epilog=EPILOG)
+@click.group(
+    "config",
+    epilog=example("config show -c configs/inference_logo.yaml -o Global.threshold=0.3", "config schema --kind train"),
+)
 def config() -> None:
     """Show what a config says in full, or the schema that editors check configs by."""
 
 
-@config.command("schema", epilog="\b\nExample:\n  shitu config schema --kind inference\n")
-@click.option(
-    "--kind", type=click.Choice(list(KINDS)), default="inference", show_default=True, help="Of which configs."
-)
+@config.command("schema", epilog=example("config schema --kind inference"))
+@choice("--kind", KINDS, "Of which configs.")
 def schema(kind: str) -> None:
     """Print the JSON schema of a kind of config.
 
     An editor that knows YAML language servers then completes keys and marks mistakes; the shipped configs name theirs.
     """
-    print_result(schema_text(kind))
-
-
-def schema_text(kind: str) -> str:
-    """The JSON schema of a kind of config, as configs/schema/KIND.json has it."""
     import json
 
     from shitu.config.json_schema import json_schema
 
     made = json_schema(_root(kind), f"shitu: configs for {KINDS[kind]}")
-    return json.dumps(made, indent=1, ensure_ascii=False)
+    out.line(json.dumps(made, indent=1, ensure_ascii=False))
 
 
-@config.command("show", epilog="\b\nExample:\n  shitu config show -c configs/det/picodet_lcnet_x1_0_320_mainbody.yml\n")
+@config.command("show", epilog=example("config show -c configs/det/picodet_lcnet_x1_0_320_mainbody.yml"))
 @config_options
 def show(config_path: str | None, overrides: tuple[str, ...]) -> None:
     """Print every key of a config with its value and where that came from: file and line, -o, or the default.
@@ -60,13 +51,13 @@ def show(config_path: str | None, overrides: tuple[str, ...]) -> None:
     Takes configs of every kind. What stands before the # can be given to -o.
     """
     from shitu.config.origins import explain
-    from shitu.resources import bundled
+    from shitu.evaluation.write_config import source_of
 
-    path = Path(config_path).expanduser() if config_path else bundled("configs") / "inference_general.yaml"
+    path = source_of(config_path)
     rows = explain(_root(_kind_of(path)), path, overrides)
     width = max(min(len(f"{row.key}={row.value}"), 50) for row in rows)
     for row in rows:
-        print_result(f"{row.key + '=' + row.value:{width}}  # {row.where}")
+        out.line(f"{row.key + '=' + row.value:{width}}  # {row.where}")
 
 
 def _root(kind: str) -> type[Section]:
@@ -74,8 +65,8 @@ def _root(kind: str) -> type[Section]:
     from shitu.training.det.schema import DetConfig
     from shitu.training.rec.schema import TrainConfig
 
-    roots: dict[str, Any] = {"inference": Config, "train": TrainConfig, "det": DetConfig}
-    return roots[kind]  # type: ignore[no-any-return]
+    roots: dict[str, type[Section]] = {"inference": Config, "train": TrainConfig, "det": DetConfig}
+    return roots[kind]
 
 
 def _kind_of(path: Path) -> str:

@@ -2,50 +2,41 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from shitu.cli import out
 from shitu.cli.dataset_check import check
 from shitu.cli.dataset_lists import from_coco, from_folder, from_labelme
 from shitu.cli.dataset_mainbody import mainbody, mainbody_merge
-from shitu.cli.options import plural, print_message, print_result, progress_bar, together
+from shitu.cli.options import InOrder, choice, example, together
 from shitu.errors import UsageError
 
 if TYPE_CHECKING:
     from shitu.datasets.convert import Converted
-    from shitu.datasets.write_list import Rejected
-
-log = logging.getLogger("shitu")
 
 
-class _InOrder(click.Group):
-    def list_commands(self, context: click.Context) -> list[str]:
-        return list(self.commands)
-
-
-@click.group(cls=_InOrder, epilog="\b\nExample:\n  shitu dataset convert sop datasets/sop -o sop.txt")
+@click.group(cls=InOrder, epilog=example("dataset convert sop datasets/sop -o sop.txt"))
 def dataset() -> None:
     """Make, merge and check the list files of a training."""
 
 
 _writes_list = together(
     click.option("-o", "--output", metavar="FILE", help="The list file to write."),
-    click.option(
+    choice(
         "--delimiter",
-        type=click.Choice(["auto", "space", "tab"]),
-        default="auto",
-        show_default=True,
-        help="Between the columns; auto is a space, or a TAB where a path holds a space.",
+        ("auto", "space", "tab"),
+        "Between the columns; auto is a space, or a TAB where a path holds a space.",
     ),
 )
 
 
 @dataset.command(
-    epilog="\b\nExamples:\n  shitu dataset convert --list\n"
-    "  shitu dataset convert inshop datasets/inshop -o query.txt --split query --prefix inshop\n"
+    epilog=example(
+        "dataset convert --list", "dataset convert inshop datasets/inshop -o query.txt --split query --prefix inshop"
+    )
 )
 @click.argument("name", required=False)
 @click.argument("root", required=False, type=click.Path(path_type=Path))
@@ -73,7 +64,7 @@ def convert(name: str | None, root: Path | None, output: str | None, list_sets: 
         raise UsageError("wanted NAME, ROOT and -o FILE; `shitu dataset convert --list` shows the names")
     source = public_set(name)
     total = source.counts[0] if how["split"] == "train" else None
-    with progress_bar(total, "reading") as bar:
+    with out.progress(total, "reading") as bar:
         done = run(source, root, Path(output), told=bar.update, **how)
     _print_converted(done, output)
     if done.written.refused.count or (strict and done.as_published is False):
@@ -81,33 +72,26 @@ def convert(name: str | None, root: Path | None, output: str | None, list_sets: 
 
 
 def _print_sets() -> None:
-    from tabulate import tabulate
-
     from shitu.datasets.public_sets import PUBLIC_SETS
 
     rows = [(known.name, *(f"{count:,}" for count in known.counts), ", ".join(known.splits)) for known in PUBLIC_SETS]
     rows.append(("together", *(f"{sum(known.counts[i] for known in PUBLIC_SETS):,}" for i in (0, 1)), ""))
     headers = ["name", "images", "classes", "splits"]
-    print_result(tabulate(rows, headers=headers, disable_numparse=True, colalign=("left", "right", "right", "left")))
+    out.line(out.table(rows, headers, colalign=("left", "right", "right", "left")))
 
 
 def _print_converted(done: Converted, output: str) -> None:
-    (log.warning if done.as_published is False else log.info)("%s", done.report)
-    _print_rejected(done.written.missing, "not there, left out")
-    _print_rejected(done.written.refused, "refused, left out")
+    (out.log.warning if done.as_published is False else out.log.info)("%s", done.report)
+    for left_out, why in ((done.written.missing, "not there"), (done.written.refused, "refused")):
+        if left_out.count:
+            out.log.warning("%s %s, left out", out.plural(left_out.count, "image"), why)
+        for line in left_out.first:
+            out.message(f"  {line}")
     mark = ", columns separated by TABs" if done.written.delimiter == "\t" else ""
-    log.info("Wrote %s%s.", output, mark)
+    out.log.info("Wrote %s%s.", output, mark)
 
 
-def _print_rejected(rejected: Rejected, what: str) -> None:
-    if not rejected.count:
-        return
-    log.warning("%s %s", plural(rejected.count, "image"), what)
-    for line in rejected.first:
-        print_message(f"  {line}")
-
-
-@dataset.command(epilog="\b\nExample:\n  shitu dataset merge sop.txt inshop.txt -o train_reg_all_data.txt\n")
+@dataset.command(epilog=example("dataset merge sop.txt inshop.txt -o train_reg_all_data.txt"))
 @click.argument("lists", nargs=-1, required=True, type=click.Path(path_type=Path))
 @_writes_list
 def merge(lists: tuple[Path, ...], output: str | None, **how: Any) -> None:
@@ -115,23 +99,21 @@ def merge(lists: tuple[Path, ...], output: str | None, **how: Any) -> None:
 
     Prints each list's first and last id, which is what PKSampler's id_list wants, and writes them beside the list.
     """
-    from tabulate import tabulate
-
     from shitu.datasets.merge import merge as run
     from shitu.datasets.merge import offsets_file
 
     if not output:
         raise UsageError("wanted -o FILE for the merged list")
-    with progress_bar(None, "merging") as bar:
+    with out.progress(None, "merging") as bar:
         parts = run(lists, Path(output), told=bar.update, **how)
-    rows = [(part.first, part.last, f"{part.images:,}", f"{part.classes:,}", str(part.list)) for part in parts]
-    print_result(tabulate(rows, headers=["first", "last", "images", "classes", "list"], disable_numparse=True))
+    rows = [(part.first, part.last, f"{part.images:,}", f"{part.classes:,}", part.list) for part in parts]
+    out.line(out.table(rows, ["first", "last", "images", "classes", "list"]))
     images, classes = sum(part.images for part in parts), parts[-1].last + 1
     where = offsets_file(Path(output))
-    log.info("Wrote %s: %s, %d classes; this table: %s.", output, plural(images, "image"), classes, where)
+    out.log.info("Wrote %s: %s, %d classes; this table: %s.", output, out.plural(images, "image"), classes, where)
 
 
-@dataset.command(epilog="\b\nExample:\n  shitu dataset unpack datasets/flower-tfrecords -o 104flowers\n")
+@dataset.command(epilog=example("dataset unpack datasets/flower-tfrecords -o 104flowers"))
 @click.argument("root", type=click.Path(path_type=Path))
 @click.option("-o", "--output", required=True, metavar="FOLDER", help="Where to write <split>/<class>/<id>.jpeg.")
 def unpack(root: Path, output: str) -> None:
@@ -141,9 +123,9 @@ def unpack(root: Path, output: str) -> None:
     """
     from shitu.datasets.tfrecords import unpack as run
 
-    with progress_bar(None, "unpacking") as bar:
+    with out.progress(None, "unpacking") as bar:
         count = run(root, Path(output), bar.update)
-    log.info("Wrote %s below %s.", plural(count, "image"), output)
+    out.log.info("Wrote %s below %s.", out.plural(count, "image"), output)
 
 
 for _command in (from_folder, from_labelme, from_coco, check, mainbody, mainbody_merge):

@@ -2,37 +2,44 @@
 
 from __future__ import annotations
 
-import logging
+import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from shitu.cli.options import format_option, plural, print_json, print_result, progress_bar
+from shitu.cli import out
+from shitu.cli.options import example, format_option
 from shitu.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
-    from shitu.datasets.examine import CheckOptions, Embedder
     from shitu.datasets.findings import CheckReport
 
 EXAMPLES = 5
+PATH = click.Path(path_type=Path)
 BAR = 40  # characters of the longest bar of the histogram
-log = logging.getLogger("shitu")
 
 
 @click.command(
     "check",
-    epilog="\b\nExamples:\n  shitu dataset check train.txt --image-root photos --query query.txt --query gallery.txt\n"
-    "  shitu dataset check demo/gallery.txt --image-root demo --gallery --no-embeddings\n",
+    epilog=example(
+        "dataset check train.txt --image-root photos --query query.txt --query gallery.txt",
+        "dataset check demo/gallery.txt --image-root demo --gallery --no-embeddings",
+    ),
 )
-@click.argument("list_file", metavar="LIST")
+@click.argument("list_file", metavar="LIST", type=PATH)
 @click.option("--image-root", default="", metavar="DIR", help="The paths of LIST are below it.  [default: here]")
-@click.option("--query", "queries", multiple=True, metavar="LIST", help="Must share no image with LIST; repeatable.")
+@click.option(
+    "--query", "queries", type=PATH, multiple=True, metavar="LIST", help="Must share no image with LIST; repeatable."
+)
 @click.option("--query-root", metavar="DIR", help="The paths of the query lists are below it.  [default: image root]")
 @click.option(
-    "--gallery", is_flag=True, help="LIST is a data_file of build-gallery: labels are text, and one image is enough."
+    "--gallery",
+    "text_labels",
+    is_flag=True,
+    help="LIST is a data_file of build-gallery: labels are text, and one image is enough.",
 )
 @click.option("--delimiter", metavar="TEXT", help="Between the columns.  [default: TAB where there is one, or space]")
 @click.option("--k", type=click.IntRange(1), default=4, show_default=True, help="Images per class in a P×K batch.")
@@ -44,25 +51,22 @@ log = logging.getLogger("shitu")
 )
 @click.option("--model", metavar="NAME", help="The recogniser, a folder or known name.  [default: the bundled one]")
 @format_option("table")
-@click.option("--report", metavar="FILE", help="Write every finding there, as JSON.")
-@click.option("--write-clean", metavar="FILE", help="Write LIST there without its bad lines.")
+@click.option("--report", type=PATH, metavar="FILE", help="Write every finding there, as JSON.")
+@click.option("--write-clean", type=PATH, metavar="FILE", help="Write LIST there without its bad lines.")
 @click.option("--drop-suspects", is_flag=True, help="With --write-clean: without the labels that look wrong, too.")
 def check(
     *,
-    list_file: str,
-    image_root: str,
-    queries: tuple[str, ...],
-    query_root: str | None,
-    gallery: bool,
+    list_file: Path,
+    queries: tuple[Path, ...],
+    text_labels: bool,
     delimiter: str | None,
-    k: int,
-    min_size: int,
     embeddings: bool,
     model: str | None,
     style: str,
-    report: str | None,
-    write_clean: str | None,
+    report: Path | None,
+    write_clean: Path | None,
     drop_suspects: bool,
+    **look: Any,
 ) -> None:
     """Missing, damaged, duplicate and doubtful entries of a list. Status 0 where there are none, 1 otherwise.
 
@@ -71,38 +75,31 @@ def check(
     all), and images that are in a --query list. Reported only: labels that look wrong, gaps in the labels, classes
     with fewer than K images.
     """
+    from shitu.config import load_config
+    from shitu.datasets.check import check_list, clean_lines
     from shitu.datasets.examine import CheckOptions
+    from shitu.datasets.write_list import write_lines
 
     if drop_suspects and not (write_clean and embeddings):
         raise UsageError("--drop-suspects goes with --write-clean, and without --no-embeddings")
-    mark = delimiter.replace("\\t", "\t") if delimiter else "\t" if gallery else None
-    options = CheckOptions(image_root, query_root, mark, gallery, k, min_size)
-    found = _run(Path(list_file), [Path(query) for query in queries], options, _embedder(model) if embeddings else None)
+    delimiter = delimiter.replace("\\t", "\t") if delimiter else "\t" if text_labels else None
+    options = CheckOptions(**look, text_labels=text_labels, delimiter=delimiter)
+    total = _lines_in([list_file, *queries, *[list_file] * embeddings])  # compared after they were read
+    embedder = None
+    if embeddings:
+        from shitu.recognise.from_config import RecPredictor
+
+        embedder = RecPredictor(load_config(None, [f"Global.rec_inference_model_dir={model}"] if model else []))
+    with out.progress(total, "checking") as bar:
+        found = check_list(list_file, queries, options, embedder, bar.update)
     if report:
-        _write_json(Path(report), found)
-    if style == "json":
-        print_json(found.as_json())
-    else:
-        _print_table(found)
+        write_lines(report, [json.dumps(found.as_json(), ensure_ascii=False, indent=1)])
+    out.show(style, found.as_json(), lambda: "\n".join(_table(found)))
     if write_clean:
-        _write_clean(Path(list_file), Path(write_clean), found, drop_suspects)
+        write_lines(write_clean, clean_lines(list_file, found, drop_suspects=drop_suspects))
+        out.log.info("Wrote %s, without the bad lines.", write_clean)
     if found.findings:
         raise SystemExit(1)
-
-
-def _embedder(model: str | None) -> Embedder:
-    from shitu.config import load_config
-    from shitu.recognise.from_config import RecPredictor
-
-    return RecPredictor(load_config(None, [f"Global.rec_inference_model_dir={model}"] if model else []))
-
-
-def _run(list_file: Path, queries: list[Path], options: CheckOptions, embedder: Embedder | None) -> CheckReport:
-    from shitu.datasets.check import check_list
-
-    total = _lines_in([list_file, *queries] + [list_file] * bool(embedder))  # compared after they were read
-    with progress_bar(total, "checking") as bar:
-        return check_list(list_file, queries, options, embedder, bar.update)
 
 
 def _lines_in(files: Iterable[Path]) -> int | None:
@@ -117,49 +114,23 @@ def _lines_in(files: Iterable[Path]) -> int | None:
     return count
 
 
-def _print_table(report: CheckReport) -> None:
+def _table(report: CheckReport) -> Iterator[str]:
     from shitu.datasets.findings import KINDS
 
-    for kind, about in KINDS.items():
-        found = report.of(kind)
-        if found:
-            print_result(f"{len(found):,} {about.plural}")
+    for kind, plural in KINDS.items():
+        if found := report.of(kind):
+            yield f"{len(found):,} {plural}"
             for finding in found[:EXAMPLES]:
                 where = f"{finding.source}:{finding.line}: " if finding.line else ""
-                print_result(f"    {where}{finding.path + ': ' if finding.path else ''}{finding.detail}")
+                yield f"    {where}{finding.path + ': ' if finding.path else ''}{finding.detail}"
             if len(found) > EXAMPLES:
-                print_result(f"    ... and {len(found) - EXAMPLES:,} more (--report FILE writes them all)")
+                yield f"    ... and {len(found) - EXAMPLES:,} more (--report FILE writes them all)"
     usable = report.counts.total()
-    print_result(f"{report.source}: {plural(report.lines, 'line')}, {plural(usable, 'usable image')}")
-    print_result(f"{len(report.counts):,} classes; images per class:")
+    yield f"{report.source}: {out.plural(report.lines, 'line')}, {out.plural(usable, 'usable image')}"
+    yield f"{len(report.counts):,} classes; images per class:"
     most = max((classes for *_, classes in report.histogram()), default=0)
     for low, high, classes in report.histogram():
         span = f"{low:,}" if low == high else f"{low:,}-{high:,}"
-        print_result(f"{span:>17} {'#' * -(-classes * BAR // most):{BAR}} {classes:,}")
+        yield f"{span:>17} {'#' * -(-classes * BAR // most):{BAR}} {classes:,}"
     if not report.findings:
-        print_result("Nothing wrong was found.")
-
-
-def _write_json(target: Path, report: CheckReport) -> None:
-    import json
-    import os
-
-    from shitu.datasets.write_list import workspace
-
-    with workspace(target) as folder:
-        text = json.dumps(report.as_json(), ensure_ascii=False, indent=1)
-        (folder / "report").write_text(text, encoding="utf-8", errors="backslashreplace")
-        os.replace(folder / "report", target)
-
-
-def _write_clean(list_file: Path, target: Path, report: CheckReport, drop_suspects: bool) -> None:
-    import os
-
-    from shitu.datasets.check import clean_lines
-    from shitu.datasets.write_list import workspace
-
-    with workspace(target) as folder:
-        with (folder / "clean").open("w", encoding="utf-8", newline="\n") as file:
-            file.writelines(clean_lines(list_file, report, drop_suspects=drop_suspects))
-        os.replace(folder / "clean", target)
-    log.info("Wrote %s, without the bad lines.", target)
+        yield "Nothing wrong was found."

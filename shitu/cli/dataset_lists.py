@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable
 from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from shitu.cli.build_gallery import print_failures
-from shitu.cli.options import plural, progress_bar, together
+from shitu.cli import out
+from shitu.cli.options import example, reading, together
 from shitu.errors import UsageError
 
 if TYPE_CHECKING:
     from shitu.datasets.rows import Row
     from shitu.errors import ImageError
 
-log = logging.getLogger("shitu")
 
 # -o, --split, --by-class, --seed, --gallery, --unknown.
 output_options = together(
@@ -59,75 +59,111 @@ output_options = together(
 )
 
 
-@click.command("from-folder", epilog="\b\nExample:\n  shitu dataset from-folder demo/gallery -o train.txt\n")
+@dataclass(frozen=True)
+class _Output:
+    """What the output options say. Raises UsageError where they do not go together, before any work."""
+
+    output: str
+    split: str | None
+    by_class: bool
+    seed: int
+    gallery: bool
+    unknown: float
+
+    def __post_init__(self) -> None:
+        if self.unknown and "query" not in self.shares:
+            raise UsageError("--unknown takes classes for the query part; add such as --split query=0.3,gallery=0.7")
+
+    @cached_property
+    def shares(self) -> dict[str, float]:
+        """Of each part; none without --split."""
+        from shitu.datasets.split import parse_shares
+
+        return parse_shares(self.split) if self.split else {}
+
+    def parts(self, rows: list[Row], failed: list[tuple[str, str]]) -> dict[str, list[Row]]:
+        """The parts of the split; without one, all rows are `train`."""
+        from shitu.datasets.split import split_rows
+
+        if not rows:
+            out.failures(failed)
+            raise UsageError(
+                "no image with a label was found; nothing is written. Is this the folder, or file, of your data?"
+            )
+        if not self.shares:
+            return {"train": rows}
+        return split_rows(rows, self.shares, seed=self.seed, by_class=self.by_class, unknown=self.unknown)
+
+    def write(self, parts: dict[str, list[Row]], failed: list[tuple[str, str]], image_root: str) -> None:
+        """Write the lists, say what they are, and end with status 1 where images failed."""
+        from shitu.datasets.write_list import write_parts
+
+        whole = Path(self.output)
+        paths = {name: whole / f"{name}.txt" if self.split else whole for name in parts}
+        lists = list(write_parts(parts, paths, text=self.gallery))
+        out.failures(failed)
+        for one in lists:
+            out.log.info(f"{one.path}: {out.plural(one.images, 'image')} of {one.classes:,} classes, {one.columns}")
+        out.log.info(f"Paths are below {image_root}: that is the image_root of these lists.")
+        out.end_with(failed)
+
+
+with_output = reading(output_options, "into", _Output)
+
+
+@click.command("from-folder", epilog=example("dataset from-folder demo/gallery -o train.txt"))
 @click.argument("root")
 @click.option(
     "--depth", type=click.IntRange(1), default=1, show_default=True, help="How many folder levels name a class."
 )
-@output_options
-def from_folder(root: str, depth: int, **output: Any) -> None:
+@with_output
+def from_folder(root: str, depth: int, into: _Output) -> None:
     """A folder per class -> list files. What lies deeper than the class folder belongs to the class."""
     from shitu.datasets.from_folder import read_folder
 
-    _check_output(**output)
-    found = ([row] for row in read_folder(root, depth))
-    rows, failed = _collect(found, None)
-    _write(_arrange(rows, failed, **output), failed, root, **output)
+    rows, failed = _collect(([row] for row in read_folder(root, depth)), None)
+    into.write(into.parts(rows, failed), failed, root)
 
 
-@click.command("from-labelme", epilog="\b\nExample:\n  shitu dataset from-labelme photos -o train.txt --crops crops\n")
+@click.command("from-labelme", epilog=example("dataset from-labelme photos -o train.txt --crops crops"))
 @click.argument("root")
 @click.option("--crops", metavar="DIR", help="Cut out each shape's box into this new folder and list those.")
 @click.option("--min-size", type=click.IntRange(1), default=1, help="Leave out crops with fewer pixels on a side.")
-@output_options
-def from_labelme(root: str, crops: str | None, min_size: int, **output: Any) -> None:
+@with_output
+def from_labelme(root: str, crops: str | None, min_size: int, into: _Output) -> None:
     """LabelMe's JSON files beside the images -> list files.
 
     Without --crops an image is listed whole, with the one label that all its shapes (or its flags) have.
     """
     from shitu.datasets.from_labelme import find_labelme, read_labelme
 
-    _check_output(**output)
     names = find_labelme(root)
-    images = (read_labelme(root, name) for name in names)
-    _boxes_to_lists(images, len(names), root, crops=crops, min_size=min_size, **output)
+    _boxes_to_lists(
+        (read_labelme(root, name) for name in names), len(names), root, into, crops=crops, min_size=min_size
+    )
 
 
-@click.command(
-    "from-coco", epilog="\b\nExample:\n  shitu dataset from-coco instances.json --image-root images --whole -o a.txt\n"
-)
+@click.command("from-coco", epilog=example("dataset from-coco instances.json --image-root images --whole -o a.txt"))
 @click.argument("annotations")
 @click.option("--image-root", metavar="DIR", help="The folder of the images.  [default: that of the annotations]")
 @click.option("--crops", metavar="DIR", help="Cut out each box into this new folder and list those.")
 @click.option("--whole", is_flag=True, help="List whole images, those with boxes of one category.")
 @click.option("--min-size", type=click.IntRange(1), default=1, help="Leave out crops with fewer pixels on a side.")
-@output_options
+@with_output
 def from_coco(
-    annotations: str, image_root: str | None, crops: str | None, whole: bool, min_size: int, **output: Any
+    *, annotations: str, image_root: str | None, crops: str | None, whole: bool, min_size: int, into: _Output
 ) -> None:
     """A COCO annotation file -> list files, labels being the categories."""
     from shitu.datasets.from_coco import CocoFile
 
     if bool(crops) == whole:
         raise UsageError("give --crops DIR for a crop per box, or --whole for whole images")
-    _check_output(**output)
     coco = CocoFile(annotations)
     root = image_root or str(Path(annotations).parent)
-    _boxes_to_lists(coco, len(coco), root, crops=crops, min_size=min_size, **output)
+    _boxes_to_lists(coco, len(coco), root, into, crops=crops, min_size=min_size)
 
 
-def _check_output(split: str | None, unknown: float, **_: Any) -> None:
-    """Before work starts."""
-    from shitu.datasets.split import parse_shares
-
-    parts = parse_shares(split) if split else {}
-    if unknown and "query" not in parts:
-        raise UsageError("--unknown takes classes for the query part; add such as --split query=0.3,gallery=0.7")
-
-
-def _boxes_to_lists(
-    images: Iterable[Any], total: int, root: str, *, crops: str | None, min_size: int, **output: Any
-) -> None:
+def _boxes_to_lists(images: Any, total: int, root: str, into: _Output, *, crops: str | None, min_size: int) -> None:
     from shitu.datasets.crops import new_folder, whole_images, write_crops
 
     with ExitStack() as stack:
@@ -137,70 +173,18 @@ def _boxes_to_lists(
         else:
             found = whole_images(images, root)
         rows, failed = _collect(found, total)
-        parts = _arrange(rows, failed, **output)  # may refuse, and then no crops stay behind
-    _write(parts, failed, crops or root, **output)
+        parts = into.parts(rows, failed)  # may refuse, and then no crops stay behind
+    into.write(parts, failed, crops or root)
 
 
 def _collect(found: Iterable[list[Row | ImageError]], total: int | None) -> tuple[list[Row], list[tuple[str, str]]]:
-    from shitu.errors import ImageError
+    from shitu.datasets.rows import Row
 
     rows: list[Row] = []
     failed: list[tuple[str, str]] = []
-    with progress_bar(total, "reading") as bar:
+    with out.progress(total, "reading") as bar:
         for batch in found:
-            for one in batch:
-                if isinstance(one, ImageError):
-                    failed.append(("", str(one)))
-                else:
-                    rows.append(one)
+            rows += [one for one in batch if isinstance(one, Row)]
+            failed += [("", str(one)) for one in batch if not isinstance(one, Row)]
             bar.update(1)
     return rows, failed
-
-
-def _arrange(
-    rows: list[Row],
-    failed: list[tuple[str, str]],
-    *,
-    split: str | None,
-    seed: int,
-    by_class: bool,
-    unknown: float,
-    **_: Any,
-) -> dict[str, list[Row]]:
-    """The parts of the split; without one, all rows under an empty name."""
-    from shitu.datasets.split import parse_shares, split_rows
-
-    if not rows:
-        print_failures(failed)
-        raise UsageError(
-            "no image with a label was found; nothing is written. Is this the folder, or file, of your data?"
-        )
-    if not split:
-        return {"": rows}
-    return split_rows(rows, parse_shares(split), seed=seed, by_class=by_class, unknown=unknown)
-
-
-def _write(
-    parts: dict[str, list[Row]],
-    failed: list[tuple[str, str]],
-    image_root: str,
-    *,
-    output: str,
-    split: str | None,
-    gallery: bool,
-    **_: Any,
-) -> None:
-    """Write the lists, say what they are, and end with status 1 where images failed."""
-    from shitu.datasets.write_list import write_gallery_list, write_parts, write_train_list
-
-    if split:
-        lists = write_parts(parts, Path(output), text=gallery)
-    else:
-        lists = (write_gallery_list if gallery else write_train_list)(parts[""], Path(output))
-    print_failures(failed)
-    for one in lists:
-        log.info(f"{one.path}: {plural(one.images, 'image')} of {one.classes:,} classes, {one.columns}")
-    log.info(f"Paths are below {image_root}: that is the image_root of these lists.")
-    if failed:
-        log.error("%s left out.", plural(len(failed), "image"))
-        raise SystemExit(1)

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import logging
 import os
+from collections.abc import Sized
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from shitu.cli.build_gallery import print_failures
-from shitu.cli.options import plural, progress_bar, together
+from shitu.cli import out
+from shitu.cli.options import example, together
 
 if TYPE_CHECKING:
     from shitu.datasets.mainbody import Report
 
 NAMES = ("objects365", "coco2017", "icartoonface", "logodet3k", "rpc", "coco")
-log = logging.getLogger("shitu")
 
 
 rule_options = together(
@@ -33,21 +32,14 @@ rule_options = together(
 )
 
 
-@click.command("mainbody", epilog="\b\nExample:\n  shitu dataset mainbody coco2017 datasets/coco -o coco.json\n")
+@click.command("mainbody", epilog=example("dataset mainbody coco2017 datasets/coco -o coco.json"))
 @click.argument("name", metavar="NAME", type=click.Choice(NAMES, case_sensitive=False))
 @click.argument("root")
 @click.option("--image-root", metavar="DIR", help="With coco: the folder of the images.  [default: that of the file]")
 @click.option("--skip-missing", is_flag=True, help="Pass over images that are annotated but not there.")
 @rule_options
 def mainbody(
-    *,
-    name: str,
-    root: str,
-    image_root: str | None,
-    skip_missing: bool,
-    output: str,
-    min_area: float,
-    max_boxes: int,
+    *, name: str, root: str, image_root: str | None, skip_missing: bool, output: str, min_area: float, max_boxes: int
 ) -> None:
     """The boxes of a data set, whatever their category, as the one category foreground.
 
@@ -57,28 +49,25 @@ def mainbody(
     """
     from shitu.datasets.from_coco import CocoFile
     from shitu.datasets.mainbody import Rules, write_foreground
-    from shitu.datasets.mainbody_sources import SOURCES, count_of, read_source
+    from shitu.datasets.mainbody_sources import SOURCES, read_source
     from shitu.errors import UsageError
 
     if image_root and name != "coco":
         raise UsageError(f"--image-root goes with coco; {name} has its images below {root}")
     folder = Path(image_root or Path(root).parent) if name == "coco" else Path(root)
     images = CocoFile(root) if name == "coco" else read_source(name, folder)
-    with progress_bar(count_of(images), "converting") as bar:
+    with out.progress(len(images) if isinstance(images, Sized) else None, "converting") as bar:
         report = write_foreground(images, folder, Path(output), Rules(min_area, max_boxes, skip_missing), bar.update)
     if name in SOURCES:
         source = SOURCES[name]
-        log.info(
-            f"{source.title}: {plural(report.images, 'image')}; PaddleDetection's README says "
+        out.log.info(
+            f"{source.title}: {out.plural(report.images, 'image')}; PaddleDetection's README says "
             f"{source.published // 1000}k, without telling how they were chosen."
         )
     _print_report(report, output, f"dataset_dir: {folder}")
 
 
-@click.command(
-    "mainbody-merge",
-    epilog="\b\nExample:\n  shitu dataset mainbody-merge coco=coco.json rpc=rpc.json -o mainbody.json\n",
-)
+@click.command("mainbody-merge", epilog=example("dataset mainbody-merge coco=coco.json rpc=rpc.json -o mainbody.json"))
 @click.argument("files", nargs=-1, required=True, metavar="[PREFIX=]FILE...")
 @rule_options
 def mainbody_merge(files: tuple[str, ...], output: str, min_area: float, max_boxes: int) -> None:
@@ -89,27 +78,23 @@ def mainbody_merge(files: tuple[str, ...], output: str, min_area: float, max_box
     from shitu.datasets.mainbody import Rules, write_foreground
     from shitu.datasets.mainbody_sources import merged
 
-    given = [("", name) if os.path.exists(name) or "=" not in name else _prefix_and_file(name) for name in files]
-    with progress_bar(None, "merging") as bar:
+    given = []
+    for name in files:
+        prefix, _, file = ("", "", name) if os.path.exists(name) or "=" not in name else name.partition("=")
+        given.append((prefix.rstrip("/"), file))
+    with out.progress(None, "merging") as bar:
         report = write_foreground(merged(given), None, Path(output), Rules(min_area, max_boxes), bar.update)
     _print_report(
         report, output, "dataset_dir: the folder that holds " + (", ".join(p for p, _ in given if p) or "all")
     )
 
 
-def _prefix_and_file(text: str) -> tuple[str, str]:
-    prefix, _, file = text.partition("=")
-    return prefix.rstrip("/"), file
-
-
 def _print_report(report: Report, output: str, where: str) -> None:
-    print_failures([("", reason) for reason in report.failed])
+    out.failures([("", reason) for reason in report.failed])
     for reason, count in sorted(report.dropped.items()):
         if count:
-            log.info(f"  {count:,} {reason}, left out")
+            out.log.info(f"  {count:,} {reason}, left out")
     if report.clipped:
-        log.info(f"  {report.clipped:,} boxes clipped to their image")
-    log.info(f"{output}: {plural(report.images, 'image')}, {report.boxes:,} boxes of foreground; {where}")
-    if report.failed:
-        log.error("%s left out.", plural(len(report.failed), "image"))
-        raise SystemExit(1)
+        out.log.info(f"  {report.clipped:,} boxes clipped to their image")
+    out.log.info(f"{output}: {out.plural(report.images, 'image')}, {report.boxes:,} boxes of foreground; {where}")
+    out.end_with(report.failed)

@@ -6,27 +6,28 @@ from pathlib import Path
 
 import click
 
+from shitu.cli import out
 from shitu.cli.build_gallery import run_builder
-from shitu.cli.options import read_config
+from shitu.cli.options import example, read_config
 from shitu.cli.predict import run_predict
 
 
-@click.command("check", epilog="\b\nExample:\n  shitu check\n")
+@click.command("check", epilog=example("check"))
 def check() -> None:
     """Versions, engine, CPU features, and a self-test of the bundled models. Status 1 if something is wrong."""
     from shitu.self_test import describe_machine, self_test
 
     for name, value in describe_machine():
-        click.echo(f"{name:26}{value}")
+        out.line(f"{name:26}{value}")
     problems = 0
     for line, good in self_test():
-        click.echo(f"{'ok' if good else 'FAILED':8}{line}")
+        out.line(f"{'ok' if good else 'FAILED':8}{line}")
         problems += not good
     if problems:
         raise SystemExit(1)
 
 
-@click.command("demo", epilog="\b\nExample:\n  shitu demo --output output/demo\n")
+@click.command("demo", epilog=example("demo --output output/demo"))
 @click.option("--output", default="output/demo", metavar="FOLDER", help="Where the annotated pictures go.")
 def demo(output: str) -> None:
     """Build the demo gallery, recognise the demo photos, draw the results."""

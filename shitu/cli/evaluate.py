@@ -10,24 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from shitu.cli.options import (
-    config_options,
-    format_option,
-    plural,
-    print_json,
-    print_result,
-    progress_bar,
-    read_config,
-    together,
-)
+from shitu.cli import out
+from shitu.cli.options import choice, example, format_option, together, with_config
 from shitu.errors import UsageError
 
 if TYPE_CHECKING:
     from shitu.config import Config
-    from shitu.evaluation.evaluate import Evaluation
     from shitu.evaluation.queries import Query
 
-WORST, CONFUSED = 15, 15  # lines of the tables
 query_options = together(
     click.option(
         "--query",
@@ -41,12 +31,10 @@ query_options = together(
         metavar="DIR",
         help="Where the paths of the list start.  [default: Eval.image_root, else IndexProcess.image_root]",
     ),
-    click.option(
+    choice(
         "--detector",
-        type=click.Choice(["on", "off", "given"]),
-        default="on",
-        show_default=True,
-        help="on: as the config says; off: whole photos; given: the boxes of the list are cut out.",
+        ("on", "off", "given"),
+        "on: as the config says; off: whole photos; given: the boxes of the list are cut out.",
     ),
     click.option(
         "--leave-one-out",
@@ -67,11 +55,8 @@ def queries_of(config: Config, query_list: str | None, image_root: str | None) -
     return read_queries(listed, root, config.IndexProcess.delimiter)
 
 
-@click.command(
-    "evaluate",
-    epilog="\b\nExample:\n  shitu evaluate --query demo/photos.txt --image-root demo --format table\n",
-)
-@config_options
+@click.command("evaluate", epilog=example("evaluate --query demo/photos.txt --image-root demo --format table"))
+@with_config
 @query_options
 @click.option(
     "--false-accept",
@@ -88,16 +73,20 @@ def queries_of(config: Config, query_list: str | None, image_root: str | None) -
     default=None,
     help="Mean average precision, against every gallery entry.  [default: for up to 100,000 entries]",
 )
-@click.option("--report", metavar="FILE.html", help="Write a page with the figures and the worst mistakes.")
+@click.option(
+    "--report",
+    type=click.Path(path_type=Path),
+    metavar="FILE.html",
+    help="Write a page with the figures and the worst mistakes.",
+)
 @format_option("json")
 def evaluate_gallery(
+    config: Config,
     *,
-    config_path: str | None,
-    overrides: tuple[str, ...],
     query_list: str | None,
     image_root: str | None,
     false_accepts: tuple[float, ...],
-    report: str | None,
+    report: Path | None,
     style: str,
     **asked: Any,
 ) -> None:
@@ -107,119 +96,26 @@ def evaluate_gallery(
     others tell how well the scores keep the unknown apart; where the list has none, each known thing is asked once more
     with its own label hidden from the gallery.
     """
-    config = read_config(config_path, overrides)
+    from shitu.evaluation.evaluate import evaluate
+    from shitu.evaluation.report import check_report_path, write_report
+
     queries = queries_of(config, query_list, image_root)
     if report is not None:
-        _check_report(Path(report))
-    from shitu.evaluation.evaluate import evaluate
-
-    with progress_bar(len(queries), "evaluating", "queries") as bar:
+        check_report_path(report)
+    with out.progress(len(queries), "evaluating", "queries") as bar:
         found = evaluate(
-            config,
-            queries,
-            false_accepts=tuple(dict.fromkeys(false_accepts)),
-            progress=bar.update,
-            **asked,
+            config, queries, false_accepts=tuple(dict.fromkeys(false_accepts)), progress=bar.update, **asked
         )
-    if style == "json":
-        print_json(found.to_dict())
-    else:
-        print_result(summary(found))
+    out.show(style, found.to_dict(), lambda: out.tables("evaluate.txt", e=found))
     if report is not None:  # after the figures: a full disk must not cost them
-        _write_report(found, Path(report), config)
+        write_report(
+            found,
+            report,
+            image_root=config.IndexProcess.image_root,
+            delimiter=config.IndexProcess.delimiter,
+            command=shlex.join(["shitu", *sys.argv[1:]]),
+            date=date.today().isoformat(),
+            detector_model=config.Global.det_inference_model_dir or "",
+        )
     if found.failed:
         raise SystemExit(1)
-
-
-def _check_report(path: Path) -> None:
-    from shitu.evaluation.report import check_report_path
-
-    check_report_path(path)
-
-
-def _write_report(found: Evaluation, path: Path, config: Config) -> None:
-    from shitu.evaluation.report import write_report
-
-    index = config.IndexProcess
-    write_report(
-        found,
-        path,
-        image_root=index.image_root,
-        delimiter=index.delimiter,
-        command=shlex.join(["shitu", *sys.argv[1:]]),
-        date=date.today().isoformat(),
-        detector_model=config.Global.det_inference_model_dir or "",
-    )
-
-
-# --- the table -----------------------------------------------------------------------------------------------------
-
-
-def summary(found: Evaluation) -> str:
-    """For people: overall, known against unknown, the worst classes, the most frequent confusions."""
-    parts = [_overall(found), _open_set(found), _classes(found), _confusions(found)]
-    return "\n\n".join(part for part in parts if part)
-
-
-def _overall(found: Evaluation) -> str:
-    at, (low, high) = found.at_threshold, found.recall_interval
-    counts = f"{found.known:,} known, {found.unknown:,} unknown, {found.failed:,} failed"
-    gallery = found.gallery
-    rows = [
-        ("queries", f"{found.queries:,}: {counts}"),
-        ("gallery", f"{gallery['entries']:,} entries, {plural(gallery['labels'], 'label')}"),
-        ("Recall@1", f"{found.recall[1]:.4f}   (95 %: {low:.4f} to {high:.4f})"),
-        *((f"Recall@{k}", f"{value:.4f}") for k, value in found.recall.items() if k > 1),
-    ]  # fmt: skip
-    if found.mean_average_precision is not None:
-        rows.append(("mAP", f"{found.mean_average_precision:.4f}"))
-    rows.append(("not found", f"{found.not_found:,} of the known have no region that counts"))
-    named = f"{at.named_right:.4f} named rightly, {at.named_wrong:.4f} wrongly, {at.not_named:.4f} not named"
-    rows.append((f"at {at.threshold:g}", f"of the known {named}"))
-    if at.unknown_named is not None:
-        rows.append(("", f"of the unknown {at.unknown_named:.4f} named"))
-    return _plain(rows)
-
-
-def _open_set(found: Evaluation) -> str:
-    one = found.open_set
-    if one is None:
-        return ""
-    low, high = one.auroc_interval
-    how = "listed" if one.kind == "listed" else "the known, their labels hidden"
-    rows = [
-        ("known and unknown", f"{one.known:,} and {one.unknown:,} ({how})"),
-        ("AUROC", f"{one.auroc:.4f}   (95 %: {low:.4f} to {high:.4f})"),
-        ("FPR at 95 % TPR", f"{one.fpr95:.4f}"),
-    ]
-    for at in one.recall_at:
-        shown = f"{at.recall:.4f}   (95 %: {at.low:.4f} to {at.high:.4f}) at {found.settings.sign * at.threshold:.4f}"
-        rows.append((f"recall at {at.false_accept_rate:.4g} false accepts", shown))
-    return _plain(rows)
-
-
-def _classes(found: Evaluation) -> str:
-    worst = [one for one in found.per_class if one.recall1 < 1][:WORST]
-    rows = [
-        [one.label, f"{one.queries:,}", f"{one.gallery_entries:,}", f"{one.recall1:.3f}", f"{one.recall5:.3f}",
-         "" if one.ap is None else f"{one.ap:.3f}", f"{one.named_right:.3f}"]
-        for one in worst
-    ]  # fmt: skip
-    return _table("worst classes", ["queries", "gallery", "Recall@1", "Recall@5", "AP", "named rightly"], rows)
-
-
-def _confusions(found: Evaluation) -> str:
-    rows = [[one.label, one.taken_for, f"{one.count:,}", f"{one.share:.3f}"] for one in found.confusions[:CONFUSED]]
-    return _table("most frequent confusions", ["taken for", "count", "share"], rows)
-
-
-def _plain(rows: list[tuple[str, str]]) -> str:
-    from tabulate import tabulate
-
-    return tabulate(rows, tablefmt="plain", disable_numparse=True)
-
-
-def _table(title: str, headers: list[str], rows: list[list[str]]) -> str:
-    from tabulate import tabulate
-
-    return tabulate(rows, headers=[title, *headers], disable_numparse=True) if rows else ""

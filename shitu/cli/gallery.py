@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 import click
 
-from shitu.cli.options import config_options
+from shitu.cli import out
+from shitu.cli.options import choice, config_options, example, format_option, reading, together
 from shitu.errors import GalleryError, UsageError
 
 if TYPE_CHECKING:
-    from shitu.gallery import GalleryReader, Item
-
-Command = TypeVar("Command", bound=Callable[..., Any])
+    from shitu.gallery import GalleryReader
 
 
-@click.group(epilog="\b\nExample:\n  shitu gallery info my_gallery")
+@click.group(epilog=example("gallery info my_gallery"))
 def gallery() -> None:
     """Inspect, check, change and export a gallery."""
 
@@ -37,9 +34,9 @@ def gallery_url(folder: str | None, config_path: str | None, overrides: tuple[st
     return index_dir
 
 
-def _located(command: Command) -> Command:
-    """DIR, or -c and -o, of which `gallery_url` chooses."""
-    return click.argument("folder", metavar="[DIR]", required=False)(config_options(command))
+_located = reading(
+    together(click.argument("folder", metavar="[DIR]", required=False), config_options), "url", gallery_url
+)
 
 
 def _open(url: str) -> GalleryReader:
@@ -48,44 +45,29 @@ def _open(url: str) -> GalleryReader:
     return open_reader(url, load_index=False)
 
 
-@gallery.command(epilog="\b\nExample:\n  shitu gallery info my_gallery --format table")
+@gallery.command(epilog=example("gallery info my_gallery --format table"))
 @_located
-@click.option(
-    "--format", "form", type=click.Choice(["json", "table"]), default="json", show_default=True, help="How to print it."
-)
-def info(folder: str | None, config_path: str | None, overrides: tuple[str, ...], form: str) -> None:
+@format_option("json")
+def info(url: str, style: str) -> None:
     """Print what a gallery is: entries, dimension, index, the model that made it."""
-    facts = _open(gallery_url(folder, config_path, overrides)).info()
-    if form == "json":
-        click.echo(json.dumps(facts, ensure_ascii=False))
-        return
-    from tabulate import tabulate
-
+    facts = _open(url).info()
     rows = [(name, "" if value is None else str(value)) for name, value in facts.items()]
-    click.echo(tabulate(rows, tablefmt="plain", disable_numparse=True))
+    out.show(style, facts, lambda: out.table(rows, tablefmt="plain"))
 
 
-@gallery.command("list", epilog="\b\nExample:\n  shitu gallery list my_gallery | grep '\"green tea\"'")
+@gallery.command("list", epilog=example("gallery list my_gallery | grep '\"green tea\"'"))
 @_located
-def list_command(folder: str | None, config_path: str | None, overrides: tuple[str, ...]) -> None:
+def list_command(url: str) -> None:
     """Print every entry as a JSON line: id, label, image, sha256, box."""
-    for item in _open(gallery_url(folder, config_path, overrides)).items():
-        record = {
-            "id": item.id,
-            "label": item.label,
-            "image": item.image,
-            "sha256": item.sha256,
-            "box": list(item.box) if item.box else None,
-        }
-        click.echo(json.dumps(record, ensure_ascii=False))
+    for item in _open(url).items():
+        box = list(item.box) if item.box else None
+        out.record({"id": item.id, "label": item.label, "image": item.image, "sha256": item.sha256, "box": box})
 
 
-@gallery.command(epilog="\b\nExample:\n  shitu gallery verify my_gallery")
+@gallery.command(epilog=example("gallery verify my_gallery"))
 @_located
-@click.pass_context
-def verify(context: click.Context, folder: str | None, config_path: str | None, overrides: tuple[str, ...]) -> None:
+def verify(url: str) -> None:
     """Read every byte of a gallery and print what is wrong, a line each. Status 1 if anything is."""
-    url = gallery_url(folder, config_path, overrides)
     path = Path(url)
     if "://" not in url and not (path.is_dir() and any(path.iterdir())):
         raise GalleryError(f"there is no gallery in {path}: build one with `shitu build-gallery -c CONFIG`")
@@ -94,15 +76,16 @@ def verify(context: click.Context, folder: str | None, config_path: str | None, 
     except GalleryError as error:
         problems = [str(error)]
     for problem in problems:
-        click.echo(problem)
+        out.line(problem)
     if problems:
-        context.exit(1)
-    click.echo("The gallery is sound.", err=True)
+        raise SystemExit(1)
+    out.message("The gallery is sound.")
 
 
 @gallery.command(
-    epilog="\b\nExamples:\n  shitu gallery remove my_gallery --label 'green tea' --id 17\n"
-    "  shitu gallery remove my_gallery --list unwanted.txt"
+    epilog=example(
+        "gallery remove my_gallery --label 'green tea' --id 17", "gallery remove my_gallery --list unwanted.txt"
+    )
 )
 @_located
 @click.option("--id", "ids", type=click.IntRange(min=0), multiple=True, help="An entry's id; may be repeated.")
@@ -116,43 +99,30 @@ def verify(context: click.Context, folder: str | None, config_path: str | None, 
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="A file of ids, or of `path<TAB>label` lines as in data_file, one per line.",
 )
-@click.pass_context
 def remove(
-    context: click.Context,
-    *,
-    folder: str | None,
-    config_path: str | None,
-    overrides: tuple[str, ...],
-    ids: tuple[int, ...],
-    labels: tuple[str, ...],
-    images: tuple[str, ...],
-    list_file: Path | None,
+    url: str, ids: tuple[int, ...], labels: tuple[str, ...], images: tuple[str, ...], list_file: Path | None
 ) -> None:
     """Take entries out of a gallery. Status 1 if no request matched anything."""
     from shitu.gallery import open_writer
 
     if not (ids or labels or images or list_file):
         raise UsageError("nothing to remove: give --id, --label, --image or --list")
-    url = gallery_url(folder, config_path, overrides)
     opened = _open(url)
-    wanted: dict[str, list[int]] = {}
-    wanted.update((f"--id {number}", opened.find(ids=[number])) for number in ids)
-    wanted.update((f"--label {label}", opened.find(labels=[label])) for label in labels)
-    wanted.update((f"--image {image}", opened.find(images=[image])) for image in images)
+    wanted = {f"--id {number}": opened.find(ids=[number]) for number in ids}
+    wanted |= {f"--label {label}": opened.find(labels=[label]) for label in labels}
+    wanted |= {f"--image {image}": opened.find(images=[image]) for image in images}
     if list_file:
-        wanted.update(_listed(opened, list_file))
+        wanted |= _listed(opened, list_file)
     unmatched = [request for request, found in wanted.items() if not found]
     with open_writer(url) as writer:
         change = writer.begin()
         change.remove({number for found in wanted.values() for number in found})
         removed = change.commit().removed
     for request in unmatched:
-        click.echo(f"{request}: no such entry", err=True)
-    click.echo(
-        json.dumps({"removed": removed, "entries": len(opened.refreshed()), "unmatched": unmatched}, ensure_ascii=False)
-    )
+        out.message(f"{request}: no such entry")
+    out.record({"removed": removed, "entries": len(opened.refreshed()), "unmatched": unmatched})
     if removed == 0:
-        context.exit(1)
+        raise SystemExit(1)
 
 
 def _listed(opened: GalleryReader, path: Path) -> dict[str, list[int]]:
@@ -173,42 +143,34 @@ def _listed(opened: GalleryReader, path: Path) -> dict[str, list[int]]:
             wanted[where] = opened.find(ids=[int(line)])
         elif line.strip():
             wanted[where], requests[where] = [], split_entry(line, "\t")
-            image, label = requests[where]
-            if not (image and label):
+            if not all(requests[where]):
                 raise UsageError(f"{where}: wanted an id, or a path, TAB and a label")
     by_pair: dict[tuple[str, str], list[int]] = {}
-    for item in _entries(opened, {image for image, _ in requests.values()}):
+    for item in opened.lookup(opened.find(images={image for image, _ in requests.values()})).values():
         by_pair.setdefault((item.image, item.label), []).append(item.id)
     return wanted | {where: by_pair.get(pair, []) for where, pair in requests.items()}
 
 
-def _entries(opened: GalleryReader, images: set[str]) -> list[Item]:
-    return list(opened.lookup(opened.find(images=images)).values())
-
-
-@gallery.command(epilog="\b\nExample:\n  shitu gallery compact my_gallery")
+@gallery.command(epilog=example("gallery compact my_gallery"))
 @_located
-def compact(folder: str | None, config_path: str | None, overrides: tuple[str, ...]) -> None:
+def compact(url: str) -> None:
     """Write a gallery anew without what was removed from it, and with a new index. Ids stay."""
     from shitu.gallery import open_writer
 
-    url = gallery_url(folder, config_path, overrides)
     before = _open(url).info().get("bytes")
     with open_writer(url) as writer:
         writer.compact()
     opened = _open(url)
-    click.echo(json.dumps({"entries": len(opened), "bytes_before": before, "bytes": opened.info().get("bytes")}))
+    out.record({"entries": len(opened), "bytes_before": before, "bytes": opened.info().get("bytes")})
 
 
-@gallery.command(epilog="\b\nExample:\n  shitu gallery export my_gallery --to for_paddleclas")
+@gallery.command(epilog=example("gallery export my_gallery --to for_paddleclas"))
 @_located
 @click.option("--to", "out_dir", required=True, type=click.Path(file_okay=False, path_type=Path), help="Where to.")
-@click.option(
-    "--format", "form", type=click.Choice(["paddleclas"]), default="paddleclas", show_default=True, help="Whose format."
-)
-def export(folder: str | None, config_path: str | None, overrides: tuple[str, ...], out_dir: Path, form: str) -> None:
+@choice("--format", ("paddleclas",), "Whose format.", "form")
+def export(url: str, out_dir: Path, form: str) -> None:
     """Write vector.index and id_map.pkl for PaddleClas."""
     from shitu.gallery.export import export_paddleclas
 
-    count = export_paddleclas(_open(gallery_url(folder, config_path, overrides)), out_dir)
-    click.echo(json.dumps({"entries": count, "to": str(out_dir), "format": form}, ensure_ascii=False))
+    count = export_paddleclas(_open(url), out_dir)
+    out.record({"entries": count, "to": str(out_dir), "format": form})

@@ -2,94 +2,65 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 
-from shitu.cli.options import format_option
+from shitu.cli import out
+from shitu.cli.options import example, format_option
 from shitu.errors import ModelError, ShituError, UsageError
-from shitu.models.folder import (
-    downloads_home,
-    find_folder,
-    model_folders,
-    model_homes,
-    open_folder,
-)
+from shitu.models.folder import downloads_home, find_folder, model_folders, model_homes, open_folder
 from shitu.models.known import KNOWN_MODELS, KnownModel, known_model, nearest
+from shitu.models.model_yaml import ModelCard
 from shitu.models.verify import recorded_files, verify_model
 
 
-@click.group(epilog="\b\nExample:\n  shitu models list")
+@click.group(epilog=example("models list"))
 def models() -> None:
     """List, download and verify models."""
 
 
-@dataclass(frozen=True)
-class _Row:
-    """One line of the list; `size` in bytes, as published in rounded MB where the model is not here."""
-
-    name: str
-    task: str | None
-    size: int | None
-    where: str
-    licence: str | None
-    dimension: int | None
-
-    def cells(self) -> list[str]:
-        size = "" if self.size is None else f"{self.size / 1e6:.1f} MB"
-        return [self.name, self.task or "", size, self.where, self.licence or "", str(self.dimension or "")]
-
-
-@models.command("list", epilog="\b\nExample:\n  shitu models list --format json")
+@models.command("list", epilog=example("models list --format json"))
 @format_option("table", "json: JSON Lines.")
 def list_command(style: str) -> None:
     """List bundled, downloaded and downloadable models."""
     bundled, downloads = model_homes()
     here = model_folders(bundled) + model_folders(downloads)
     rows = [_row_of_folder(path, "bundled" if path.parent == bundled else str(path)) for path in here]
-    names = {path.name for path in here}
-    rows += [_row_of_known(known) for known in KNOWN_MODELS if known.name not in names]
+    for known in KNOWN_MODELS:
+        if known.name not in {path.name for path in here}:
+            size = None if known.published_mb is None else int(known.published_mb * 1e6)
+            where = "not downloaded" if known.url else "not downloaded (no address known)"
+            rows.append(_row(known.name, size, where, known))
     if style == "json":
         for row in rows:
-            click.echo(json.dumps(asdict(row), ensure_ascii=False))
+            out.record(row)
         return
-    from tabulate import tabulate
-
-    headers = ["name", "task", "size", "where", "licence", "dimension"]
-    # Without disable_numparse, a model called 1e5 would be printed as 100000.
-    click.echo(tabulate([row.cells() for row in rows], headers=headers, disable_numparse=True))
+    shown = [{**row, "size": "" if row["size"] is None else f"{row['size'] / 1e6:.1f} MB"} for row in rows]
+    out.line(out.table([["" if cell is None else str(cell) for cell in row.values()] for row in shown], list(rows[0])))
 
 
-def _row_of_folder(path: Path, where: str) -> _Row:
-    known = known_model(path.name)
+def _row(name: str, size: int | None, where: str, *tell: KnownModel | ModelCard | None) -> dict[str, Any]:
+    """A line of the list, `size` in bytes; what the first of `tell` does not say, the next may."""
+
+    def told(key: str) -> Any:
+        return next((value for one in tell if (value := getattr(one, key, None))), None)
+
+    about = {key: told(key) for key in ("task", "licence", "dimension")}
+    return {"name": name, "task": about.pop("task"), "size": size, "where": where, **about}
+
+
+def _row_of_folder(path: Path, where: str) -> dict[str, Any]:
     size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-    try:
-        folder = open_folder(path)
+    try:  # the name is that by which it is found, whatever its model.yaml says
+        return _row(path.name, size, where, open_folder(path).card, known_model(path.name))
     except ModelError:
         # One broken folder must not hide the others; `verify` tells what is wrong.
-        return _Row(path.name, None, size, f"{where} (damaged)", None, None)
-    return _Row(
-        path.name,  # the name by which it is found, whatever its model.yaml says
-        folder.card.task or (known.task if known else None),
-        size,
-        where,
-        folder.card.licence or (known.licence if known else None),
-        folder.card.dimension or (known.dimension if known else None),
-    )
+        return _row(path.name, size, f"{where} (damaged)")
 
 
-def _row_of_known(known: KnownModel) -> _Row:
-    size = None if known.published_mb is None else int(known.published_mb * 1e6)
-    where = "not downloaded" if known.url else "not downloaded (no address known)"
-    return _Row(known.name, known.task, size, where, known.licence, known.dimension)
-
-
-@models.command(
-    "download",
-    epilog="\b\nExample:\n  shitu models download picodet_PPLCNet_x2_5_mainbody_lite_v1.0_infer",
-)
+@models.command("download", epilog=example("models download picodet_PPLCNet_x2_5_mainbody_lite_v1.0_infer"))
 @click.argument("names", nargs=-1, metavar="NAME...")
 @click.option("--all", "every", is_flag=True, help="All models whose address is known.")
 @click.option(
@@ -121,9 +92,7 @@ def download_command(names: tuple[str, ...], every: bool, home: Path | None, url
             failures.append(error)  # the other models may still come
             continue
         verified = "and verified" if recorded_files(path) else "; its checksums are not on record"
-        click.echo(
-            f"{known.name}: already at {path} {verified}" if was_there else f"{known.name}: downloaded to {path}"
-        )
+        out.line(f"{known.name}: " + (f"already at {path} {verified}" if was_there else f"downloaded to {path}"))
     if failures:
         raise type(failures[0])("\n".join(str(error) for error in failures))
 
@@ -138,13 +107,11 @@ def _wanted(name: str) -> KnownModel:
     return known
 
 
-@models.command(
-    "convert", epilog="\b\nExample:\n  shitu models convert efficientnet_lite0_512 --out output/models/efficientnet"
-)
+@models.command("convert", epilog=example("models convert efficientnet_lite0_512 --out output/models/efficientnet"))
 @click.argument("names", nargs=-1, required=True, metavar="NAME|FOLDER...")
 @click.option("--task", type=click.Choice(["recognition", "detection"]), help="Where neither folder nor program tell.")
-@click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="A copy that gets them.  [default: none]")
-def convert_command(names: tuple[str, ...], task: str | None, out: Path | None) -> None:
+@click.option("--out", "copy", type=click.Path(path_type=Path, file_okay=False), help="A copy that gets them.")
+def convert_command(names: tuple[str, ...], task: str | None, copy: Path | None) -> None:
     """Make ONNX programs of Paddle's, for the engines onnxruntime and openvino.
 
     inference.onnx and model.yaml are written into the model's folder, after the outputs were compared with Paddle's.
@@ -154,17 +121,16 @@ def convert_command(names: tuple[str, ...], task: str | None, out: Path | None) 
     def tell(text: str) -> None:
         click.echo(text, err=True)
 
-    if out is not None and len(names) > 1:
+    if copy is not None and len(names) > 1:
         raise UsageError(f"--out is one folder, and {len(names)} models are named; convert them one by one")
     for name in names:
-        path = convert_copy(name, out, task, tell) if out else convert_model(name, task, tell)
-        click.echo(f"{path}: has a program for onnxruntime and openvino now")
+        path = convert_copy(name, copy, task, tell) if copy else convert_model(name, task, tell)
+        out.line(f"{path}: has a program for onnxruntime and openvino now")
 
 
-@models.command("verify", epilog="\b\nExample:\n  shitu models verify")
+@models.command("verify", epilog=example("models verify"))
 @click.argument("names", nargs=-1, metavar="[NAME|FOLDER]...")
-@click.pass_context
-def verify_command(context: click.Context, names: tuple[str, ...]) -> None:
+def verify_command(names: tuple[str, ...]) -> None:
     """Compare models with their recorded sizes and SHA-256, by default all that are here.
 
     Ends with status 1 if something is wrong.
@@ -176,14 +142,9 @@ def verify_command(context: click.Context, names: tuple[str, ...]) -> None:
     for path in paths:
         problems = verify_model(path)
         failed = failed or bool(problems)
-        click.echo(_verdict(path, problems))
+        good = "ok" if recorded_files(path) else "complete, but no checksums are on record"
+        out.line(f"{path.resolve().name}: " + (f"WRONG: {'; '.join(problems)}" if problems else good))
     if not paths:
-        click.echo("no models here", err=True)
-    context.exit(1 if failed else 0)
-
-
-def _verdict(path: Path, problems: list[str]) -> str:
-    name = path.resolve().name
-    if problems:
-        return f"{name}: WRONG: {'; '.join(problems)}"
-    return f"{name}: ok" if recorded_files(path) else f"{name}: complete, but no checksums are on record"
+        out.message("no models here")
+    if failed:
+        raise SystemExit(1)

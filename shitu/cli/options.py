@@ -1,17 +1,11 @@
-"""What several commands share: options, the progress bar, and the ways to stdout and stderr."""
+"""What several commands share: options, and what the values of some of them mean."""
 
 from __future__ import annotations
 
 import gc
-import json
-import logging
-import os
-import re
-import sys
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
-from functools import reduce
-from io import TextIOWrapper
+from collections.abc import Callable, Iterable
+from functools import reduce, wraps
+from inspect import signature
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -20,14 +14,45 @@ if TYPE_CHECKING:
     from shitu.config import Config
 
 Command = TypeVar("Command", bound=Callable[..., Any])
-log = logging.getLogger("shitu")
-# What a file name or a label could steer the terminal with; written as JSON writes it.
-CONTROL = re.compile(r"[\0-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+class InOrder(click.Group):
+    """Lists its commands in the order of use, not of the alphabet."""
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        return list(self.commands)
+
+
+def example(*lines: str) -> str:
+    """The end of a help text."""
+    return "\b\nExample" + "s" * (len(lines) > 1) + ":\n" + "".join(f"  shitu {line}\n" for line in lines)
 
 
 def together(*options: Callable[[Any], Any]) -> Callable[[Command], Command]:
     """Several options as one decorator; --help shows them in this order."""
     return lambda command: reduce(lambda done, option: option(done), reversed(options), command)
+
+
+def reading(options: Callable[[Any], Any], name: str, read: Callable[..., Any]) -> Callable[[Command], Command]:
+    """The command takes, under `name`, what `read` makes of the values of these options, and not these themselves."""
+    words = list(signature(read).parameters)
+
+    def decorate(command: Command) -> Command:
+        @wraps(command)
+        def run(**given: Any) -> Any:
+            made = read(**{word: given.pop(word) for word in words})
+            return command(**{name: made}, **given)
+
+        decorated: Command = options(run)
+        return decorated
+
+    return decorate
+
+
+def choice(flag: str, values: Iterable[str], note: str, *names: str) -> Callable[[Command], Command]:
+    """One of some values, the first by default."""
+    among = click.Choice(list(values))
+    return click.option(flag, *names, type=among, default=among.choices[0], show_default=True, help=note)
 
 
 def override_option(example: str = "") -> Callable[[Command], Command]:
@@ -51,8 +76,8 @@ config_options = together(
 
 def format_option(default: str, note: str = "How to print it.") -> Callable[[Command], Command]:
     """`--format`: JSON Lines for programs, a table for people."""
-    choice = click.Choice(["json", "table"])
-    return click.option("--format", "style", type=choice, default=default, show_default=True, help=note)
+    among = click.Choice(["json", "table"])
+    return click.option("--format", "style", type=among, default=default, show_default=True, help=note)
 
 
 def read_config(config_path: str | None, overrides: tuple[str, ...]) -> Config:
@@ -65,84 +90,4 @@ def read_config(config_path: str | None, overrides: tuple[str, ...]) -> Config:
     return load_config(config_path, overrides)
 
 
-def set_up_output(context: click.Context, quiet: bool) -> None:
-    """UTF-8 out whatever the locale; for the time of the command, shitu's messages to stderr: if `quiet` only errors.
-
-    Not through the root logger: Paddle gives that one a handler of its own, and faiss tells it what it tried to load.
-    """
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):
-            # A path that is no UTF-8 keeps its odd bytes as \udcff, which JSON reads back.
-            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
-    before = log.handlers, log.level, log.propagate
-    log.handlers, log.propagate = [_Stderr()], False
-    log.setLevel(logging.ERROR if quiet else logging.INFO)
-
-    @context.call_on_close
-    def restore() -> None:
-        log.handlers, log.propagate = before[0], before[2]
-        log.setLevel(before[1])
-
-
-class _Stderr(logging.Handler):
-    def emit(self, record: logging.LogRecord) -> None:
-        prefix = "Warning: " if record.levelno == logging.WARNING else ""
-        _print(prefix + record.getMessage(), err=True)
-
-
-def print_result(text: str) -> None:
-    """A line of results on stdout."""
-    _print(text, err=False)
-
-
-def print_message(text: str) -> None:
-    """A line for people on stderr, also with --quiet."""
-    _print(text, err=True)
-
-
-def print_json(record: dict[str, Any]) -> None:
-    """One line of JSON Lines; Chinese stays legible."""
-    print_result(json.dumps(record, ensure_ascii=False))
-
-
-def _print(text: str, *, err: bool) -> None:
-    if not text.isascii():
-        # In the C locale Python hands over the UTF-8 of a path byte by byte.
-        text = text.encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape")
-    with _bar_aside(err):
-        click.echo(CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text), err=err)
-
-
-def _bar_aside(err: bool) -> AbstractContextManager[Any]:
-    """While a line is printed to the terminal, the bar that stands there steps back."""
-    tqdm = sys.modules.get("tqdm")
-    if tqdm is None or not (sys.stderr if err else sys.stdout).isatty():
-        return nullcontext()
-    aside: AbstractContextManager[Any] = tqdm.tqdm.external_write_mode()
-    return aside
-
-
-def shows_progress() -> bool:
-    """Progress bars are for people at a terminal who did not ask for quiet."""
-    return sys.stderr.isatty() and log.isEnabledFor(logging.INFO)
-
-
-def progress_bar(total: int | None, description: str, unit: str = "images") -> AbstractContextManager[Any]:
-    """A bar on stderr with rate and, where the total is known, time left; on a terminal only."""
-    from tqdm import tqdm
-
-    wide = (
-        shows_progress() and os.get_terminal_size(sys.stderr.fileno()).columns > 0
-    )  # 0: a terminal in some containers
-    width: dict[str, Any] = {"dynamic_ncols": True} if wide else {"ncols": 80}
-    off = not shows_progress()
-    bar: AbstractContextManager[Any] = tqdm(total=total, desc=description, unit=f" {unit}", disable=off, **width)
-    return bar
-
-
-def plural(count: int, noun: str) -> str:
-    """
-    >>> plural(1, "image"), plural(0, "image"), plural(12_000, "image")
-    ('1 image', '0 images', '12,000 images')
-    """
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+with_config = reading(config_options, "config", read_config)

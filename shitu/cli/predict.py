@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 from collections.abc import Iterable, Iterator
@@ -10,16 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from shitu.cli.options import (
-    config_options,
-    format_option,
-    plural,
-    print_json,
-    print_result,
-    progress_bar,
-    read_config,
-    shows_progress,
-)
+from shitu.cli import out
+from shitu.cli.options import example, format_option, with_config
 
 if TYPE_CHECKING:
     from shitu.config import Config
@@ -27,65 +18,55 @@ if TYPE_CHECKING:
     from shitu.recognise.files import Read
     from shitu.results import DetectedObjects, Recognition
 
-log = logging.getLogger("shitu")
 INPUTS = click.argument("inputs", nargs=-1, metavar="[IMAGE | FOLDER | GLOB | -]...")
 FORMAT = format_option("json", "json: one object per image and line.")
 PICTURES = click.option("--pictures/--no-pictures", default=True, help="Annotated pictures in Global.output_dir.")
 
 
-@click.command("predict", epilog="\b\nExample:\n  shitu predict --format table demo/photos/beach.jpg\n")
-@config_options
+@click.command("predict", epilog=example("predict --format table demo/photos/beach.jpg"))
+@with_config
 @FORMAT
 @PICTURES
 @INPUTS
-def predict(config_path: str | None, overrides: tuple[str, ...], inputs: tuple[str, ...], **shown: Any) -> None:
+def predict(config: Config, inputs: tuple[str, ...], **shown: Any) -> None:
     """Find the objects in images and name them from the gallery.
 
     Without arguments, the images are those of Global.infer_imgs. `-` reads standard input: one image, or a list of
     paths, one per line.
     """
-    run_predict(read_config(config_path, overrides), inputs, **shown)
+    run_predict(config, inputs, **shown)
 
 
 def run_predict(config: Config, inputs: tuple[str, ...], *, style: str, pictures: bool) -> None:
     """`shitu predict` with a config at hand."""
-    from shitu.draw import draw_recognition
     from shitu.recognise.files import recognize_files
     from shitu.recognise.from_config import SystemPredictor
 
-    names = _names(config, inputs)
-    records = recognize_files(SystemPredictor(config), _read(names), config.Global.batch_size)
-    _finish(records, _count(names), config, style, draw_recognition if pictures else None)
+    images, count = _images(config, inputs)
+    records = recognize_files(SystemPredictor(config), images, config.Global.batch_size)
+    _finish(records, count, config, style, pictures)
 
 
-@click.command("predict-det", epilog="\b\nExample:\n  shitu predict-det --no-pictures demo/photos/beach.jpg\n")
-@config_options
+@click.command("predict-det", epilog=example("predict-det --no-pictures demo/photos/beach.jpg"))
+@with_config
 @FORMAT
 @PICTURES
 @INPUTS
-def predict_det(
-    config_path: str | None, overrides: tuple[str, ...], style: str, pictures: bool, inputs: tuple[str, ...]
-) -> None:
+def predict_det(config: Config, style: str, pictures: bool, inputs: tuple[str, ...]) -> None:
     """Only find the objects: boxes and scores."""
-    from shitu.draw import draw_detections
     from shitu.recognise.files_of_parts import detect_files
     from shitu.recognise.from_config import DetPredictor
 
-    config = read_config(config_path, overrides)
-    names = _names(config, inputs)
-
-    def draw(image: Picture, found: DetectedObjects) -> Picture:
-        return draw_detections(image, found.regions)
-
-    records = detect_files(DetPredictor(config), _read(names), config.Global.batch_size)
-    _finish(records, _count(names), config, style, draw if pictures else None)
+    images, count = _images(config, inputs)
+    records = detect_files(DetPredictor(config), images, config.Global.batch_size)
+    _finish(records, count, config, style, pictures)
 
 
-@click.command("predict-rec", epilog="\b\nExample:\n  shitu predict-rec --npy vectors.npy demo/gallery/fluent\n")
-@config_options
+@click.command("predict-rec", epilog=example("predict-rec --npy vectors.npy demo/gallery/fluent"))
+@with_config
 @click.option("--npy", metavar="FILE", help="Write an (n, d) array instead of printing records; row i is image i.")
 @INPUTS
-def predict_rec(config_path: str | None, overrides: tuple[str, ...], npy: str | None, inputs: tuple[str, ...]) -> None:
+def predict_rec(config: Config, npy: str | None, inputs: tuple[str, ...]) -> None:
     """Only extract: one vector per whole image.
 
     Records are {"image", "dimension", "vector"}. With --npy the paths go to stdout, in the order of the rows, and
@@ -94,40 +75,36 @@ def predict_rec(config_path: str | None, overrides: tuple[str, ...], npy: str | 
     from shitu.recognise.files_of_parts import embed_files
     from shitu.recognise.from_config import RecPredictor
 
-    config = read_config(config_path, overrides)
-    names = _names(config, inputs)
+    images, count = _images(config, inputs)
     if npy:
         _check_writable(npy)
     predictor = RecPredictor(config)
     failed = 0
     rows = []
-    with progress_bar(_count(names), "embedding") as bar:
-        for name, vector, error in embed_files(predictor, _read(names), max(config.Global.batch_size, 8)):
+    with out.progress(count, "embedding") as bar:
+        for name, vector, error in embed_files(predictor, images, max(config.Global.batch_size, 8)):
             bar.update()
             if vector is None:
                 failed += 1
-                log.error("Failed: %s", error)
-            if npy and vector is not None:
+                out.log.error("Failed: %s", error)
+                if not npy:
+                    out.record({"image": name, "error": str(error)})
+            elif npy:
                 rows.append(vector)
-                print_result(name)
-            elif not npy:
-                print_json(_vector_record(name, vector, error))
+                out.line(name)
+            else:
+                out.record({"image": name, "dimension": len(vector), "vector": vector.tolist()})
     if npy:
         _save_npy(npy, rows, predictor.dimension)
     if failed:
         raise SystemExit(1)
 
 
-def _vector_record(name: str, vector: Any, error: Exception | None) -> dict[str, Any]:
-    if vector is None:
-        return {"image": name, "error": str(error)}
-    return {"image": name, "dimension": len(vector), "vector": vector.tolist()}
-
-
-def _names(config: Config, inputs: tuple[str, ...]) -> Iterable[str]:
-    """Checked now, walked later: a wrong path is told before the models are loaded."""
+def _images(config: Config, inputs: tuple[str, ...]) -> tuple[Iterator[Read], int | None]:
+    """The images, and how many they are if that is to be shown; paths are checked now, images read when wanted."""
     from shitu.errors import UsageError
     from shitu.images.find import find_images
+    from shitu.images.read_ahead import read_ahead, read_stdin
 
     if not inputs and config.Global.infer_imgs:
         inputs = (config.Global.infer_imgs,)
@@ -136,19 +113,12 @@ def _names(config: Config, inputs: tuple[str, ...]) -> Iterable[str]:
     if "-" in inputs:
         if len(inputs) > 1:
             raise UsageError("`-` (standard input) cannot be mixed with other images; give it alone")
-        return ("-",)
+        return read_stdin(sys.stdin.buffer), None
     found = find_images(inputs)
-    return list(found) if shows_progress() else found  # counted for the time left
-
-
-def _count(names: Iterable[str]) -> int | None:
-    return len(names) if isinstance(names, list) else None
-
-
-def _read(names: Iterable[str]) -> Iterator[Read]:
-    from shitu.images.read_ahead import read_ahead, read_stdin
-
-    return read_stdin(sys.stdin.buffer) if names == ("-",) else read_ahead(names)
+    if not out.shows_progress():
+        return read_ahead(found), None
+    names = list(found)  # for the time left
+    return read_ahead(names), len(names)
 
 
 def _finish(
@@ -156,36 +126,38 @@ def _finish(
     total: int | None,
     config: Config,
     style: str,
-    draw: Any,
+    pictures: bool,
 ) -> None:
     """Print every record as soon as it is there, draw beside it, end with status 1 where an image failed."""
+    from shitu.draw import draw_recognition
     from shitu.draw.annotated_writer import PictureWriter
 
     failed = 0
     shown: list[Recognition | DetectedObjects] = []
-    with PictureWriter(config.Global.output_dir, draw) as pictures, progress_bar(total, "images") as bar:
+    with (
+        PictureWriter(config.Global.output_dir, draw_recognition if pictures else None) as writer,
+        out.progress(total, "images") as bar,
+    ):
         for image, record in records:
             if record.error is not None:
                 failed += 1
-                log.error("Failed: %s", record.error)
+                out.log.error("Failed: %s", record.error)
             if image is not None:
-                pictures.write(record.image, image, record)
+                writer.write(record.image, image, record)
             if style == "json":
-                print_json(record.to_dict())
+                out.record(record.to_dict())
             else:
                 shown.append(record)
             bar.update()
     if style == "table":
-        print_result(_table(shown))
-    if pictures.count:
-        log.info("%s in %s", plural(pictures.count, "annotated picture"), config.Global.output_dir)
-    if failed or pictures.failed:
+        out.line(_table(shown))
+    if writer.count:
+        out.log.info("%s in %s", out.plural(writer.count, "annotated picture"), config.Global.output_dir)
+    if failed or writer.failed:
         raise SystemExit(1)
 
 
 def _table(records: Iterable[Recognition | DetectedObjects]) -> str:
-    from tabulate import tabulate
-
     rows: list[list[str]] = []
     for record in records:
         if not record.regions:
@@ -194,9 +166,7 @@ def _table(records: Iterable[Recognition | DetectedObjects]) -> str:
             scores = [region.score, getattr(region, "det_score", None)]  # a Detection has one score
             shown = ["" if score is None else f"{score:.3f}" for score in scores]
             rows.append([record.image, region.label, *shown, " ".join(map(str, region.bbox))])
-    headers = ["image", "label", "score", "det", "x1 y1 x2 y2"]
-    # Without disable_numparse, a label 1e5 would be printed as 100000.
-    return tabulate(rows, headers=headers, disable_numparse=True)
+    return out.table(rows, ["image", "label", "score", "det", "x1 y1 x2 y2"])
 
 
 def _check_writable(path: str) -> None:

@@ -6,20 +6,17 @@ import os
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from shitu.cli.options import (
-    format_option,
-    override_option,
-    print_json,
-    print_message,
-    print_result,
-    progress_bar,
-    together,
-)
+from shitu.cli import out
+from shitu.cli.options import example, format_option, override_option, reading, together
 from shitu.errors import UsageError
+
+if TYPE_CHECKING:
+    from shitu.training.det.schema import DetConfig
+    from shitu.training.rec.schema import TrainConfig
 
 COUNTS = ("queries", "left_out", "bad_images")
 config_option = together(
@@ -40,45 +37,53 @@ run_options = together(
 EXTRACTOR, DETECTOR = "configs/train/demo_cpu.yaml", "configs/det/picodet_lcnet_x1_0_320_mainbody.yml"
 
 
-def example(line: str) -> str:
-    return f"\b\nExample:\n  shitu {line}\n"
+def _extractor(config_path: str, overrides: tuple[str, ...]) -> TrainConfig:
+    from shitu.training.rec.schema import load_train_config
+
+    return load_train_config(config_path, overrides)
+
+
+def _detector(config_path: str, overrides: tuple[str, ...]) -> DetConfig:
+    from shitu.training.det.schema import load_det_config
+
+    return load_det_config(config_path, overrides)
+
+
+with_extractor = reading(config_option, "config", _extractor)
+with_detector = reading(config_option, "config", _detector)
 
 
 @click.command("train", epilog=example(f"train -c {EXTRACTOR} -o Global.epochs=1"))
-@config_option
+@with_extractor
 @launch_options
 @run_options
-def train(*, config_path: str, overrides: tuple[str, ...], **how: Any) -> None:
+def train(config: TrainConfig, **how: Any) -> None:
     """Train the feature extractor.
 
     Reads PaddleClas's training configs. Weights, metrics.jsonl and curves.png go to Global.output_dir/RecModel.
     Ctrl-C saves and stops; --resume goes on at the same step.
     """
     from shitu.training.rec import run
-    from shitu.training.rec.schema import load_train_config
 
-    config = load_train_config(config_path, overrides)
     if best := _start(run, config, Path(config.Global.output_dir) / "launch", **how):
-        print_json(best)
+        out.record(best)
 
 
 @click.command("train-det", epilog=example(f"train-det -c {DETECTOR} --dry-run"))
-@config_option
+@with_detector
 @launch_options
 @run_options
-def train_det(*, config_path: str, overrides: tuple[str, ...], **how: Any) -> None:
+def train_det(config: DetConfig, **how: Any) -> None:
     """Train the mainbody detector.
 
     Reads PaddleDetection's PicoDet configs, written in one file. Weights, metrics.jsonl and curves.png go to
     save_dir/NAME-OF-THE-CONFIG. Ctrl-C saves and stops; --resume goes on at the same step.
     """
     from shitu.training.det import run
-    from shitu.training.det.schema import load_det_config
 
-    config = load_det_config(config_path, overrides)
     if best := _start(run, config, config.run_dir / "launch", **how):
-        print_json(best)
-        print_message(f"Next: shitu export-det -c {config_path} -o weights={config.run_dir / 'best_model'}")
+        out.record(best)
+        out.message(f"Next: shitu export-det -c {config.source} -o weights={config.run_dir / 'best_model'}")
 
 
 def _start(run: ModuleType, config: Any, log_dir: Path, *, dry_run: bool, ranks: int | None, **how: Any) -> Any:
@@ -86,11 +91,11 @@ def _start(run: ModuleType, config: Any, log_dir: Path, *, dry_run: bool, ranks:
     launching = {name: how.pop(name) for name in ("gpus", "nproc", "ips")}
     if dry_run:
         for line in run.dry_run(config, ranks or _cards(**launching)):
-            print_result(line)
+            out.line(line)
         return None
     if _launched(log_dir, **launching):
         return None
-    return run.run_training(config, progress=lambda steps: progress_bar(steps, "training", "steps"), **how)
+    return run.run_training(config, progress=lambda steps: out.progress(steps, "training", "steps"), **how)
 
 
 def _launched(log_dir: Path, **launching: Any) -> bool:
@@ -110,10 +115,10 @@ def _cards(gpus: str | None, nproc: int | None, ips: str | None) -> int:
 
 
 @click.command("eval", epilog=example(f"eval -c {EXTRACTOR} -o Global.pretrained_model=output/best_model"))
-@config_option
+@with_extractor
 @launch_options
 @format_option("json")
-def evaluate(*, config_path: str, overrides: tuple[str, ...], style: str, **launching: Any) -> None:
+def evaluate(config: TrainConfig, style: str, **launching: Any) -> None:
     """Evaluate a feature extractor: Recall@k, mAP, mINP.
 
     The weights are those of Global.pretrained_model, the lists those of DataLoader.Eval, the metrics those of
@@ -123,9 +128,7 @@ def evaluate(*, config_path: str, overrides: tuple[str, ...], style: str, **laun
     from shitu.training.base.processes import use_device
     from shitu.training.rec.evaluate import evaluate as measure
     from shitu.training.rec.evaluate import open_eval, open_network
-    from shitu.training.rec.schema import load_train_config
 
-    config = load_train_config(config_path, overrides)
     if style == "table" and (launching["gpus"] or _cards(**launching) > 1):
         raise UsageError("--format table is printed by one process; leave it out for JSON")
     if _launched(Path(config.Global.output_dir) / "launch_eval", **launching):
@@ -134,25 +137,19 @@ def evaluate(*, config_path: str, overrides: tuple[str, ...], style: str, **laun
     rank, world = processes.start()
     lists = open_eval(config.DataLoader.Eval, config.source)
     network = open_network(config)
-    with progress_bar(lists.image_count // world, "embedding") as bar:
+    with out.progress(lists.image_count // world, "embedding") as bar:
         found = measure(network, lists, config, rank=rank, world=world, progress=bar.update)
     if rank == 0:
         record = {name: int(value) if name in COUNTS else round(value, 6) for name, value in found.items()}
-        print_json(record) if style == "json" else _print_table(record)
-
-
-def _print_table(record: dict[str, Any]) -> None:
-    from tabulate import tabulate
-
-    rows = [(name, f"{value:,}" if name in COUNTS else f"{value:.4f}") for name, value in record.items()]
-    print_result(tabulate(rows, tablefmt="plain", colalign=("left", "right"), disable_numparse=True))
+        rows = [(name, f"{value:,}" if name in COUNTS else f"{value:.4f}") for name, value in record.items()]
+        out.show(style, record, lambda: out.table(rows, tablefmt="plain", colalign=("left", "right")))
 
 
 @click.command("eval-det", epilog=example(f"eval-det -c {DETECTOR} -o weights=best.pdparams"))
-@config_option
+@with_detector
 @click.option("--model", metavar="FOLDER|NAME", help="Measure an exported model instead of `weights`.")
 @format_option("table")
-def eval_det(config_path: str, overrides: tuple[str, ...], model: str | None, style: str) -> None:
+def eval_det(config: DetConfig, model: str | None, style: str) -> None:
     """Measure a detector on EvalDataset: COCO's average precision (AP) and recall (AR).
 
     AP is the mean over IoU 0.5 to 0.95, AP50 and AP75 are at one IoU; small is below 32 x 32 pixels, large above
@@ -160,29 +157,24 @@ def eval_det(config_path: str, overrides: tuple[str, ...], model: str | None, st
     """
     from shitu.training.det.evaluate import evaluate_config, evaluate_model
     from shitu.training.det.run import use_device
-    from shitu.training.det.schema import load_det_config
 
-    config = load_det_config(config_path, overrides)
-    bar = lambda images: progress_bar(images, "evaluating")  # noqa: E731
+    bar = lambda images: out.progress(images, "evaluating")  # noqa: E731
     if model:
         results = evaluate_model(model, config, bar)
     else:
         use_device(config)
         results = evaluate_config(config, bar)
-    if style == "json":
-        print_json(results)
-        return
-    for name, value in results.items():
-        shown = "-" if value is None else f"{value:.4f}" if isinstance(value, float) else str(value)
-        print_result(f"{name:<10} {shown}")
+    values = {name: f"{value:.4f}" if isinstance(value, float) else value for name, value in results.items()}
+    lines = [f"{name:<10} {'-' if value is None else value}" for name, value in values.items()]
+    out.show(style, results, lambda: "\n".join(lines))
 
 
 @click.command("export", epilog=example(f"export -c {EXTRACTOR} -o Global.pretrained_model=output/best_model"))
-@config_option
+@with_extractor
 @click.option("--name", metavar="NAME", help="The model's name.  [default: the config's]")
 @click.option("--licence", metavar="TEXT", default="", help="Under what terms the weights may be used.")
 @click.option("--onnx", is_flag=True, help="Write inference.onnx, too; needs paddle2onnx and onnxruntime.")
-def export(*, config_path: str, overrides: tuple[str, ...], **how: Any) -> None:
+def export(config: TrainConfig, **how: Any) -> None:
     """Make a model for `shitu predict` of trained weights.
 
     Takes Global.pretrained_model, joins branches, folds batch norms, leaves out the head, and compares the result with
@@ -190,14 +182,13 @@ def export(*, config_path: str, overrides: tuple[str, ...], **how: Any) -> None:
     """
     from shitu.training.base.processes import use_device
     from shitu.training.rec.export import export_config
-    from shitu.training.rec.schema import load_train_config
 
     use_device("cpu")
-    done = export_config(load_train_config(config_path, overrides), **how)
+    done = export_config(config, **how)
     record = {"model": str(done.folder), "dimension": done.dimension, "difference": float(f"{done.difference:.1e}")}
     if done.onnx_difference is not None:
         record["onnx_difference"] = float(f"{done.onnx_difference:.1e}")
-    print_json(record)
+    out.record(record)
 
 
 @click.command("export-det", epilog=example(f"export-det -c {DETECTOR} -o weights=best.pdparams"))
@@ -222,5 +213,5 @@ def export_det(config_path: str, overrides: tuple[str, ...], output_dir: Path | 
     config = load_det_config(config_path, (*overrides, "use_gpu=false"))
     use_device(config)
     folder = export_detector(config, output_dir)
-    print_result(str(folder))
-    print_message(f"Next: shitu predict -o Global.det_inference_model_dir={folder} demo/photos/beach.jpg")
+    out.line(str(folder))
+    out.message(f"Next: shitu predict -o Global.det_inference_model_dir={folder} demo/photos/beach.jpg")

@@ -6,6 +6,7 @@ import os
 import posixpath
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,9 +49,10 @@ def boxed_image(
 ) -> BoxedImage:
     """From what a file said: `boxes` are (label, four numbers x1 y1 x2 y2, crowd). Raises ImageError for a bad name."""
     rows = [as_numbers(box, 4) for _, box, _ in boxes]
+    width, height = as_numbers(size, 2)
     return BoxedImage(
         inner_path(file_name),
-        as_size(size),
+        (int(width), int(height)) if width >= 1 and height >= 1 else None,
         np.array(rows, np.float64).reshape(-1, 4),
         np.array([crowd for _, _, crowd in boxes], np.bool_),
         tuple(label for label, _, _ in boxes),
@@ -81,17 +83,12 @@ def clean_label(name: object) -> str:
 
 def as_numbers(value: object, count: int) -> list[float]:
     """`count` finite numbers, or as many NaN."""
-    if isinstance(value, (list, tuple)) and len(value) == count and all(_is_number(one) for one in value):
-        numbers = [_as_float(one) for one in value]
-        if np.isfinite(numbers).all():
-            return numbers
+    if isinstance(value, (list, tuple)) and len(value) == count and {type(one) for one in value} <= {int, float}:
+        with suppress(OverflowError):  # a whole number of 400 digits
+            numbers = [float(one) for one in value]
+            if np.isfinite(numbers).all():
+                return numbers
     return [np.nan] * count
-
-
-def as_size(size: tuple[object, object] | None) -> tuple[int, int] | None:
-    """(width, height) in whole pixels where both are at least 1, otherwise None."""
-    width, height = as_numbers(size, 2)
-    return (int(width), int(height)) if width >= 1 and height >= 1 else None
 
 
 def upright_size(path: str | os.PathLike[str]) -> tuple[int, int]:
@@ -135,14 +132,3 @@ def _header(path: str | os.PathLike[str]) -> tuple[int, int, int]:
     with Image.open(path, formats=_HEADER_FORMATS) as image:
         orientation: Any = image.getexif().get(_ORIENTATION_TAG, 1)
         return image.width, image.height, orientation if orientation in range(1, 9) else 1
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def _as_float(value: int | float) -> float:
-    try:
-        return float(value)
-    except OverflowError:  # a whole number of 400 digits
-        return np.inf

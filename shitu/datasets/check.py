@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from shitu.datasets.examine import CheckOptions, Embedder, Progress, Seen, examine, group_numbers, groups_of_several
-from shitu.datasets.findings import KINDS, CheckReport, Finding
-from shitu.datasets.read_text import lines_of
+from shitu.datasets.examine import CheckOptions, Embedder, Progress, Seen, examine
+from shitu.datasets.findings import BAD, CheckReport, Finding
 from shitu.datasets.suspects import find_suspects
-from shitu.datasets.write_list import classes_file
+from shitu.datasets.write_list import read_classes
 
 
 def check_list(
@@ -29,13 +28,16 @@ def check_list(
     Memory: about 500 bytes an image, 1 kB more with an embedder of 512 numbers. Raises ConfigError for a list that
     cannot be read or has no good line.
     """
-    report, names = CheckReport(str(list_file)), _class_names(list_file)
+    report, names = CheckReport(str(list_file)), read_classes(list_file)
     seen = examine(list_file, options.image_root, options, embedder, progress)
     query_root = options.image_root if options.query_root is None else options.query_root
     others = [examine(query, query_root, options, None, progress) for query in queries]
     report.findings += [finding for one in (seen, *others) for finding in one.findings]
-    report.findings += find_equal(seen, others)
-    bad = {finding.line for finding in report.findings if KINDS[finding.kind].bad and finding.source == str(list_file)}
+    for one in (seen, *others):
+        report.findings += _within(one)
+    for other in others:
+        report.findings += _between(seen, other)
+    bad = {finding.line for finding in report.findings if finding.kind in BAD and finding.source == str(list_file)}
     report.counts = Counter(line.label for line in seen.lines if line.number not in bad)
     report.lines = len(seen.lines) + sum(
         finding.kind in ("columns", "label") and finding.source == report.source for finding in report.findings
@@ -49,7 +51,7 @@ def check_list(
 
 def clean_lines(list_file: Path, report: CheckReport, *, drop_suspects: bool = False) -> Iterator[str]:
     """The lines of the list as they are, without the bad ones."""
-    kinds = {kind for kind, about in KINDS.items() if about.bad or (drop_suspects and kind == "suspect")}
+    kinds = BAD | ({"suspect"} if drop_suspects else set())
     bad = {finding.line for finding in report.findings if finding.kind in kinds and finding.source == report.source}
     with list_file.open(encoding="utf-8-sig") as file:
         for number, line in enumerate(file, start=1):
@@ -64,19 +66,14 @@ def _suspects(seen: Seen, report: CheckReport, names: Mapping[str, str], progres
         return
     vectors = np.concatenate(seen.vectors).astype(np.float32)
     values, labels = np.unique([line.label for line in lines], return_inverse=True)
-    for suspect in find_suspects(vectors, labels, group_numbers(seen.pixels[seen.good]), progress):
+    pictures: dict[bytes, int] = {}
+    digests = (digest for digest, good in zip(seen.pixels, seen.good, strict=True) if good)
+    contents = np.array([pictures.setdefault(digest, len(pictures)) for digest in digests])
+    for suspect in find_suspects(vectors, labels, contents, progress):
         line, other = lines[suspect.place], str(values[suspect.suggested])
         detail = f"looks like {names.get(other, other)}, not {names.get(line.label, line.label)}"
-        yield Finding(
-            "suspect",
-            f"{detail} (confidence {suspect.confidence:.2f})",
-            report.source,
-            line.number,
-            line.image,
-            line.label,
-            suggested=other,
-            confidence=round(suspect.confidence, 4),
-        )
+        told = f"{detail} (confidence {suspect.confidence:.2f})"
+        yield line.finding("suspect", told, other, round(suspect.confidence, 4))
 
 
 def _about_classes(report: CheckReport, k: int, names: Mapping[str, str]) -> Iterator[Finding]:
@@ -95,54 +92,44 @@ def _about_classes(report: CheckReport, k: int, names: Mapping[str, str]) -> Ite
             yield Finding("few", f"{shown}: {count} images, K is {k}", report.source, label=label)
 
 
-def _class_names(list_file: Path) -> dict[str, str]:
-    """Label -> name, from the classes file beside the list if there is one."""
-    path = classes_file(list_file)
-    return dict(line.split("\t", 1) for _, line in lines_of(path) if "\t" in line) if path.is_file() else {}
-
-
-def find_equal(train: Seen, queries: Sequence[Seen]) -> Iterator[Finding]:
-    """Duplicates and conflicts within each list, and overlaps of `train` with the others, by content and by path."""
-    for seen in (train, *queries):
-        yield from _within(seen)
-    for query in queries:
-        yield from _between(train, query)
+def groups_of_several(digests: Iterable[bytes]) -> list[list[int]]:
+    """The places, ascending, of every digest that occurs more than once; an empty one is none."""
+    places: dict[bytes, list[int]] = {}
+    for place, digest in enumerate(digests):
+        if digest:
+            places.setdefault(digest, []).append(place)
+    return [group for group in places.values() if len(group) > 1]
 
 
 def _within(seen: Seen) -> Iterator[Finding]:
-    known = np.flatnonzero(seen.pixels.any(axis=1))
-    for group in groups_of_several(group_numbers(seen.pixels[known])):
-        places = known[group]
+    for places in groups_of_several(seen.pixels):
         lines = [seen.lines[place] for place in places]
         first = lines[0]
         if len({line.label for line in lines}) > 1:
             told = ", ".join(f"{line.label} in line {line.number}" for line in lines[:5])
             for line in lines:
-                yield Finding("conflict", f"labels {told}", str(seen.source), line.number, line.image, line.label)
+                yield line.finding("conflict", f"labels {told}")
             continue
         for place, line in zip(places[1:], lines[1:], strict=True):
-            detail = f"the same {_what(seen, place, seen, places[0])} as line {first.number}, {first.image}"
-            yield Finding("duplicate", detail, str(seen.source), line.number, line.image, line.label)
+            what = _what(seen, place, seen, places[0])
+            yield line.finding("duplicate", f"the same {what} as line {first.number}, {first.image}")
 
 
 def _between(train: Seen, query: Seen) -> Iterator[Finding]:
     """One finding for each line of train that is in the query list, too."""
-    others = {tuple(digest): place for place, digest in reversed(list(enumerate(query.pixels.tolist()))) if any(digest)}
+    pixels = {digest: place for place, digest in reversed(list(enumerate(query.pixels))) if digest}
     paths = {os.path.realpath(line.path): place for place, line in enumerate(query.lines)}
     for place, line in enumerate(train.lines):
-        other = others.get(tuple(train.pixels[place].tolist()))
-        what = "path"
+        other, what = pixels.get(train.pixels[place]), "path"
         if other is not None:
             what = _what(train, place, query, other)
         else:
             other = paths.get(os.path.realpath(line.path))
         if other is not None:
             there = query.lines[other]
-            detail = f"the same {what} as {query.source}:{there.number}, {there.image}"
-            yield Finding("overlap", detail, str(train.source), line.number, line.image, line.label)
+            yield line.finding("overlap", f"the same {what} as {query.source}:{there.number}, {there.image}")
 
 
 def _what(seen: Seen, place: int, other: Seen, there: int) -> str:
     same_path = os.path.realpath(seen.lines[place].path) == os.path.realpath(other.lines[there].path)
-    same_file = np.array_equal(seen.files[place], other.files[there])
-    return "path" if same_path else "file" if same_file else "picture"
+    return "path" if same_path else "file" if seen.files[place] == other.files[there] else "picture"

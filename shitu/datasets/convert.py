@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from shitu.datasets.layouts.folders import LayoutError
-from shitu.datasets.public_sets import PublicSet, Reader, Split
+from shitu.datasets.public_sets import PublicSet
 from shitu.datasets.write_list import Delimiter, Written, write_list
 from shitu.errors import ConfigError, UsageError
 
@@ -35,8 +36,14 @@ def convert(
     told: Callable[[int], object] = lambda count: None,
 ) -> Converted:
     """Write the list of one split. Raises ConfigError for a folder that does not look like the set, UsageError."""
-    chosen = _split(source, split)
-    read = _reader(source, chosen, column)
+    if split not in source.splits:
+        raise UsageError(f"{source.name} has no split {split!r}; it has {', '.join(source.splits)}")
+    chosen = source.splits[split]
+    read = chosen.read
+    if column:
+        if source.read_column is None:
+            raise UsageError(f"{source.name} has no columns to choose a class from; leave --column out")
+        read = partial(source.read_column, column=column)
     if not root.is_dir():
         raise UsageError(f"{root}: no such folder; wanted the unpacked {source.title}, from {source.homepage}")
     try:
@@ -62,32 +69,12 @@ def convert(
     return _compared(written, None if column else chosen.counts)
 
 
-def _split(source: PublicSet, split: str) -> Split:
-    if split not in source.splits:
-        raise UsageError(f"{source.name} has no split {split!r}; it has {', '.join(source.splits)}")
-    return source.splits[split]
-
-
-def _reader(source: PublicSet, chosen: Split, column: str | None) -> Reader:
-    if not column:
-        return chosen.read
-    read = source.read_column
-    if read is None:
-        raise UsageError(f"{source.name} has no columns to choose a class from; leave --column out")
-    return lambda root: read(root, column)
-
-
 def _compared(written: Written, published: tuple[int, int] | None) -> Converted:
     found = (written.images, written.classes)
-    if published is None:
-        return Converted(written, f"{found[0]:,} images, {found[1]:,} classes", None)
-    parts = [_difference(*pair) for pair in zip(("images", "classes"), found, published, strict=True)]
-    same = found == published
+    parts = [f"{found[0]:,} images", f"{found[1]:,} classes"]
+    for place, (count, wanted) in enumerate(zip(found, published or found, strict=True)):
+        if count != wanted:
+            how = f"{abs(count - wanted):,} {'more' if count > wanted else 'fewer'}"
+            parts[place] += f" where {wanted:,} were published ({how})"
+    same = None if published is None else found == published
     return Converted(written, ", ".join(parts) + (": as published" if same else ""), same)
-
-
-def _difference(noun: str, found: int, published: int) -> str:
-    if found == published:
-        return f"{found:,} {noun}"
-    how = "more" if found > published else "fewer"
-    return f"{found:,} {noun} where {published:,} were published ({abs(found - published):,} {how})"

@@ -6,7 +6,7 @@ import os
 import posixpath
 import re
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -39,78 +39,79 @@ def new_folder(target: Path) -> Iterator[Path]:
         shutil.rmtree(part, ignore_errors=True)
 
 
+Rows = list[Row | ImageError]
+
+
 def write_crops(
     images: Iterable[BoxedImage | ImageError], image_root: str | Path, folder: Path, *, min_size: int = 1
-) -> Iterator[list[Row | ImageError]]:
+) -> Iterator[Rows]:
     """For each image the rows of its crops, written into `folder` as JPEG, and what failed.
 
     Paths are relative to `folder`. Boxes are clipped to the picture; crowds are passed over, as are boxes of less
     than `min_size` pixels on a side; a box that is none counts as failed.
     """
-
-    def crop(numbered: tuple[int, BoxedImage | ImageError]) -> list[Row | ImageError]:
-        number, image = numbered
-        return [image] if isinstance(image, ImageError) else _crop(image, number, image_root, folder, min_size)
-
-    return map_ahead(crop, enumerate(images), PICTURES_AHEAD)
+    return _each(images, lambda number, image: _crops(image, number, image_root, folder, min_size))
 
 
-def whole_images(images: Iterable[BoxedImage | ImageError], image_root: str | Path) -> Iterator[list[Row | ImageError]]:
+def whole_images(images: Iterable[BoxedImage | ImageError], image_root: str | Path) -> Iterator[Rows]:
     """For each image one row, if all its boxes have one label; none if it has no box; an error if labels differ."""
 
-    def row(image: BoxedImage | ImageError) -> list[Row | ImageError]:
+    def rows(_: int, image: BoxedImage) -> Rows:
+        names = sorted(set(image.labels))
+        if len(names) > 1:
+            raise ImageError(f"{image.file_name}: several labels ({str(names)[:80]}); crop the boxes instead")
+        upright_size(Path(image_root, image.file_name))
+        return [Row(image.file_name, clean_label(name)) for name in names]
+
+    return _each(images, rows)
+
+
+def _each(
+    images: Iterable[BoxedImage | ImageError], rows: Callable[[int, BoxedImage], Iterable[Row | ImageError]]
+) -> Iterator[Rows]:
+    """The rows of each image, worked out ahead in threads; of one that failed, before or now, its error."""
+
+    def work(numbered: tuple[int, BoxedImage | ImageError]) -> Rows:
+        number, image = numbered
         if isinstance(image, ImageError):
             return [image]
-        names = sorted(set(image.labels))
         try:
-            if len(names) > 1:
-                raise ImageError(f"{image.file_name}: several labels ({str(names)[:80]}); crop the boxes instead")
-            upright_size(Path(image_root, image.file_name))
-            return [Row(image.file_name, clean_label(name)) for name in names]
+            return list(rows(number, image))
         except ImageError as error:
             return [_named(image, error)]
 
-    return map_ahead(row, images, PICTURES_AHEAD)
+    return map_ahead(work, enumerate(images), PICTURES_AHEAD)
 
 
-def _crop(
+def _crops(
     image: BoxedImage, number: int, image_root: str | Path, folder: Path, min_size: int
-) -> list[Row | ImageError]:
+) -> Iterator[Row | ImageError]:
     from PIL import Image
 
     if not image.labels:
-        return []
+        return
     path = os.path.join(image_root, image.file_name)
-    try:
-        picture = read_image(path)
-        height, width = picture.shape[:2]
-        given = upright_boxes(image.xyxy, image.size or (width, height), path, (width, height))
-    except ImageError as error:
-        return [_named(image, error)]
+    picture = read_image(path)
+    height, width = picture.shape[:2]
+    given = upright_boxes(image.xyxy, image.size or (width, height), path, (width, height))
     boxes, keep = clip_boxes(given, width, height)
-    rows: list[Row | ImageError] = []
     stem = re.sub(r"\s+", "_", posixpath.splitext(posixpath.basename(image.file_name))[0])[:40]
     for place, (left, top, right, bottom) in enumerate(boxes.tolist()):
         if image.crowd[place]:
             continue
         if not keep[place]:
             where = [round(value, 1) for value in image.xyxy[place].tolist()]
-            rows.append(
-                ImageError(f"{image.file_name}: box {place} {where} leaves nothing of {width} x {height} pixels")
-            )
-            continue
-        if min(right - left, bottom - top) < min_size:
-            continue
-        try:
-            label = clean_label(image.labels[place])
-        except ImageError as error:
-            rows.append(_named(image, error))
-            continue
-        name = f"{number // FOLDER_SIZE:04d}/{number:07d}_{place}_{stem}.jpg"
-        (folder / name).parent.mkdir(exist_ok=True)
-        Image.fromarray(picture[top:bottom, left:right]).save(folder / name, "JPEG", quality=JPEG_QUALITY)
-        rows.append(Row(name, label))
-    return rows
+            yield ImageError(f"{image.file_name}: box {place} {where} leaves nothing of {width} x {height} pixels")
+        elif min(right - left, bottom - top) >= min_size:
+            try:
+                label = clean_label(image.labels[place])
+            except ImageError as error:
+                yield _named(image, error)
+                continue
+            name = f"{number // FOLDER_SIZE:04d}/{number:07d}_{place}_{stem}.jpg"
+            (folder / name).parent.mkdir(exist_ok=True)
+            Image.fromarray(picture[top:bottom, left:right]).save(folder / name, "JPEG", quality=JPEG_QUALITY)
+            yield Row(name, label)
 
 
 def _named(image: BoxedImage, error: ImageError) -> ImageError:

@@ -12,29 +12,21 @@ from typing import Any
 from shitu.datasets.read_text import lines_of
 from shitu.list_line import is_whole, split_label, splitter
 
-
-@dataclass(frozen=True)
-class Kind:
-    """`bad`: such a line is left out of the clean list. `plural` stands after a count."""
-
-    plural: str
-    bad: bool
-
-
-KINDS = {
-    "columns": Kind("lines with wrong columns", bad=True),
-    "label": Kind("labels that are no whole number", bad=True),
-    "gap": Kind("gaps in the labels", bad=False),
-    "missing": Kind("missing files", bad=True),
-    "unreadable": Kind("unreadable images", bad=True),
-    "small": Kind("images that are too small", bad=True),
-    "conflict": Kind("images listed under different labels", bad=True),
-    "duplicate": Kind("images listed before", bad=True),
-    "overlap": Kind("images that are in a query list, too", bad=True),
-    "suspect": Kind("labels that look wrong", bad=False),
-    "single": Kind("classes with one image", bad=False),
-    "few": Kind("classes with fewer than K images", bad=False),
+KINDS = {  # as they stand after a count
+    "columns": "lines with wrong columns",
+    "label": "labels that are no whole number",
+    "gap": "gaps in the labels",
+    "missing": "missing files",
+    "unreadable": "unreadable images",
+    "small": "images that are too small",
+    "conflict": "images listed under different labels",
+    "duplicate": "images listed before",
+    "overlap": "images that are in a query list, too",
+    "suspect": "labels that look wrong",
+    "single": "classes with one image",
+    "few": "classes with fewer than K images",
 }
+BAD = frozenset(KINDS) - {"gap", "suspect", "single", "few"}  # such lines are left out of the clean list
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,10 +91,14 @@ def _brief(finding: Finding) -> dict[str, Any]:
 class Line:
     """One good line: its number from 1, the path as written and where the image lies, and the label as text."""
 
+    source: str
     number: int
     image: str
     path: str
     label: str
+
+    def finding(self, kind: str, detail: str, suggested: str = "", confidence: float | None = None) -> Finding:
+        return Finding(kind, detail, self.source, self.number, self.image, self.label, suggested, confidence)
 
 
 def read_lines(
@@ -131,7 +127,7 @@ def read_lines(
             yield Finding("label", f"{fields[1]!r}", str(list_file), number, fields[0], fields[1])
         else:
             label = fields[1] if text_labels else str(int(fields[1]))
-            yield Line(number, fields[0], os.path.join(image_root, fields[0]), label)
+            yield Line(str(list_file), number, fields[0], os.path.join(image_root, fields[0]), label)
 
 
 def is_integer(text: str) -> bool:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from shitu.datasets.boxed_image import BoxedImage, as_numbers, boxed_image
-from shitu.datasets.read_text import read_json
+from shitu.datasets.boxed_image import BoxedImage, as_numbers, boxed_image, inner_path
+from shitu.datasets.read_text import is_records, read_json
 from shitu.errors import ImageError, UsageError
 
 WANTED = "a COCO file with the lists `images`, `annotations` and `categories`"
@@ -18,17 +18,22 @@ log = logging.getLogger("shitu")
 class CocoFile:
     """Its images one by one, each with its boxes; an image whose name is unusable comes as an ImageError.
 
-    Held in memory as parsed: about ten times the file's size. `len` counts the images. Raises UsageError for a file
-    that is no COCO file, two images with one id, and a category without a name.
+    Held in memory as parsed: about ten times the file's size. `len` counts the images. `place`: where an image lies
+    by the name that the file gives it. Raises UsageError for a file that is no COCO file, two images with one id, and a
+    category without a name.
     """
 
-    def __init__(self, path: str | Path) -> None:
-        content = read_json(path, WANTED)
+    def __init__(self, path: str | Path, place: Callable[[str], str] = str) -> None:
+        self._place, content = place, read_json(path, WANTED)
         for key in ("images", "annotations", "categories"):
-            if not _is_records(content.get(key)):
+            if not is_records(content.get(key)):
                 raise UsageError(f"{path}: `{key}` is no list of objects; wanted {WANTED}")
         self._images: list[dict[str, Any]] = content["images"]
-        self._names = {_key(record, "id", path): _name(record, path) for record in content["categories"]}
+        self._names: dict[int | str, str] = {}
+        for record in content["categories"]:
+            if not isinstance(name := record.get("name"), str):
+                raise UsageError(f"{path}: category {str(record)[:80]} has no `name`; wanted {WANTED}")
+            self._names[_key(record, "id", path)] = name
         self._boxes: dict[int | str, list[dict[str, Any]]] = {_key(record, "id", path): [] for record in self._images}
         if len(self._boxes) < len(self._images):
             raise UsageError(f"{path}: {len(self._images) - len(self._boxes)} images share an id; ids must be unique")
@@ -52,7 +57,8 @@ class CocoFile:
                 for box in self._boxes[image["id"]]
             ]
             try:
-                yield boxed_image(image.get("file_name"), (image.get("width"), image.get("height")), boxes)
+                path = self._place(inner_path(image.get("file_name")))
+                yield boxed_image(path, (image.get("width"), image.get("height")), boxes)
             except ImageError as error:
                 yield error
 
@@ -62,19 +68,8 @@ def _xyxy(bbox: object) -> tuple[float, float, float, float]:
     return left, top, left + width, top + height
 
 
-def _is_records(value: object) -> bool:
-    return isinstance(value, list) and all(isinstance(record, dict) for record in value)
-
-
 def _key(record: dict[str, Any], key: str, path: str | Path) -> int | str:
     value = record.get(key)
     if isinstance(value, (int, str)):
         return value
     raise UsageError(f"{path}: `{key}` is {str(value)[:40]!r} in {str(record)[:80]}; wanted a number")
-
-
-def _name(category: dict[str, Any], path: str | Path) -> str:
-    name = category.get("name")
-    if not isinstance(name, str):
-        raise UsageError(f"{path}: category {str(category)[:80]} has no `name`; wanted {WANTED}")
-    return name

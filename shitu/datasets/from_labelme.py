@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import os
 import posixpath
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from shitu.datasets.boxed_image import BoxedImage, boxed_image, inner_path
-from shitu.datasets.read_text import read_json
+from shitu.datasets.read_text import is_records, read_json
 from shitu.errors import ImageError, ShituError, UsageError
-from shitu.images.find import IMAGE_SUFFIXES
+from shitu.images.find import is_image_name
 
 WANTED = "a LabelMe file with `imagePath` and `shapes`"
 WITHOUT_AREA = ("point", "points", "line", "linestrip")
@@ -41,17 +40,16 @@ def read_labelme(root: str | Path, name: str) -> BoxedImage | ImageError:
     try:
         content = read_json(Path(root, name), WANTED)
         shapes = content.get("shapes")
-        if not isinstance(shapes, list) or not all(isinstance(shape, dict) for shape in shapes):
+        if not is_records(shapes):
             raise ImageError(f"{name}: `shapes` is no list of objects; wanted {WANTED}")
         size = (content.get("imageWidth"), content.get("imageHeight"))
         boxes = [box for shape in shapes if (box := _box(shape)) is not None]
-        return boxed_image(_image_of(root, name, content.get("imagePath")), size, boxes or _flags(content, size))
+        flags = content.get("flags")
+        if not boxes and isinstance(flags, dict):
+            boxes = [(flag, [0, 0, *size], False) for flag, value in flags.items() if value is True]
+        return boxed_image(_image_of(root, name, content.get("imagePath")), size, boxes)
     except ShituError as error:
         return error if isinstance(error, ImageError) else ImageError(str(error))
-
-
-def read_all(root: str | Path) -> Iterator[BoxedImage | ImageError]:
-    return (read_labelme(root, name) for name in find_labelme(root))
 
 
 def _box(shape: dict[str, Any]) -> tuple[str, object, bool] | None:
@@ -74,12 +72,6 @@ def _box(shape: dict[str, Any]) -> tuple[str, object, bool] | None:
     return label if isinstance(label, str) else "", box, False
 
 
-def _flags(content: dict[str, Any], size: tuple[object, object]) -> list[tuple[str, object, bool]]:
-    flags = content.get("flags")
-    names = [name for name, value in flags.items() if value is True] if isinstance(flags, dict) else []
-    return [(name, [0, 0, *size], False) for name in names]
-
-
 def _image_of(root: str | Path, name: str, image_path: object) -> str:
     folder, stem = posixpath.dirname(name), posixpath.splitext(name)[0]
     if isinstance(image_path, str) and "\0" not in image_path:
@@ -91,9 +83,7 @@ def _image_of(root: str | Path, name: str, image_path: object) -> str:
                 continue
             if os.path.isfile(Path(root, relative)):  # unlike Path.is_file it takes names of any length
                 return relative
-    beside = Path(root, folder)
-    names = sorted(entry for entry in os.listdir(beside) if os.path.splitext(entry)[0] == posixpath.basename(stem))
-    for entry in names:
-        if os.path.splitext(entry)[1].lower() in IMAGE_SUFFIXES:
+    for entry in sorted(os.listdir(Path(root, folder))):
+        if is_image_name(entry) and posixpath.join(folder, os.path.splitext(entry)[0]) == stem:
             return posixpath.join(folder, entry)
     raise ImageError(f"{name}: no image {str(image_path)[:80]!r}, and none beside it; copy the image there")

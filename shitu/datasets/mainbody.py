@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,19 +61,19 @@ def write_foreground(
     Raises UsageError where no image is left or the file cannot be written.
     """
     report = Report()
-    with CocoWriter(target) as writer:
+    with coco_file(target) as writer:
         for found in map_ahead(lambda image: _measured(image, root), images, FILES_AHEAD):
             progress(1)
             if isinstance(found, ImageError):
                 report.failed.append(str(found))
-            elif found.size is None:
-                missing = f"{found.file_name}: no such file below {root}; unpack the images there, or --skip-missing"
-                if rules.skip_missing:
-                    report.dropped["images that are not there"] += 1
-                else:
-                    report.failed.append(missing)
-            else:
+            elif found.size is not None:
                 _add(writer, found, found.size, rules, report)
+            elif rules.skip_missing:
+                report.dropped["images that are not there"] += 1
+            else:
+                missing = f"{found.file_name}: no such file below {root}; unpack the images there, or --skip-missing"
+                report.failed.append(missing)
+        report.images, report.boxes = writer.images, writer.boxes
         if not report.images:
             first = f"; first: {report.failed[0]}" if report.failed else ""
             raise UsageError(
@@ -81,50 +83,41 @@ def write_foreground(
 
 
 class CocoWriter:
-    """A COCO file written image by image: annotations wait in a second file. It appears when the block ends well."""
+    """Writes images and their boxes as they come: the latter wait in a second file."""
 
-    def __init__(self, target: Path) -> None:
-        self._target = target
-        self._workspace = workspace(target)
+    def __init__(self, images: IO[str], boxes: IO[str]) -> None:
+        self._images, self._boxes = images, boxes
         self.images = self.boxes = 0
-
-    def __enter__(self) -> CocoWriter:
-        folder = self._workspace.__enter__()
-        self._whole = folder / "whole"
-        self._file: IO[str] = self._whole.open("w", encoding="utf-8", newline="\n")
-        self._later: IO[str] = (folder / "boxes").open("w+", encoding="utf-8", newline="\n")
-        categories = json.dumps([{**CATEGORY, "supercategory": "none"}])
-        self._file.write(f'{{"info": {{}}, "licenses": [],\n"categories": {categories},\n"images": [')
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *rest: Any) -> None:
-        try:
-            with self._file, self._later:
-                if kind is None:
-                    self._finish()
-            if kind is None:
-                os.replace(self._whole, self._target)
-        finally:
-            self._workspace.__exit__(kind, *rest)
 
     def add(self, file_name: str, size: tuple[int, int], xyxy: Floats) -> None:
         """One image of `size` (width, height) with boxes (n, 4) inside it. Ids count from 1."""
         self.images += 1
         image = {"id": self.images, "file_name": file_name, "width": size[0], "height": size[1]}
-        self._file.write(("\n" if self.images == 1 else ",\n") + json.dumps(image, ensure_ascii=False))
+        self._images.write(("\n" if self.images == 1 else ",\n") + json.dumps(image, ensure_ascii=False))
         for left, top, right, bottom in xyxy.tolist():
             self.boxes += 1
             bbox = [round(value, DECIMALS) for value in (left, top, right - left, bottom - top)]
             area = round(bbox[2] * bbox[3], DECIMALS)
             box = {"id": self.boxes, "image_id": self.images, "category_id": CATEGORY["id"], "bbox": bbox, "area": area}
-            self._later.write(("\n" if self.boxes == 1 else ",\n") + json.dumps({**box, "iscrowd": 0}))
+            self._boxes.write(("\n" if self.boxes == 1 else ",\n") + json.dumps({**box, "iscrowd": 0}))
 
-    def _finish(self) -> None:
-        self._file.write('],\n"annotations": [')
-        self._later.seek(0)
-        while block := self._later.read(1 << 20):
-            self._file.write(block)
-        self._file.write("]}\n")
+
+@contextmanager
+def coco_file(target: Path) -> Iterator[CocoWriter]:
+    """A COCO file that appears when the block ends well. Raises UsageError where it cannot be written."""
+    with workspace(target) as folder:
+        with (
+            (folder / "whole").open("w", encoding="utf-8", newline="\n") as whole,
+            (folder / "boxes").open("w+", encoding="utf-8", newline="\n") as boxes,
+        ):
+            categories = json.dumps([{**CATEGORY, "supercategory": "none"}])
+            whole.write(f'{{"info": {{}}, "licenses": [],\n"categories": {categories},\n"images": [')
+            yield CocoWriter(whole, boxes)
+            whole.write('],\n"annotations": [')
+            boxes.seek(0)
+            shutil.copyfileobj(boxes, whole)
+            whole.write("]}\n")
+        os.replace(folder / "whole", target)
 
 
 def _measured(image: BoxedImage | ImageError, root: str | Path | None) -> BoxedImage | ImageError:
@@ -161,8 +154,6 @@ def _add(writer: CocoWriter, image: BoxedImage, size: tuple[int, int], rules: Ru
         dropped["images left without a box"] += 1
     else:
         writer.add(image.file_name, size, boxes)
-        report.images += 1
-        report.boxes += len(boxes)
         report.clipped += int(np.any(boxes != given, axis=1).sum())
 
 

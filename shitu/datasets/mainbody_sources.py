@@ -5,8 +5,8 @@ from __future__ import annotations
 import csv
 import os
 import posixpath
-from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from xml.etree import ElementTree
@@ -15,7 +15,7 @@ from shitu.datasets.boxed_image import BoxedImage, boxed_image, inner_path
 from shitu.datasets.from_coco import CocoFile
 from shitu.datasets.rows import path_problem
 from shitu.errors import ImageError, UsageError
-from shitu.images.find import IMAGE_SUFFIXES
+from shitu.images.find import is_image_name
 
 Images = Iterable[BoxedImage | ImageError]
 MAX_XML = 16 << 20  # bytes; LogoDet-3K's are a few thousand
@@ -38,23 +38,6 @@ def read_source(name: str, root: Path) -> Images:
     return SOURCES[name].read(root)
 
 
-def count_of(images: Images) -> int | None:
-    return len(images) if isinstance(images, Sized) else None
-
-
-class MovedImages:
-    """Images of a COCO file, their paths changed to where the files lie."""
-
-    def __init__(self, images: CocoFile, move: Callable[[str], str]) -> None:
-        self._images, self._move = images, move
-
-    def __len__(self) -> int:
-        return len(self._images)
-
-    def __iter__(self) -> Iterator[BoxedImage | ImageError]:
-        return (_moved(image, self._move) for image in self._images)
-
-
 def merged(files: Sequence[tuple[str, str]]) -> Iterator[BoxedImage | ImageError]:
     """The images of several COCO files, one file in memory at a time; (prefix of the paths, file).
 
@@ -64,7 +47,7 @@ def merged(files: Sequence[tuple[str, str]]) -> Iterator[BoxedImage | ImageError
     for prefix, file in files:
         if prefix and (problem := path_problem(prefix)):
             raise UsageError(f"prefix {prefix!r}: {problem}; wanted the folder of the images below dataset_dir")
-        for image in MovedImages(CocoFile(file), partial(posixpath.join, prefix)):
+        for image in CocoFile(file, partial(posixpath.join, prefix)):
             if isinstance(image, BoxedImage):
                 if image.file_name in seen:
                     raise UsageError(
@@ -74,17 +57,9 @@ def merged(files: Sequence[tuple[str, str]]) -> Iterator[BoxedImage | ImageError
             yield image
 
 
-def _moved(image: BoxedImage | ImageError, move: Callable[[str], str]) -> BoxedImage | ImageError:
-    return image if isinstance(image, ImageError) else replace(image, file_name=move(image.file_name))
-
-
-def _coco2017(root: Path) -> Images:
-    annotations = _first(root, "annotations/instances_train2017.json", "instances_train2017.json")
-    return MovedImages(CocoFile(annotations), lambda name: f"train2017/{name}")
-
-
-def _rpc(root: Path) -> Images:
-    return MovedImages(CocoFile(_first(root, "instances_train2019.json")), lambda name: f"train2019/{name}")
+def _coco(split: str, *files: str) -> Callable[[Path], Images]:
+    """A set of one COCO file, whose images lie in the folder `split`."""
+    return lambda root: CocoFile(_first(root, *files), lambda name: f"{split}/{name}")
 
 
 def _objects365(root: Path) -> Images:
@@ -96,7 +71,7 @@ def _objects365(root: Path) -> Images:
         tried = (name, f"train/{name}", f"train/{short}", f"images/train/{os.path.basename(name)}")
         return next((path for path in tried if os.path.isfile(root / path)), f"train/{short}")
 
-    return MovedImages(CocoFile(annotations), where)
+    return CocoFile(annotations, where)
 
 
 def _icartoonface(root: Path) -> Images:
@@ -108,12 +83,11 @@ def _icartoonface(root: Path) -> Images:
         "personai_icartoonface_dettrain/icartoonface_dettrain.csv",
     )
     folder = _first(root, "icartoonface_dettrain", "personai_icartoonface_dettrain/icartoonface_dettrain")
-    prefix = folder.relative_to(root).as_posix()
-    return (_moved(image, lambda name: f"{prefix}/{name}") for image in _boxes_of_csv(annotations))
+    return _boxes_of_csv(annotations, folder.relative_to(root).as_posix())
 
 
-def _boxes_of_csv(path: Path) -> Iterator[BoxedImage | ImageError]:
-    """Lines `name,x1,y1,x2,y2` without a header, several for an image with several faces."""
+def _boxes_of_csv(path: Path, folder: str) -> Iterator[BoxedImage | ImageError]:
+    """Lines `name,x1,y1,x2,y2` without a header, several for an image with several faces; images are in `folder`."""
     boxes: dict[str, list[tuple[str, object, bool]]] = {}
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
@@ -127,7 +101,7 @@ def _boxes_of_csv(path: Path) -> Iterator[BoxedImage | ImageError]:
         raise UsageError(f"{path}: {error}; wanted lines name,x1,y1,x2,y2") from None
     for name, faces in boxes.items():
         try:
-            yield boxed_image(name, None, faces)
+            yield boxed_image(posixpath.join(folder, inner_path(name)), None, faces)
         except ImageError as error:
             yield error
 
@@ -135,7 +109,7 @@ def _boxes_of_csv(path: Path) -> Iterator[BoxedImage | ImageError]:
 def _logodet3k(root: Path) -> Images:
     for folder, folders, names in os.walk(root):
         folders.sort()
-        images = {os.path.splitext(name)[0]: name for name in sorted(names, reverse=True) if _is_image(name)}
+        images = {os.path.splitext(name)[0]: name for name in sorted(names, reverse=True) if is_image_name(name)}
         for name in sorted(names):
             if name.lower().endswith(".xml"):
                 path = Path(folder, name)
@@ -182,10 +156,6 @@ def _number(text: str | None) -> float | None:
         return None
 
 
-def _is_image(name: str) -> bool:
-    return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
-
-
 def _first(root: Path, *candidates: str) -> Path:
     for candidate in candidates:
         if (root / candidate).exists():
@@ -193,12 +163,14 @@ def _first(root: Path, *candidates: str) -> Path:
     raise UsageError(f"{root}: none of {', '.join(candidates)} is there; docs/datasets/mainbody.md shows the layout")
 
 
+_COCO = _coco("train2017", "annotations/instances_train2017.json", "instances_train2017.json")
+_RPC = _coco("train2019", "instances_train2019.json")
 SOURCES = {
     "objects365": Source("Objects365", 173_000, "annotations/zhiyuan_objv2_train.json and train/patch*/", _objects365),
-    "coco2017": Source("COCO2017", 118_000, "annotations/instances_train2017.json and train2017/", _coco2017),
+    "coco2017": Source("COCO2017", 118_000, "annotations/instances_train2017.json and train2017/", _COCO),
     "icartoonface": Source(
         "iCartoonFace", 48_000, "icartoonface_dettrain.csv and icartoonface_dettrain/", _icartoonface
     ),
     "logodet3k": Source("LogoDet-3K", 155_000, "<group>/<brand>/<number>.jpg and .xml", _logodet3k),
-    "rpc": Source("RPC", 54_000, "instances_train2019.json and train2019/", _rpc),
+    "rpc": Source("RPC", 54_000, "instances_train2019.json and train2019/", _RPC),
 }

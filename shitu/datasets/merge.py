@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shitu.datasets.read_text import lines_of
-from shitu.datasets.rows import path_problem
-from shitu.datasets.write_list import TOLD_EVERY, Delimiter, classes_file, mark_between, workspace, write_classes
+from shitu.datasets.rows import Row, path_problem
+from shitu.datasets.write_list import Delimiter, Third, classes_file, read_classes, write_lines, write_list
 from shitu.errors import ConfigError, UsageError
 
 
@@ -25,14 +25,6 @@ class Part:
     @property
     def last(self) -> int:
         return self.first + self.classes - 1
-
-
-@dataclass(frozen=True)
-class _Scanned:
-    images: int
-    labels: tuple[int, ...]  # ascending
-    columns: int
-    needs_tab: bool
 
 
 def offsets_file(target: Path) -> Path:
@@ -53,32 +45,31 @@ def merge(
 ) -> list[Part]:
     """Write the lines of all lists in the order given; each list's labels become dense, beginning where the last ended.
 
-    Writes `target`, its classes file where every list has one, and `offsets_file(target)`. Reads each list twice and
-    keeps only its labels. Raises ConfigError for a line that cannot be used, UsageError for lists that do not go
-    together.
+    Writes `target`, its classes file where every list has one, and `offsets_file(target)`. Keeps only the labels in
+    memory. Raises ConfigError for a line that cannot be used, UsageError for lists that do not go together.
     """
     _check_names(lists, target)
-    scanned = [_scan(path) for path in lists]
-    _check_columns(lists, scanned)
-    mark = mark_between(target, delimiter, any(scan.needs_tab for scan in scanned))
+    columns = _columns(lists)
     parts: list[Part] = []
-    for path, scan in zip(lists, scanned, strict=True):
-        parts.append(Part(path, scan.images, len(scan.labels), parts[-1].last + 1 if parts else 0))
-    with workspace(target) as folder:
-        with (folder / "list").open("w", encoding="utf-8", newline="\n") as file:
-            for part, scan in zip(parts, scanned, strict=True):
-                numbers = {label: number for number, label in enumerate(scan.labels, start=part.first)}
-                for count, (image, label, *third) in enumerate(_entries(part.list), start=1):
-                    file.write(mark.join([image, str(numbers[int(label)]), *third]) + "\n")
-                    if count % TOLD_EVERY == 0:
-                        told(TOLD_EVERY)
-        rows = (f"{part.first}\t{part.last}\t{part.images}\t{part.classes}\t{part.list}\n" for part in parts)
-        (folder / "offsets").write_text("first\tlast\timages\tclasses\tlist\n" + "".join(rows), encoding="utf-8")
-        if all(classes_file(path).is_file() for path in lists):
-            write_classes(folder / "classes", _merged_classes(parts, scanned))
-            os.replace(folder / "classes", classes_file(target))
-        os.replace(folder / "offsets", offsets_file(target))
-        os.replace(folder / "list", target)
+
+    def rows() -> Iterator[Row]:
+        """A class is `list/label` with the list's place, so that the order of their names is the order wanted."""
+        for number, path in enumerate(lists):
+            images, labels = 0, set()
+            for images, cells in enumerate(_entries(path), start=1):
+                if len(cells) != columns:
+                    raise ConfigError(
+                        f"{path}: entry {images} has {len(cells)} columns, those before {columns}; mend the line"
+                    )
+                label = int(cells[1])
+                labels.add(label)
+                yield Row(cells[0], f"{number}/{label}", *cells[2:])
+            parts.append(Part(path, images, len(labels), parts[-1].last + 1 if parts else 0))
+
+    third: Third = "camera" if columns == 3 else "none"
+    write_list(rows(), target, delimiter=delimiter, third=third, name_of=_class_names(lists), told=told)
+    table = [f"{part.first}\t{part.last}\t{part.images}\t{part.classes}\t{part.list}\n" for part in parts]
+    write_lines(offsets_file(target), ["first\tlast\timages\tclasses\tlist\n", *table])
     return parts
 
 
@@ -92,27 +83,32 @@ def _check_names(lists: Sequence[Path], target: Path) -> None:
         raise UsageError(f"{target} is one of the lists to merge; choose another name with -o")
 
 
-def _check_columns(lists: Sequence[Path], scanned: list[_Scanned]) -> None:
-    if len({scan.columns for scan in scanned}) > 1:
-        columns = ", ".join(f"{path}: {scan.columns}" for path, scan in zip(lists, scanned, strict=True))
+def _columns(lists: Sequence[Path]) -> int:
+    """How many columns the lists have, by the first line of each."""
+    counts = {path: len(next(_entries(path), ())) for path in lists}
+    for path, count in counts.items():
+        if not count:
+            raise ConfigError(f"{path} is empty; wanted lines of path and label")
+    if len(set(counts.values())) > 1:
+        columns = ", ".join(f"{path}: {count}" for path, count in counts.items())
         raise UsageError(f"the lists have different numbers of columns ({columns}); merge those of one kind")
+    return counts[lists[0]]
 
 
-def _scan(path: Path) -> _Scanned:
-    images, columns, needs_tab = 0, 0, False
-    labels: set[int] = set()
-    for image, label, *third in _entries(path):
-        images += 1
-        labels.add(int(label))
-        needs_tab = needs_tab or " " in image
-        if columns not in (0, 2 + len(third)):
-            raise ConfigError(
-                f"{path}: entry {images} has {2 + len(third)} columns, those before {columns}; mend the line"
-            )
-        columns = 2 + len(third)
-    if not images:
-        raise ConfigError(f"{path} is empty; wanted lines of path and label")
-    return _Scanned(images, tuple(sorted(labels)), columns, needs_tab)
+def _class_names(lists: Sequence[Path]) -> Callable[[str], str] | None:
+    """Classes keep their names, with the list's own before them: `sop/1`, or `sop/train/1`; None: a list has none."""
+    if not all(classes_file(path).is_file() for path in lists):
+        return None
+    files = [path.absolute() for path in lists]
+    top = os.path.commonpath([file.parent for file in files])
+    origins = [file.with_suffix("").relative_to(top).as_posix() for file in files]
+    names = [read_classes(path) for path in lists]
+
+    def name_of(key: str) -> str:
+        number, label = key.split("/")
+        return f"{origins[int(number)]}/{names[int(number)].get(label, label)}"
+
+    return name_of
 
 
 def _entries(path: Path) -> Iterator[list[str]]:
@@ -131,14 +127,3 @@ def _entries(path: Path) -> Iterator[list[str]]:
 
 def _is_number(text: str) -> bool:
     return text.isascii() and text.isdigit() and len(text) < 19
-
-
-def _merged_classes(parts: list[Part], scanned: list[_Scanned]) -> Iterator[tuple[int, str]]:
-    """Classes keep their names, with the list's own before them: `sop/1`, or `sop/train/1`."""
-    files = [part.list.absolute() for part in parts]
-    top = os.path.commonpath([file.parent for file in files])
-    for part, scan, file in zip(parts, scanned, files, strict=True):
-        origin = file.with_suffix("").relative_to(top).as_posix()
-        names = dict(line.split("\t", 1) for _, line in lines_of(classes_file(part.list)) if "\t" in line)
-        for number, label in enumerate(scan.labels, start=part.first):
-            yield number, f"{origin}/{names.get(str(label), label)}"

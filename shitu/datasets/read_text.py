@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from shitu.errors import ConfigError, UsageError
 
@@ -50,3 +50,8 @@ def read_json(path: str | Path, wanted: str) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UsageError(f"{path}: holds a {type(content).__name__} where {wanted} is wanted")
     return content
+
+
+def is_records(value: object) -> TypeGuard[list[dict[str, Any]]]:
+    """Whether it is a list of objects."""
+    return isinstance(value, list) and all(isinstance(record, dict) for record in value)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from shitu.datasets.rows import Row
 from shitu.errors import UsageError
@@ -52,7 +52,9 @@ def split_rows(
     parts: dict[str, list[Row]] = {name: [] for name in shares}
     for group, labels in _groups(images, shares, seed, by_class):
         whole = sum(group.values())
-        asked_only = _unknown(labels, unknown, seed) if "query" in group else set()
+        asked_only: set[str] = set()
+        if unknown and "query" in group:  # one class at least
+            asked_only = set(_shuffled(labels, seed, "unknown")[: max(1, round(unknown * len(labels)))])
         for label in labels:
             if label in asked_only:
                 parts["query"] += [Row(path, label) for path in images[label]]
@@ -89,27 +91,20 @@ def shared_classes(parts: Mapping[str, list[Row]]) -> list[list[str]]:
 
 def _groups(
     images: Mapping[str, list[str]], shares: Mapping[str, float], seed: int, by_class: bool
-) -> list[tuple[dict[str, float], list[str]]]:
+) -> Iterator[tuple[dict[str, float], list[str]]]:
     """(parts that share classes, with their shares; their classes)."""
     if not by_class:
-        return [(dict(shares), list(images))]
-    together = [("train",), ("val",), ("query", "gallery")]
-    groups = [{name: shares[name] for name in names if name in shares} for names in together]
-    groups = [group for group in groups if group]
+        yield dict(shares), list(images)
+        return
     labels = _shuffled(images, seed, "")
-    result, start, share = [], 0, 0.0
-    for group in groups:
+    start, share = 0, 0.0
+    for names in (("train",), ("val",), ("query", "gallery")):
+        group = {name: shares[name] for name in names if name in shares}
         share += sum(group.values())
         end = round(share * len(labels))
-        result.append((group, labels[start:end]))
+        if group:
+            yield group, labels[start:end]
         start = end
-    return result
-
-
-def _unknown(labels: Iterable[str], share: float, seed: int) -> set[str]:
-    """The classes that only query has; one at least where any are wanted."""
-    ordered = _shuffled(labels, seed, "unknown")
-    return set(ordered[: max(1, round(share * len(ordered)))]) if share else set()
 
 
 def _counts(images: int, shares: Mapping[str, float]) -> dict[str, int]:

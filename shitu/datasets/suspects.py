@@ -48,7 +48,8 @@ def find_suspects(
         similar[np.arange(stop - start), np.arange(start, stop)] = -np.inf
         for row in np.flatnonzero(copies[start:stop]):
             similar[row, contents == contents[start + row]] = -np.inf
-        nearest = _nearest(similar)
+        count = min(NEIGHBOURS, len(vectors) - 1)
+        nearest = np.argpartition(similar, -count - 1, axis=1)[:, len(vectors) - count :]  # in no order
         strangers = np.all(labels[nearest] != labels[start:stop, None], axis=1)
         for row in np.flatnonzero(strangers & (counts[labels[start:stop]] >= LEAST_IMAGES)):
             suspect = _judge(similar[row], nearest[row], labels, start + int(row), counts)
@@ -56,12 +57,6 @@ def find_suspects(
                 found.append(suspect)
         progress(stop - start)
     return sorted(found, key=lambda suspect: -suspect.confidence)
-
-
-def _nearest(similar: NDArray[np.float32]) -> NDArray[np.int64]:
-    """(rows, up to 5) places of the most similar, in no order."""
-    count = min(NEIGHBOURS, similar.shape[1] - 1)
-    return np.argpartition(similar, -count - 1, axis=1)[:, similar.shape[1] - count :]
 
 
 def _judge(

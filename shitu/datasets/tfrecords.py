@@ -68,24 +68,19 @@ def _examples(path: Path) -> Iterator[dict[str, bytes | int]]:
 
 def _features(example: bytes) -> Iterator[tuple[str, bytes | int]]:
     """Example{1: Features{1: map entry{1: key, 2: Feature{1: bytes_list | 3: int64_list}}}}, first values only."""
-    for _, features in _fields(example, 1):
-        for _, entry in _fields(features, 1):
-            parts = dict(_fields(entry))
-            for kind, values in _fields(parts.get(2, b"")):
-                if kind == 1:
-                    yield parts.get(1, b"").decode("utf-8"), next(_fields(values, 1), (1, b""))[1]
-                elif kind == 3:
-                    yield parts.get(1, b"").decode("utf-8"), _first_integer(values)
+    for features in _fields(example, 1):
+        for entry in _fields(features, 1):
+            name = b"".join(_fields(entry, 1)).decode("utf-8")
+            for feature in _fields(entry, 2):
+                for texts in _fields(feature, 1):
+                    yield name, next(_fields(texts, 1), b"")
+                for integers in _fields(feature, 3):  # packed or not
+                    start = 1 if integers[:1] == b"\x08" else _varint(integers, 1)[1]
+                    yield name, _varint(integers, start)[0]
 
 
-def _first_integer(values: bytes) -> int:
-    """Of an Int64List, packed or not."""
-    start = 1 if values[:1] == b"\x08" else _varint(values, 1)[1]
-    return _varint(values, start)[0]
-
-
-def _fields(message: bytes, wanted: int | None = None) -> Iterator[tuple[int, bytes]]:
-    """Length-delimited fields of a message; others are passed over."""
+def _fields(message: bytes, wanted: int) -> Iterator[bytes]:
+    """Length-delimited fields of a message with that number; others are passed over."""
     at = 0
     while at < len(message):
         tag, at = _varint(message, at)
@@ -93,8 +88,8 @@ def _fields(message: bytes, wanted: int | None = None) -> Iterator[tuple[int, by
             length, at = _varint(message, at)
             if at + length > len(message):
                 raise ValueError("a field is longer than its record")
-            if wanted in (None, tag >> 3):
-                yield tag >> 3, message[at : at + length]
+            if wanted == tag >> 3:
+                yield message[at : at + length]
             at += length
         elif tag & 7 == 0:
             _, at = _varint(message, at)

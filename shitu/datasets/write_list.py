@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from shitu.datasets.read_text import lines_of
 from shitu.datasets.rows import Row, natural_key, path_problem
 from shitu.datasets.split import shared_classes
 from shitu.errors import ConfigError, UsageError
 
 Delimiter = Literal["auto", "space", "tab"]
 Third = Literal["none", "serial", "camera"]  # nothing, a running number that is the image's own, Row.camera
-TOLD_EVERY = 1000
 _KEPT = 20
 
 
@@ -53,6 +53,12 @@ def classes_file(target: Path) -> Path:
     return target.with_name(f"{target.stem}.classes.txt")
 
 
+def read_classes(list_file: Path) -> dict[str, str]:
+    """Label -> name, from the classes file beside the list; empty where there is none. Raises ConfigError."""
+    path = classes_file(list_file)
+    return dict(line.split("\t", 1) for _, line in lines_of(path) if "\t" in line) if path.is_file() else {}
+
+
 def write_list(
     rows: Iterable[Row],
     target: Path,
@@ -61,26 +67,27 @@ def write_list(
     prefix: str = "",
     delimiter: Delimiter = "auto",
     third: Third = "none",
-    classes: Iterable[str] | None = None,
+    classes: Iterable[str] = (),
+    name_of: Callable[[str], str] | None = str,
     check_below: Path | None = None,
     told: Callable[[int], object] = lambda count: None,
 ) -> Written:
     """Number the classes densely from `offset` in natural order and write `target` and its classes file.
 
-    `classes`, where given, are numbered too, even those without a row here: lists that belong together share them.
+    `classes` are numbered too, even those without a row here: lists that belong together share them. `name_of`: what
+    a class is called in the classes file; None writes no such file.
     `check_below` leaves out rows whose file is not below that folder. Memory grows with the classes only.
     Raises ConfigError if nothing is left to write, UsageError for a prefix or target that cannot be used.
     """
     if prefix and (problem := path_problem(prefix)):
         raise UsageError(f"prefix {prefix!r}: {problem}; wanted a folder below the image_root of the training")
-    names = dict.fromkeys(map(_one_line, classes or ()), 0)  # class -> rows
+    names = dict.fromkeys(map(_one_line, classes), 0)  # class -> rows
     refused, missing = Rejected(), Rejected()
     spaces = False
     with workspace(target) as folder:
         with (folder / "rows").open("w", encoding="utf-8", newline="\n") as spool:
-            for number, row in enumerate(rows, start=1):
-                if number % TOLD_EVERY == 0:
-                    told(TOLD_EVERY)
+            for row in rows:
+                told(1)
                 if problem := path_problem(row.path) or _label_problem(row, third):
                     refused.add(row.path, problem)
                 elif check_below and not os.path.isfile(check_below / row.path):
@@ -93,17 +100,28 @@ def write_list(
         written = Written(
             sum(names.values()),
             sum(count > 0 for count in names.values()),
-            mark_between(target, delimiter, spaces),
+            _mark_between(target, delimiter, spaces),
             refused,
             missing,
         )
-        _check_not_empty(written, target)
+        if not written.images:
+            left_out = [*refused.first, *missing.first]
+            first = f"; first left out: {left_out[0]}" if left_out else ""
+            raise ConfigError(f"no image is left for {target}{first}. Mend this, or name another source")
         numbers = {name: number for number, name in enumerate(sorted(names, key=natural_key), start=offset)}
         _write_out(folder / "rows", folder / "list", numbers, written.delimiter, third)
-        write_classes(folder / "classes", ((number, name) for name, number in numbers.items()))
-        os.replace(folder / "classes", classes_file(target))
+        if name_of:
+            write_lines(classes_file(target), (f"{number}\t{name_of(name)}\n" for name, number in numbers.items()))
         os.replace(folder / "list", target)
     return written
+
+
+def write_lines(target: Path, lines: Iterable[str]) -> None:
+    """UTF-8 text put in place whole, half a character as \\udc80. Raises UsageError as `workspace` does."""
+    with workspace(target) as folder:
+        with (folder / "lines").open("w", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
+            file.writelines(lines)
+        os.replace(folder / "lines", target)
 
 
 @contextmanager
@@ -120,19 +138,6 @@ def workspace(target: Path) -> Iterator[Path]:
         yield Path(path)
 
 
-def write_classes(path: Path, classes: Iterable[tuple[int, str]]) -> None:
-    """`label<TAB>name` lines."""
-    with path.open("w", encoding="utf-8", newline="\n") as file:
-        file.writelines(f"{number}\t{name}\n" for number, name in classes)
-
-
-def _check_not_empty(written: Written, target: Path) -> None:
-    if not written.images:
-        left_out = [*written.refused.first, *written.missing.first]
-        first = f"; first left out: {left_out[0]}" if left_out else ""
-        raise ConfigError(f"no image is left for {target}{first}. Mend this, or name another source")
-
-
 def _label_problem(row: Row, third: Third) -> str | None:
     if not _one_line(row.label):
         return "it has no class"
@@ -146,27 +151,21 @@ def _one_line(label: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def mark_between(target: Path, delimiter: Delimiter, spaces: bool) -> str:
-    """What stands between the columns of a list; `spaces`: some path holds one. Raises UsageError."""
+def _mark_between(target: Path, delimiter: Delimiter, spaces: bool) -> str:
+    """What stands between the columns of a list; `spaces`: some path holds one."""
     if delimiter == "space" and spaces:
         raise UsageError(f"{target}: some paths hold a space; use --delimiter tab")
     return "\t" if delimiter == "tab" or spaces else " "
 
 
 def _write_out(spool: Path, target: Path, numbers: dict[str, int], mark: str, third: Third) -> None:
-    with (
-        spool.open(encoding="utf-8", newline="\n") as rows,
-        target.open("w", encoding="utf-8", newline="\n") as file,
-    ):
+    with spool.open(encoding="utf-8", newline="\n") as rows, target.open("w", encoding="utf-8", newline="\n") as file:
         for serial, row in enumerate(rows):
             label, path, camera = row.rstrip("\n").split("\t")
             columns = [path, str(numbers[label])]
             if third != "none":
                 columns.append(str(serial) if third == "serial" else camera)
             file.write(mark.join(columns) + "\n")
-
-
-VAL_COLUMNS = "path label unique_id"
 
 
 @dataclass(frozen=True)
@@ -179,38 +178,23 @@ class OwnList:
     columns: str
 
 
-def write_train_list(rows: list[Row], target: Path) -> list[OwnList]:
-    """`path label` with dense labels; the names in the classes file beside. Raises as write_list does."""
-    written = write_list(rows, target)
-    return [OwnList(target, written.images, written.classes, "path label")]
-
-
-def write_parts(parts: Mapping[str, list[Row]], folder: Path, *, text: bool = False) -> list[OwnList]:
-    """`folder/train.txt` and so on. Lists that share classes share their numbers; train's begin at 0.
+def write_parts(parts: Mapping[str, list[Row]], paths: Mapping[str, Path], *, text: bool = False) -> Iterator[OwnList]:
+    """A list for each part, train.txt and so on. Lists that share classes share their numbers; train's begin at 0.
 
     `val` is query and gallery at once, and so has a third column that keeps an image from finding itself.
-    text: the lists of build-gallery and evaluate instead, with the labels themselves.
+    text: the lists of build-gallery (delimiter "\t") and evaluate instead, with the labels themselves.
     """
-    if text:
-        return [one for name, rows in parts.items() for one in write_gallery_list(rows, folder / f"{name}.txt")]
-    lists, offset = [], 0
+    offset = 0
     for names in shared_classes(parts):
         classes = {row.label for name in names for row in parts[name]}
         for name in names:
-            target = folder / f"{name}.txt"
-            third = name == "val"
-            written = write_list(
-                parts[name], target, offset=offset, classes=classes, third="serial" if third else "none"
-            )
-            lists.append(OwnList(target, written.images, written.classes, VAL_COLUMNS if third else "path label"))
+            rows, path, columns = parts[name], paths[name], "path label"
+            if text:
+                columns = "path<TAB>label text"
+                write_lines(path, (f"{row.path}\t{row.label}\n" for row in rows))
+            else:
+                third: Third = "serial" if name == "val" else "none"
+                write_list(rows, path, offset=offset, classes=classes, third=third)
+                columns += " unique_id" * (name == "val")
+            yield OwnList(path, len(rows), len({row.label for row in rows}), columns)
         offset += len(classes)
-    return lists
-
-
-def write_gallery_list(rows: list[Row], target: Path) -> list[OwnList]:
-    """`path<TAB>label text`, which build-gallery takes as IndexProcess.data_file with delimiter "\\t", and evaluate."""
-    with workspace(target) as folder:
-        with (folder / "list").open("w", encoding="utf-8", newline="\n") as file:
-            file.writelines(f"{row.path}\t{row.label}\n" for row in rows)
-        os.replace(folder / "list", target)
-    return [OwnList(target, len(rows), len({row.label for row in rows}), "path<TAB>label text")]

@@ -1,5 +1,4 @@
 """Annotated pictures: boxes, labels that do not cover each other, and where the pictures are kept."""
 
 from shitu.draw.annotated_writer import AnnotatedWriter as AnnotatedWriter
-from shitu.draw.draw import draw_detections as draw_detections
 from shitu.draw.draw import draw_recognition as draw_recognition

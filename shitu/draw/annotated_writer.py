@@ -10,7 +10,6 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from types import TracebackType
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -115,6 +114,7 @@ def _encode(image: Image.Image, suffix: str, stream: BinaryIO) -> None:
         image.save(stream, "JPEG", quality=95, subsampling=0, comment=_MARK)
 
 
+Draw = Callable[[Picture, Any], Picture]
 WAITING = 4  # pictures kept in memory until they are drawn
 log = logging.getLogger("shitu")
 
@@ -125,7 +125,7 @@ class PictureWriter:
     With no `output_dir` or no `draw` function nothing is written. `failed` counts pictures that could not be saved.
     """
 
-    def __init__(self, output_dir: str | None, draw: Callable[[Picture, Any], Picture] | None) -> None:
+    def __init__(self, output_dir: str | None, draw: Draw | None) -> None:
         self._draw = draw
         self._writer = AnnotatedWriter(output_dir) if output_dir and draw else None
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="shitu-draw")
@@ -136,26 +136,22 @@ class PictureWriter:
     def __enter__(self) -> PictureWriter:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *raised: object) -> None:
         while self._waiting:
             self._settle()
         self._pool.shutdown()
 
     def write(self, name: str, image: Picture, result: Any) -> None:
         """Queue one picture; waits only when too many are queued."""
-        if self._writer is None:
-            return
-        self._waiting.append(self._pool.submit(self._write, name, image, result))
+        if self._writer and self._draw:
+            self._waiting.append(self._pool.submit(self._write, self._writer, self._draw, name, image, result))
         if len(self._waiting) > WAITING:
             self._settle()
 
-    def _write(self, name: str, image: Picture, result: Any) -> bool:
-        assert self._writer is not None
-        assert self._draw is not None
+    @staticmethod
+    def _write(writer: AnnotatedWriter, draw: Draw, name: str, image: Picture, result: Any) -> bool:
         try:
-            self._writer.write("stdin" if name == "-" else name, self._draw(image, result))
+            writer.write("stdin" if name == "-" else name, draw(image, result))
         except (ShituError, OSError) as error:
             log.error("%s: the annotated picture could not be saved: %s", name, error)
             return False

@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw, ImageFont
 from shitu.draw.place_tags import place_tags
 from shitu.errors import ShituError
 from shitu.images.read import Picture
-from shitu.results import Box, Detection, Recognition
+from shitu.results import Box, DetectedObjects, Recognition
 
 Colour = tuple[int, int, int]
 
@@ -37,29 +37,19 @@ class _Note:
     score: str
 
 
-def draw_recognition(image: Picture, recognition: Recognition) -> Picture:
+def draw_recognition(image: Picture, found: Recognition | DetectedObjects) -> Picture:
     """A copy of `image` (h, w, 3) uint8 RGB with each region's box and `label score`.
 
     A tag for which there is no room, among the others or in a tiny picture, is left out; its box is drawn.
     Raises ShituError if the font package is missing.
     """
-    notes = [_Note(region.bbox, region.label, _score(region.score)) for region in recognition.regions]
-    return _draw(image, notes)
-
-
-def draw_detections(image: Picture, detections: Sequence[Detection]) -> Picture:
-    """The same for what the detector found: each box with its class and score."""
-    return _draw(image, [_Note(found.bbox, found.label, _score(found.score)) for found in detections])
-
-
-def _score(score: float) -> str:
-    """Similarities and distances below ten with two decimals; differing bits and long distances whole."""
-    return f"{score:.2f}" if abs(score) < 10 else f"{score:.0f}"
-
-
-def _draw(image: Picture, notes: Sequence[_Note]) -> Picture:
     height, width = image.shape[:2]
-    notes = [note for note in (_inside(note, width, height) for note in notes) if note is not None]
+    notes = []
+    for region in found.regions:
+        left, top, right, bottom = region.bbox
+        box = (max(left, 0), max(top, 0), min(right, width), min(bottom, height))
+        if box[0] < box[2] and box[1] < box[3]:
+            notes.append(_Note(box, one_line(region.label), _score(region.score)))
     if not notes:
         return np.array(image)
     canvas = Image.fromarray(np.ascontiguousarray(image))
@@ -79,12 +69,9 @@ def _draw(image: Picture, notes: Sequence[_Note]) -> Picture:
     return np.array(canvas)
 
 
-def _inside(note: _Note, width: int, height: int) -> _Note | None:
-    left, top, right, bottom = note.box
-    box = (max(left, 0), max(top, 0), min(right, width), min(bottom, height))
-    if box[0] >= box[2] or box[1] >= box[3]:
-        return None
-    return _Note(box, one_line(note.name), note.score)
+def _score(score: float) -> str:
+    """Similarities and distances below ten with two decimals; differing bits and long distances whole."""
+    return f"{score:.2f}" if abs(score) < 10 else f"{score:.0f}"
 
 
 def _area(box: Box) -> int:
@@ -135,7 +122,7 @@ def _lay_out(notes: Sequence[_Note], width: int, height: int) -> tuple[int, list
     while True:
         fitted = [_fit(note, size, width) for note in notes]
         texts = [text for text, _ in fitted]
-        sizes = [(wide, _tag_height(size)) for _, wide in fitted]
+        sizes = [(wide, round(size * 1.35)) for _, wide in fitted]
         crowded = sum(wide * high for wide, high in sizes) > 0.25 * width * height
         cut = any(not text.startswith(note.name) for note, text in zip(notes, texts, strict=True))
         last = size <= _SMALLEST_FONT
@@ -144,10 +131,6 @@ def _lay_out(notes: Sequence[_Note], width: int, height: int) -> tuple[int, list
             if last or None not in places:
                 return size, texts, places
         size = max(_SMALLEST_FONT, int(size * 0.85))
-
-
-def _tag_height(size: int) -> int:
-    return round(size * 1.35)
 
 
 def _fit(note: _Note, size: int, width: int) -> tuple[str, int]:

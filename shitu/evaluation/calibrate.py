@@ -7,7 +7,7 @@ that choose also measure, so cross-validated figures and bootstrap intervals are
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -30,13 +30,10 @@ class Calibration:
     taken out of the gallery. `searched`: the keys that were tried, besides the threshold. `failed`: (image, error).
     """
 
-    config_source: str
-    detector: str
     false_accept: float
     unknown_kind: str
     known: int
     unknown: int
-    failed: tuple[tuple[str, str], ...]
     simulated: int
     searched: tuple[str, ...]
     before: Settings
@@ -47,6 +44,9 @@ class Calibration:
     intervals: Intervals
     cross_validation: CrossValidation | None
     warnings: tuple[str, ...]
+    config_source: str = ""
+    detector: str = ""
+    failed: tuple[tuple[str, str], ...] = ()
 
     @property
     def values(self) -> dict[str, tuple[Any, Any]]:
@@ -151,13 +151,10 @@ def calibrate_cases(cases: Sequence[Case], present: Settings, false_accept: floa
     old, new = (one.sign * float(one.accept_at or 0.0) for one in (present, after))
     crossed = cross_validate(task, best)
     return Calibration(
-        config_source="",
-        detector="",
         false_accept=false_accept,
         unknown_kind="hidden labels" if task.hidden else "listed",
         known=task.right.shape[1],
         unknown=task.unknown.shape[1],
-        failed=(),
         simulated=len(tried),
         searched=tuple(key for key in SEARCHED if len({getattr(one, key) for one in tried}) > 1),
         before=present,
@@ -167,9 +164,7 @@ def calibrate_cases(cases: Sequence[Case], present: Settings, false_accept: floa
         after_figures=task.figures(best, new),
         intervals=bootstrap(task.right[best], task.unknown[best], false_accept, present.measure, paired=task.hidden),
         cross_validation=crossed,
-        warnings=tuple(
-            _warnings(task, bool(reachable(found, present.measure)[best]), bool(found.recall[best]), crossed)
-        ),
+        warnings=tuple(_warnings(task, reachable(found, present.measure)[best], found.recall[best] > 0, crossed)),
     )
 
 
@@ -183,36 +178,34 @@ def _with_threshold(settings: Settings, threshold: float, lower: float, upper: f
     return replace(settings, score_thres=measure.sign * short + 0.0)
 
 
-def _warnings(task: Task, kept: bool, right: bool, crossed: CrossValidation | None) -> list[str]:
+def _warnings(task: Task, kept: bool, right: bool, crossed: CrossValidation | None) -> Iterator[str]:
     unknown, rate = task.unknown.shape[1], task.rate
-    told = []
     if task.hidden:
-        told.append(
+        yield (
             "no query is unknown to the gallery; each known one was asked again with its label hidden. Photos of "
             "things that are really unknown tell more"
         )
     if rate == 0 and kept:
-        told.append(
+        yield (
             f"none of {unknown} unknown queries is named, but no number of queries can tell a rate of 0: with 95 % "
             f"confidence it is below {min(3 / unknown, 1):.2g}"
         )
     elif unknown * rate < 1 - 1e-9 and kept:
-        told.append(
+        yield (
             f"{unknown} unknown queries cannot tell a false-accept rate of {rate:g}: at least "
             f"{math.ceil(1 / rate - 1e-9)} are needed; none of them is named now"
         )
     if not kept:
-        told.append(
+        yield (
             f"a false-accept rate of {rate:g} cannot be reached: some unknown queries equal a gallery image; look for "
             "wrong labels in the list or the gallery"
         )
     elif not right:
-        told.append("no known query is named rightly at this rate; `shitu evaluate` tells which names are given")
+        yield "no known query is named rightly at this rate; `shitu evaluate` tells which names are given"
     if crossed is not None and 2 * crossed.same < crossed.folds:
-        told.append(
+        yield (
             f"{crossed.same} of {crossed.folds} cross-validation folds chose these settings: more queries are needed "
             "to tell them from others"
         )
     if crossed is None:
-        told.append("no cross-validation: at least two photos of known and two labels of unknown things are needed")
-    return told
+        yield "no cross-validation: at least two photos of known and two labels of unknown things are needed"

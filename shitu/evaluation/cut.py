@@ -16,6 +16,7 @@ from shitu.measure import Measure
 Floats = NDArray[np.float64]
 DRAWS = 1000
 SEED = 0
+COUNTING = 1e-9  # 0.29 * 100 is 28.999999999999996, and 29 of 100 are meant
 _DRAWS_AT_ONCE = 50
 
 
@@ -39,7 +40,7 @@ def cuts(right: Floats, unknown: Floats, rate: float) -> Cuts:
 
     right: (s, k) scores of the known queries that are named rightly, -inf for the others; unknown: (s, u), u > 0.
     """
-    allowed = math.floor(rate * unknown.shape[1] + 1e-9)
+    allowed = math.floor(rate * unknown.shape[1] + COUNTING)
     lower = -np.partition(-unknown, allowed, axis=1)[:, allowed] if allowed < unknown.shape[1] else -np.inf
     lower = np.broadcast_to(np.asarray(lower, np.float64), (len(right),))
     edge = lower[:, None]

@@ -7,8 +7,8 @@ value stands. The result is parsed and compared with what was meant, so a layout
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
@@ -19,6 +19,7 @@ from shitu.errors import ConfigError
 NOTE = "Calibrated"  # how a comment of ours starts; the next calibration replaces it
 _NOTES = re.compile(rf"^[ \t]*# {NOTE} \d{{4}}-\d\d-\d\d: (\w+) .*(?:\r\n?|\n)(?:[ \t]*#   .*(?:\r\n?|\n))*", re.M)
 _NOT_IN_COMMENTS = re.compile("[^\t\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_LINE_END = re.compile(r"\r\n?|\n")
 _ALIAS = "an alias"
 _NULLS = ("", "~", "null", "Null", "NULL", "None")
 
@@ -56,18 +57,28 @@ class Change:
         first, *more = (_NOT_IN_COMMENTS.sub("?", note) for note in self.notes)
         return [f"# {NOTE} {self.date}: {self.name} {first}", *(f"#   {note}" for note in more)]
 
+    def lines(self) -> list[str]:
+        """The comment and the key."""
+        return [*self.comment(), f"{self.name}: {self.text}"]
+
+    @property
+    def in_braces(self) -> str:
+        return f'"{self.name}": ' + (f'"{self.text}"' if isinstance(self.value, str) else self.text)
+
 
 def set_values(text: str, changes: Sequence[Change], name: str) -> str:
     """`text` (no byte-order mark) with the values set, each below its comment; missing keys and sections are added.
 
     Raises ConfigError, which tells what to set by hand, where `name` has a layout in which that does not succeed.
     """
+    edited = text
     try:
-        edited = _Editor(text).run(changes)
-        done = _parsed(edited) == _meant(text, changes)
+        for change in changes:
+            edited = _Edit(edited, change).done()
+        good = _parsed(edited) == _meant(text, changes)
     except (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError, RecursionError):
-        done = False
-    if not done:
+        good = False
+    if not good:
         wanted = ", ".join(f"{change.key}: {change.text}" for change in changes)
         raise ConfigError(f"{name} is laid out in a way that cannot be edited without changing more; set {wanted}")
     return edited
@@ -103,90 +114,64 @@ class _Places(yaml.SafeLoader):
         return alias
 
 
-@dataclass
-class _Editor:
-    """Collects (start, end, rank, new text) and applies them at once.
+class _Edit:
+    """One change of a text, as (start, end, new text) of its parts."""
 
-    `rank` orders insertions at one place: a missing line end, keys of the section before, new sections, comments.
-    """
-
-    text: str
-    edits: list[tuple[int, int, int, str]] = field(default_factory=list)
-
-    def run(self, changes: Sequence[Change]) -> str:
-        loader = _Places(self.text)
+    def __init__(self, text: str, change: Change) -> None:
+        self.text, self.change = text, change
+        loader = _Places(text)
         try:
-            root: Node = loader.get_single_node()
+            self.root: Node = loader.get_single_node()
         finally:
             loader.dispose()
-        self.root = root
-        found = re.search(r"\r\n?|\n", self.text)
+        self.aliases = loader.aliases
+        found = _LINE_END.search(text)
         self.newline = found[0] if found else "\n"
-        self.in_block = not _in_braces(root)
-        missing: dict[str, list[Change]] = {}
-        for change in changes:
-            section = _find(self.root, change.section)
-            pair = _find(section[1], change.name) if section else None
-            if section and pair:
-                self._replace(pair, change)
-                self._note(self._place_of_note(section, pair), change)
-            else:
-                missing.setdefault(change.section, []).append(change)
-        self._move_anchors(loader.aliases)
-        for name, wanted in missing.items():
-            self._add(name, _find(self.root, name), wanted)
-        return "".join(self._applied())
+        self.in_block = not _in_braces(self.root)
+        self.edits: list[tuple[int, int, str]] = []
 
-    def _applied(self) -> Iterator[str]:
-        here = 0
-        for start, end, _, new in sorted(self.edits, key=lambda edit: edit[:3]):
-            if start < here:
-                raise ValueError("two changes of one place")
-            yield self.text[here:start] + new
-            here = end
-        yield self.text[here:]
+    def done(self) -> str:
+        section = _find(self.root, self.change.section)
+        pair = _find(section[1], self.change.name) if section else None
+        if section and pair:
+            self._replace(pair[1])
+            self._note(section[0] if _in_braces(section[1]) else pair[0])
+        elif section:
+            self._add(*section)
+        else:
+            self._add_section()
+        text = self.text
+        for start, end, new in sorted(self.edits, reverse=True):
+            text = text[:start] + new + text[end:]
+        return text
 
-    # --- values that are there ---
-
-    def _replace(self, pair: Pair, change: Change) -> None:
-        start, end = _span(pair[1])
-        old, new = self.text[start:end], change.text
+    def _replace(self, value: Node) -> None:
+        start, end = _span(value)
+        old, new = self.text[start:end], self.change.text
         if not old:
             new = f" {new}"
-        elif old[0] in "'\"" and isinstance(change.value, str):
+        elif old[0] in "'\"" and isinstance(self.change.value, str):
             new = f"{old[0]}{new}{old[0]}"
-        blanks = re.match(r"( {2,})#", self.text[end:])
-        if blanks:  # what stands in a column of comments stays in it
+        if anchor := re.match(r"&(\S+)\s", old):  # goes to the first alias, whose value must stay
+            heirs = [each for each in self.aliases if each.value == anchor[1] and _span(each)[0] > start]
+            self.edits += [(*_span(heir), old.rstrip()) for heir in heirs[:1]]
+        if blanks := re.match(r"( {2,})#", self.text[end:]):  # what stands in a column of comments stays in it
             wide = max(len(blanks[1]) + len(old) - len(new), 1)
             end, new = end + len(blanks[1]), new + " " * wide
-        self.edits.append((start, end, 0, new))
+        self.edits.append((start, end, new))
 
-    def _move_anchors(self, aliases: list[yaml.ScalarNode]) -> None:
-        """`&x 0.2` that is replaced goes to the first `*x` that is not, whose value must stay."""
-        taken = {start for start, _, _, _ in self.edits}
-        for start, end, _, _ in list(self.edits):
-            anchor = re.match(r"&(\S+)\s", self.text[start:end])
-            later = [each for each in aliases if anchor and each.value == anchor[1] and _span(each)[0] > start]
-            heirs = [each for each in later if _span(each)[0] not in taken]
-            if heirs:
-                self.edits.append((*_span(heirs[0]), 0, self.text[start:end].rstrip()))
+    def _note(self, key: Node) -> None:
+        """The comment above the line of a key, instead of the one that an earlier calibration left there.
 
-    # --- comments ---
-
-    def _place_of_note(self, section: Pair, pair: Pair) -> int:
-        """The start of the line above which a comment can stand: nothing may go on across it."""
-        if not self.in_block:
-            return _line_start(self.root)
-        return _line_start(section[0] if _in_braces(section[1]) else pair[0])
-
-    def _note(self, place: int, change: Change) -> None:
-        """The comment above the line at `place`, instead of the one that an earlier calibration left there."""
-        above, reached = {found.end(): found for found in _NOTES.finditer(self.text)}, place
+        In braces above all of them: nothing may go on across a comment.
+        """
+        place = reached = _line_start(key if self.in_block else self.root)
+        above = {found.end(): found for found in _NOTES.finditer(self.text)}
         while reached in above:
-            if above[reached][1] == change.name:
-                self.edits.append((*above[reached].span(), 0, ""))
+            if above[reached][1] == self.change.name:
+                self.edits.append((*above[reached].span(), ""))
             reached = above[reached].start()
-        self.edits.append((place, place, 2, self._lines(change.comment(), self._indent(place))))
+        self.edits.append((place, place, self._lines(self.change.comment(), self._indent(place))))
 
     def _lines(self, lines: Sequence[str], indent: str) -> str:
         return "".join(f"{indent}{line}{self.newline}" for line in lines)
@@ -196,58 +181,44 @@ class _Editor:
 
     # --- keys that are not there ---
 
-    def _add(self, name: str, section: Pair | None, wanted: Sequence[Change]) -> None:
-        if section is None:
-            self._add_section(name, wanted)
-            return
-        node = section[1]
+    def _add(self, key: Node, node: Node) -> None:
+        start, end = _span(node)
         empty = _is_empty(node)
         if not self.in_block or (_in_braces(node) and not empty):
-            self._add_in_flow(section, wanted)
+            if isinstance(node, yaml.MappingNode):
+                self._open_brace(node, self.change.in_braces)
+            else:
+                self.edits.append((start, end, f"{'' if end > start else ' '}{{{self.change.in_braces}}}"))
+            self._note(key)
         elif node.tag == _ALIAS or empty:
-            indent, (start, end) = self._indent(_line_start(section[0])) + "  ", _span(node)
-            self.edits.append((start - (self.text[start - 1] == " "), end, 0, ""))
+            self.edits.append((start - (self.text[start - 1] == " "), end, ""))
             merged = [f"<<: *{node.value}"] if node.tag == _ALIAS else []
-            self._insert(self._next_line(end), merged + _in_block(wanted), indent)
+            self._insert(self._next_line(end), [*merged, *self.change.lines()], self._indent(_line_start(key)) + "  ")
         else:
             # After the last value that has an end of its own; others last until the indentation ends.
             plain = [value for _, value in node.value if _has_an_end(value)]
-            place = _span(plain[-1])[1] if plain else _span(section[0])[1]
-            self._insert(self._next_line(place), _in_block(wanted), self._indent(_line_start(node.value[0][0])))
+            place = self._next_line(_span(plain[-1] if plain else key)[1])
+            self._insert(place, self.change.lines(), self._indent(_line_start(node.value[0][0])))
 
-    def _add_section(self, name: str, wanted: Sequence[Change]) -> None:
+    def _add_section(self) -> None:
+        name = self.change.section
         if self.in_block:
-            indent = self._indent(_line_start(self.root.value[0][0]))
-            lines = [f"{name}:", *(f"  {line}" for line in _in_block(wanted))]
-            self._insert(_span(self.root)[1], lines, indent, rank=1)
-            return
-        self._open_brace(self.root, f'"{name}": {{{_in_flow(wanted)}}}', wanted)
-
-    def _add_in_flow(self, section: Pair, wanted: Sequence[Change]) -> None:
-        if isinstance(section[1], yaml.MappingNode):
-            self._open_brace(section[1], _in_flow(wanted), wanted)
+            lines = [f"{name}:", *(f"  {line}" for line in self.change.lines())]
+            self._insert(_span(self.root)[1], lines, self._indent(_line_start(self.root.value[0][0])))
         else:
-            start, end = _span(section[1])
-            self.edits.append((start, end, 0, f"{'' if end > start else ' '}{{{_in_flow(wanted)}}}"))
-        if self.in_block:
-            for change in wanted:
-                self._note(_line_start(section[0]), change)
+            self._open_brace(self.root, f'"{name}": {{{self.change.in_braces}}}')
+            self._note(self.root)
 
-    def _open_brace(self, node: Node, new: str, wanted: Sequence[Change]) -> None:
+    def _open_brace(self, node: Node, new: str) -> None:
         place = self.text.index("{", _span(node)[0]) + 1
-        self.edits.append((place, place, 0, new + (", " if node.value else "")))
-        if not self.in_block:
-            for change in wanted:
-                self._note(_line_start(self.root), change)
+        self.edits.append((place, place, new + (", " if node.value else "")))
 
-    def _insert(self, place: int, lines: Sequence[str], indent: str, rank: int = 0) -> None:
-        line_end = (place, place, -1, self.newline)
-        if self.text[place - 1] not in "\r\n" and line_end not in self.edits:
-            self.edits.append(line_end)
-        self.edits.append((place, place, rank, self._lines(lines, indent)))
+    def _insert(self, place: int, lines: Sequence[str], indent: str) -> None:
+        before = self.newline if self.text[place - 1] not in "\r\n" else ""
+        self.edits.append((place, place, before + self._lines(lines, indent)))
 
     def _next_line(self, index: int) -> int:
-        found = re.compile(r"\r\n?|\n").search(self.text, index)
+        found = _LINE_END.search(self.text, index)
         return found.end() if found else len(self.text)
 
 
@@ -277,12 +248,3 @@ def _has_an_end(node: Node) -> bool:
 def _is_empty(node: Node) -> bool:
     """What shitu reads as a section without keys."""
     return not node.value or (isinstance(node, yaml.ScalarNode) and node.tag != _ALIAS and node.value in _NULLS)
-
-
-def _in_block(wanted: Sequence[Change]) -> list[str]:
-    return [line for change in wanted for line in (*change.comment(), f"{change.name}: {change.text}")]
-
-
-def _in_flow(wanted: Sequence[Change]) -> str:
-    quoted = (f'"{change.text}"' if isinstance(change.value, str) else change.text for change in wanted)
-    return ", ".join(f'"{change.name}": {text}' for change, text in zip(wanted, quoted, strict=True))

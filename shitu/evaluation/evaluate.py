@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from typing import Any
 
 import numpy as np
@@ -48,6 +48,7 @@ class Evaluation:
 
     config_source: str
     detector: str
+    leave_one_out: bool
     settings: Settings
     gallery: dict[str, Any]  # path, entries, labels, model
     queries: int
@@ -56,14 +57,13 @@ class Evaluation:
     failed: int
     not_found: int
     in_gallery: int
-    leave_one_out: bool
     recall: dict[int, float]
     recall_interval: Interval
     mean_average_precision: float | None
-    per_class: tuple[ClassFigures, ...]
-    confusions: tuple[Confusion, ...]
     at_threshold: AtThreshold
     open_set: OpenSet | None
+    per_class: tuple[ClassFigures, ...]
+    confusions: tuple[Confusion, ...]
     known_scores: Scores
     wrong_scores: Scores
     unknown_scores: Scores
@@ -71,28 +71,10 @@ class Evaluation:
 
     def to_dict(self) -> dict[str, Any]:
         """Ready for JSON, without answers and scores; numbers to 6 digits."""
-        record = {
-            "config": self.config_source,
-            "detector": self.detector,
-            "leave_one_out": self.leave_one_out,
-            "settings": asdict(self.settings),
-            "gallery": self.gallery,
-            "queries": self.queries,
-            "known": self.known,
-            "unknown": self.unknown,
-            "failed": self.failed,
-            "not_found": self.not_found,
-            "in_gallery": self.in_gallery,
-            "recall": {str(k): value for k, value in self.recall.items()},
-            "recall_interval": self.recall_interval,
-            "mean_average_precision": self.mean_average_precision,
-            "at_threshold": asdict(self.at_threshold),
-            "open_set": None if self.open_set is None else _open_set_record(self.open_set, self.settings.sign),
-            "per_class": [asdict(one) for one in self.per_class],
-            "confusions": [asdict(one) for one in self.confusions],
-        }
-        rounded: dict[str, Any] = _rounded(record)
-        return rounded
+        told = (one.name for one in fields(self) if one.name != "answers" and not one.name.endswith("_scores"))
+        record = {name: getattr(self, name) for name in told}
+        record["open_set"] = None if self.open_set is None else _open_set_record(self.open_set, self.settings.sign)
+        return {"config": record.pop("config_source"), **_ready(record)}
 
 
 def evaluate(
@@ -171,7 +153,9 @@ def _evaluation(
     asked = [one for one in answers if one.error is None]
     known = [one for one in asked if one.known]
     if not known:
-        reason = "every query with a label of the gallery failed" if len(asked) < len(answers) else _left_out(answers)
+        reason = f"without the {len(answers):,} queries' own images the gallery has none of their labels"
+        if len(asked) < len(answers):
+            reason = "every query with a label of the gallery failed"
         raise ShituError(f"{reason}; there is nothing to count. List other photos")
     in_gallery = sum(one.in_gallery for one in asked)
     if in_gallery and not observer.leave_one_out:
@@ -182,18 +166,22 @@ def _evaluation(
     unknown = [one for one in asked if not one.known]
     others = _scores(one.score for one in unknown) if unknown else _scores(one.hidden_score for one in known)
     scores, right = _scores(one.score for one in known), np.array([one.right for one in known])
+    info = observer.gallery.info()
+    alone = not unknown and info["labels"] < 2  # hiding the only label leaves nothing to be mistaken for
+    if alone:
+        log.warning("The gallery has a single label and the list no unknown query; open-set figures are left out.")
     return Evaluation(
         config_source=observer.config.source,
         detector=observer.detector,
+        leave_one_out=observer.leave_one_out,
         settings=settings,
-        gallery=_gallery(observer),
+        gallery={**{key: info[key] for key in ("path", "entries", "labels")}, "model": info["model_name"]},
         queries=len(answers),
         known=len(known),
         unknown=len(unknown),
         failed=len(answers) - len(asked),
         not_found=sum(not one.regions for one in known),
         in_gallery=in_gallery,
-        leave_one_out=observer.leave_one_out,
         recall={k: share(known, lambda one, k=k: hit(one, k)) for k in RECALL_AT},  # type: ignore[misc]
         recall_interval=mean_interval(np.array([hit(one, 1) for one in known])),
         mean_average_precision=None if precisions is None else sum(precisions) / len(precisions),
@@ -202,72 +190,41 @@ def _evaluation(
         ),
         confusions=confusions(known),
         at_threshold=at_threshold(known, others.tolist(), settings),
-        open_set=_open_set(observer, scores, right, others, hidden=not unknown, false_accepts=false_accepts),
-        known_scores=_finite(scores[right]),
-        wrong_scores=_finite(scores[~right]),
-        unknown_scores=_finite(others),
+        open_set=None
+        if alone
+        else measure_open_set(scores, right, others, hidden=not unknown, false_accepts=false_accepts),
+        known_scores=scores[right & np.isfinite(scores)],
+        wrong_scores=scores[~right & np.isfinite(scores)],
+        unknown_scores=others[np.isfinite(others)],
         answers=tuple(answers),
     )
-
-
-def _left_out(answers: Sequence[Answer]) -> str:
-    return f"without the {len(answers):,} queries' own images the gallery has none of their labels"
-
-
-def _gallery(observer: Observer) -> dict[str, Any]:
-    info = observer.gallery.info()
-    return {"path": info["path"], "entries": info["entries"], "labels": info["labels"], "model": info["model_name"]}
-
-
-def _open_set(
-    observer: Observer,
-    known: Scores,
-    right: NDArray[np.bool_],
-    unknown: Scores,
-    *,
-    hidden: bool,
-    false_accepts: Sequence[float],
-) -> OpenSet | None:
-    """None where the gallery has one label, and hiding that leaves nothing to be mistaken for."""
-    if hidden and observer.gallery.info()["labels"] < 2:
-        log.warning("The gallery has a single label and the list no unknown query; open-set figures are left out.")
-        return None
-    return measure_open_set(known, right, unknown, hidden=hidden, false_accepts=false_accepts)
 
 
 def _scores(values: Iterable[float]) -> Scores:
     return np.array(list(values), np.float64)
 
 
-def _finite(scores: Scores) -> Scores:
-    found: Scores = scores[np.isfinite(scores)]
-    return found
-
-
 def _open_set_record(found: OpenSet, sign: float) -> dict[str, Any]:
     """With thresholds in the gallery's own scores."""
+    record, curve = asdict(found), found.curve._replace(threshold=sign * found.curve.threshold)
     return {
-        "unknown": found.kind,
-        "known_queries": found.known,
-        "unknown_queries": found.unknown,
-        "auroc": found.auroc,
-        "auroc_interval": found.auroc_interval,
-        "fpr95": found.fpr95,
+        "unknown": record.pop("kind"),
+        "known_queries": record.pop("known"),
+        "unknown_queries": record.pop("unknown"),
+        **record,
         "recall_at": [{**one._asdict(), "threshold": sign * one.threshold} for one in found.recall_at],
-        "curve": {
-            "threshold": (sign * found.curve.threshold).tolist(),
-            "false_accept_rate": found.curve.false_accept_rate.tolist(),
-            "recall": found.curve.recall.tolist(),
-        },
+        "curve": {name: values.tolist() for name, values in curve._asdict().items()},
     }
 
 
-def _rounded(value: Any) -> Any:
-    """JSON has no infinity: a threshold that nothing reaches is null."""
+def _ready(value: Any) -> Any:
+    """Ready for JSON, which has no infinity: a threshold that nothing reaches is null."""
+    if is_dataclass(value) and not isinstance(value, type):
+        value = asdict(value)
     if isinstance(value, dict):
-        return {key: _rounded(each) for key, each in value.items()}
+        return {str(key): _ready(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
-        return [_rounded(each) for each in value]
+        return [_ready(each) for each in value]
     if isinstance(value, float):
         return round(value, DIGITS) if math.isfinite(value) else None
     return value

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -103,15 +103,11 @@ def per_class(
     return tuple(sorted(found, key=lambda one: (one.recall1, one.recall5, one.label)))
 
 
-def confusions(known: Iterable[Answer]) -> tuple[Confusion, ...]:
+def confusions(known: Sequence[Answer]) -> tuple[Confusion, ...]:
     """Known queries that would be given another name, whatever the threshold; the most frequent first."""
-    queries: Counter[str] = Counter()
-    pairs: Counter[tuple[str, str]] = Counter()
-    for answer in known:
-        queries[answer.query.label] += 1
-        if answer.label is not None and not answer.right:
-            pairs[answer.query.label, answer.label] += 1
-    found = [Confusion(*pair, count, count / queries[pair[0]]) for pair, count in pairs.items()]
+    queries = Counter(one.query.label for one in known)
+    pairs = Counter((one.query.label, one.label) for one in known if one.label is not None and not one.right)
+    found = [Confusion(label, taken_for, n, n / queries[label]) for (label, taken_for), n in pairs.items()]
     return tuple(sorted(found, key=lambda one: (-one.count, -one.share, one.label, one.taken_for)))
 
 
@@ -154,21 +150,20 @@ class Precision:
 
     def _work(self) -> None:
         parts = [rows for rows, _, _ in self._waiting if len(rows)]
-        scores = nearness(np.concatenate(parts), self._gallery) if parts else np.empty((0, 0))
+        every = nearness(np.concatenate(parts), self._gallery) if parts else np.empty((0, 0))
         start = 0
         for rows, label, left_out in self._waiting:
-            own = scores[start : start + len(rows)]
+            own = every[start : start + len(rows)]
             start += len(rows)
-            self._found.append(self._precision(own.max(axis=0), label, left_out) if len(rows) else 0.0)
+            if not len(rows):
+                self._found.append(0.0)
+                continue
+            scores, positive = own.max(axis=0), self._labels == self._codes[label]
+            if left_out:
+                gone = np.isin(self._ids, list(left_out))
+                scores, positive = np.where(gone, -np.inf, scores), positive & ~gone
+            self._found.append(average_precision(scores, positive))
         self._waiting = []
-
-    def _precision(self, scores: Nearness, label: str, left_out: frozenset[int]) -> float:
-        """scores (n,): of all gallery entries; they are changed."""
-        positive = self._labels == self._codes[label]
-        if left_out:
-            gone = np.isin(self._ids, list(left_out))
-            scores, positive = np.where(gone, -np.inf, scores), positive & ~gone
-        return average_precision(scores, positive)
 
 
 def average_precision(scores: NDArray[Any], positive: NDArray[np.bool_]) -> float:

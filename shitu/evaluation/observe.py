@@ -7,7 +7,7 @@ among the candidates; settings.py then works out what `shitu predict` would retu
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any, Literal
 
@@ -43,13 +43,13 @@ class Observation:
     """
 
     query: Query
-    width: int
-    height: int
-    candidates: tuple[Region, ...]
-    whole: Region | None
-    vectors: NDArray[Any]
-    known: bool
-    other_label: tuple[tuple[Match, ...], ...]
+    width: int = 0
+    height: int = 0
+    candidates: tuple[Region, ...] = ()
+    whole: Region | None = None
+    vectors: NDArray[Any] = field(default_factory=lambda: np.empty((0, 0)))
+    known: bool = False
+    other_label: tuple[tuple[Match, ...], ...] = ()
     target: Box | None = None
     in_gallery: bool = False
     left_out: frozenset[int] = frozenset()
@@ -59,20 +59,6 @@ class Observation:
     def parts(self) -> tuple[Region, ...]:
         """The candidates, then the whole photo."""
         return self.candidates if self.whole is None else (*self.candidates, self.whole)
-
-
-def observe(
-    config: Config,
-    queries: Sequence[Query],
-    *,
-    detector: DetectorUse = "on",
-    leave_one_out: bool = False,
-    depth: int = DEPTH,
-    progress: Callable[[int], object] = lambda count: None,
-) -> Iterator[Observation]:
-    """`Observer(...).observe(...)` in one call, for those who do not need the gallery."""
-    observer = Observer(config, detector=detector, leave_one_out=leave_one_out, depth=depth)
-    return observer.observe(queries, progress)
 
 
 class Observer:
@@ -95,8 +81,11 @@ class Observer:
     ) -> None:
         self.config = effective_config(config, detector)
         self.detector, self.leave_one_out = detector, leave_one_out
-        seen = _widened(self.config) if widen else self.config
-        self.predictor = SystemPredictor(seen.replace("Global", whole_image="always"))
+        one, more = self.config.Global, {}
+        if widen:
+            more["threshold"] = min(DETECTOR_FLOOR, one.threshold)
+            more["max_det_results"] = max(MOST, one.max_det_results)
+        self.predictor = SystemPredictor(self.config.replace("Global", whole_image="always", **more))
         self.gallery = self.predictor.gallery
         self.vote_k = config.IndexProcess.vote_k
         self.depth = max(depth, self.vote_k)
@@ -118,7 +107,10 @@ class Observer:
         self, queries: Sequence[Query], progress: Callable[[int], object] = lambda count: None
     ) -> Iterator[Observation]:
         """An observation for each query; those of one photo follow each other, photos in the order of the list."""
-        reads = map_ahead(_read, _photos(queries), PICTURES_AHEAD)
+        photos: dict[str, list[Query]] = {}
+        for query in queries:
+            photos.setdefault(query.path, []).append(query)
+        reads = map_ahead(_read, photos.values(), PICTURES_AHEAD)
         while group := list(islice(reads, self.config.Global.batch_size)):
             for photo, found in zip(group, self._match(group), strict=True):
                 yield from self._observations(photo, found)
@@ -126,24 +118,23 @@ class Observer:
 
     def _match(self, group: Sequence[_Photo]) -> list[Matched | Exception]:
         """One call for the group; photo by photo when that fails, so that one does not take the others along."""
-        good = [photo.picture for photo in group if isinstance(photo.picture, np.ndarray)]
+        good = [(photo, photo.picture) for photo in group if not isinstance(photo.picture, ImageError)]
         most = max((len(self._left_out(photo)) for photo in group), default=0)
         try:
             if self.detector == "given":
-                found = iter([self._match_boxes(photo, self.depth + most) for photo in group if photo.good])
+                found = iter([self._match_boxes(*each, self.depth + most) for each in good])
             else:
-                found = iter(self.predictor.match(good, self.depth + most))
+                found = iter(self.predictor.match([picture for _, picture in good], self.depth + most))
         except EngineError as error:
             if len(group) == 1:
                 return [error]
             return [one for photo in group for one in self._match([photo])]
         return [photo.picture if isinstance(photo.picture, ImageError) else next(found) for photo in group]
 
-    def _match_boxes(self, photo: _Photo, depth: int) -> Matched:
+    def _match_boxes(self, photo: _Photo, picture: Picture, depth: int) -> Matched:
         """The boxes of a photo's queries, in their order; without one, or with one beside the photo, the whole."""
-        assert isinstance(photo.picture, np.ndarray)
-        boxes = [_clipped(query, photo.picture) for query in photo.queries]
-        vectors = self.predictor.rec_predictor.predict([photo.picture[y1:y2, x1:x2] for x1, y1, x2, y2 in boxes])
+        boxes = [_clipped(query, picture) for query in photo.queries]
+        vectors = self.predictor.rec_predictor.predict([picture[y1:y2, x1:x2] for x1, y1, x2, y2 in boxes])
         found = self.gallery.search(vectors, depth)
         return Matched(
             tuple(Region(box, 1.0, tuple(matches)) for box, matches in zip(boxes, found, strict=True)), vectors
@@ -162,11 +153,12 @@ class Observer:
         others: dict[str, tuple[tuple[Match, ...], ...]] = {}
         for number, query in enumerate(photo.queries):
             known = self.count(query.label) > gone_labels.count(query.label)
-            error = _told(found, query) if isinstance(found, Exception) else _beside(query, photo, self.detector)
-            if isinstance(found, Exception) or error:
-                yield Observation(query, 0, 0, (), None, np.empty((0, 0)), known, (), error=error)
+            if isinstance(found, Exception) or isinstance(photo.picture, ImageError):
+                yield Observation(query, known=known, error=_told(found, query))
                 continue
-            assert isinstance(photo.picture, np.ndarray)
+            if error := _beside(query, photo.picture, self.detector):
+                yield Observation(query, known=known, error=error)
+                continue
             given = self.detector == "given"
             rows = slice(number, number + 1) if given else slice(None)
             if given or query.label not in others:
@@ -177,14 +169,14 @@ class Observer:
                 query,
                 width,
                 height,
-                regions if given else regions[:-1],
-                None if given else regions[-1],
-                found.vectors[rows],
-                known,
-                others[query.label],
-                _clipped(query, photo.picture) if query.box and self.predictor.det_predictor else None,
-                bool(same),
-                gone,
+                candidates=regions if given else regions[:-1],
+                whole=None if given else regions[-1],
+                vectors=found.vectors[rows],
+                known=known,
+                other_label=others[query.label],
+                target=_clipped(query, photo.picture) if query.box and self.predictor.det_predictor else None,
+                in_gallery=bool(same),
+                left_out=gone,
             )
 
     def _kept(self, region: Region, gone: frozenset[int]) -> Region:
@@ -221,14 +213,6 @@ def effective_config(config: Config, detector: DetectorUse) -> Config:
     return config
 
 
-def _widened(config: Config) -> Config:
-    return config.replace(
-        "Global",
-        threshold=min(DETECTOR_FLOOR, config.Global.threshold),
-        max_det_results=max(MOST, config.Global.max_det_results),
-    )
-
-
 # --- photos --------------------------------------------------------------------------------------------------------
 
 
@@ -236,24 +220,12 @@ def _widened(config: Config) -> Config:
 class _Photo:
     """A photo that was read, or why it was not, and the queries that ask about it."""
 
-    queries: tuple[Query, ...]
+    queries: Sequence[Query]
     picture: Picture | ImageError
     sha256: str
 
-    @property
-    def good(self) -> bool:
-        return not isinstance(self.picture, ImageError)
 
-
-def _photos(queries: Iterable[Query]) -> list[tuple[Query, ...]]:
-    """The queries of each photo, photos in the order of the list."""
-    together: dict[str, list[Query]] = {}
-    for query in queries:
-        together.setdefault(query.path, []).append(query)
-    return [tuple(group) for group in together.values()]
-
-
-def _read(queries: tuple[Query, ...]) -> _Photo:
+def _read(queries: Sequence[Query]) -> _Photo:
     path = queries[0].path
     try:
         return _Photo(queries, *read_with_sha256(path))
@@ -261,7 +233,7 @@ def _read(queries: tuple[Query, ...]) -> _Photo:
         return _Photo(queries, error, "")
 
 
-def _told(error: Exception, query: Query) -> str:
+def _told(error: object, query: Query) -> str:
     """An ImageError names its file, an EngineError does not."""
     return str(error) if isinstance(error, ImageError) else f"{query.path}: {error}"
 
@@ -274,12 +246,10 @@ def _clipped(query: Query, picture: Picture) -> Box:
     return left, top, right, bottom
 
 
-def _beside(query: Query, photo: _Photo, detector: DetectorUse) -> str | None:
+def _beside(query: Query, picture: Picture, detector: DetectorUse) -> str | None:
     """What is wrong with a box that lies beside the photo."""
-    if query.box is None or detector == "off" or isinstance(photo.picture, ImageError):
-        return None
-    height, width = photo.picture.shape[:2]
-    if clip_boxes([query.box], width, height)[1][0]:
+    height, width = picture.shape[:2]
+    if query.box is None or detector == "off" or clip_boxes([query.box], width, height)[1][0]:
         return None
     shown = ",".join(map(str, query.box))
     return f"{query.path}: line {query.line}: the box {shown} lies outside the photo, which has {width} x {height} px"

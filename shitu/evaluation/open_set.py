@@ -16,11 +16,12 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from shitu.evaluation.cut import COUNTING, DRAWS, SEED, Floats, cuts, shares
+
+Rows = NDArray[np.int64]
 Interval = tuple[float, float]
-DRAWS, SEED, CONFIDENCE = 1000, 0, 0.95
+CONFIDENCE = 0.95
 CURVE_POINTS = 200
-COUNTING = 1e-9  # 0.29 * 100 is 28.999999999999996, and 29 of 100 are meant
 
 
 class RecallAt(NamedTuple):
@@ -64,78 +65,50 @@ class OpenSet:
 
 
 def measure_open_set(
-    known: Floats,
-    right: NDArray[np.bool_],
-    unknown: Floats,
-    *,
-    hidden: bool,
-    false_accepts: Sequence[float],
+    known: Floats, right: NDArray[np.bool_], unknown: Floats, *, hidden: bool, false_accepts: Sequence[float]
 ) -> OpenSet:
     """known, right: (n,) score of each known query and whether it is named rightly; unknown: (m,); n, m > 0.
 
     hidden: unknown[i] belongs to the query of known[i], so that the two are drawn together for the intervals.
     """
-    pairs, ranks = Pairs(known, unknown), Accepted(known, right, unknown)
-    one, other = np.ones(len(known)), np.ones(len(unknown))
-    statistics: list[Callable[[Floats, Floats], float]] = [pairs.auroc]
-    statistics += [lambda w, v, rate=rate: ranks.recall(rate, w, v) for rate in false_accepts]  # type: ignore[misc]
-    intervals = _intervals(statistics, len(known), None if hidden else len(unknown))
+    named = np.where(right, known, -math.inf)
+
+    def figures(drawn: Rows, others: Rows) -> list[float]:
+        recalls = [recall_at(named[drawn], unknown[others], rate)[1] for rate in false_accepts]
+        return [auroc(known[drawn], unknown[others]), *recalls]
+
+    auroc_interval, *intervals = _intervals(figures, len(known), None if hidden else len(unknown))
+    found = []
+    for rate, interval in zip(false_accepts, intervals, strict=True):
+        refused, recall = recall_at(named, unknown, rate)
+        accepted = [score for score in (*known, *unknown) if score > refused]
+        found.append(RecallAt(rate, float(min(accepted, default=np.nextafter(refused, math.inf))), recall, *interval))
     return OpenSet(
         kind="hidden labels" if hidden else "listed",
         known=len(known),
         unknown=len(unknown),
-        auroc=pairs.auroc(one, other),
-        auroc_interval=intervals[0],
+        auroc=auroc(known, unknown),
+        auroc_interval=auroc_interval,
         fpr95=fpr_at_tpr(known, unknown),
-        recall_at=tuple(
-            RecallAt(rate, ranks.threshold(rate), ranks.recall(rate, one, other), *interval)
-            for rate, interval in zip(false_accepts, intervals[1:], strict=True)
-        ),
-        curve=open_set_curve(known, right, unknown),
+        recall_at=tuple(found),
+        curve=open_set_curve(known, named, unknown),
     )
 
 
-class Pairs:
-    """AUROC (the Mann-Whitney statistic) for any weights of the queries."""
-
-    def __init__(self, known: Floats, unknown: Floats) -> None:
-        self._order = np.argsort(unknown, kind="stable")
-        ascending = unknown[self._order]
-        self._below = np.searchsorted(ascending, known, "left")
-        self._up_to = np.searchsorted(ascending, known, "right")
-
-    def auroc(self, known_weights: Floats, unknown_weights: Floats) -> float:
-        sums = np.concatenate([[0.0], np.cumsum(unknown_weights[self._order])])
-        wins = (sums[self._below] + sums[self._up_to]) / 2
-        return float((known_weights * wins).sum() / (known_weights.sum() * unknown_weights.sum()))
+def auroc(known: Floats, unknown: Floats) -> float:
+    """The Mann-Whitney statistic: the share of pairs of which the known one scores higher, ties half."""
+    ascending = np.sort(unknown)
+    wins = np.searchsorted(ascending, known, "left") + np.searchsorted(ascending, known, "right")
+    return float(wins.mean() / 2 / len(unknown))
 
 
-class Accepted:
-    """Recall at a false-accept rate, for any weights of the queries."""
+def recall_at(named: Floats, unknown: Floats, rate: float) -> tuple[float, float]:
+    """The score that must be surpassed so that at most this share of the unknown is accepted, and the recall then.
 
-    def __init__(self, known: Floats, right: NDArray[np.bool_], unknown: Floats) -> None:
-        self._scores = np.concatenate([known, unknown])
-        self._right = np.flatnonzero(right)[np.argsort(known[right], kind="stable")]
-        self._right_scores = known[self._right]
-        self._order = np.argsort(-unknown, kind="stable")
-        self._unknown = unknown[self._order]  # best first
-
-    def highest_refused(self, rate: float, unknown_weights: Floats) -> float:
-        """The score that must be surpassed so that at most this share of the unknown is accepted."""
-        accepted = np.cumsum(unknown_weights[self._order])
-        place = int(np.searchsorted(accepted, math.floor(rate * accepted[-1] + COUNTING), "right"))
-        return float(self._unknown[place]) if place < len(self._unknown) else -math.inf
-
-    def recall(self, rate: float, known_weights: Floats, unknown_weights: Floats) -> float:
-        refused = self.highest_refused(rate, unknown_weights)
-        first = int(np.searchsorted(self._right_scores, refused, "right"))
-        return float(known_weights[self._right[first:]].sum() / known_weights.sum())
-
-    def threshold(self, rate: float) -> float:
-        """The lowest score seen that is accepted at this rate; a little above all where none is."""
-        refused = self.highest_refused(rate, np.ones(len(self._unknown)))
-        accepted = self._scores[self._scores > refused]
-        return float(accepted.min() if len(accepted) else np.nextafter(refused, math.inf))
+    named: (n,) scores of the known that are named rightly, -inf for the others.
+    """
+    found = cuts(named[None], unknown[None], rate)
+    return float(found.lower[0]), float(found.recall[0])
 
 
 def fpr_at_tpr(known: Floats, unknown: Floats, least: float = 0.95) -> float:
@@ -144,21 +117,15 @@ def fpr_at_tpr(known: Floats, unknown: Floats, least: float = 0.95) -> float:
     return 1.0 if threshold == -math.inf else float((unknown >= threshold).mean())
 
 
-def open_set_curve(known: Floats, right: NDArray[np.bool_], unknown: Floats) -> Curve:
+def open_set_curve(known: Floats, named: Floats, unknown: Floats) -> Curve:
     """At every score that was seen; of more than CURVE_POINTS those kept lie closer towards the strict end."""
     seen = np.unique(np.concatenate([known, unknown]))
     thresholds = seen[seen > -math.inf][::-1]
     if len(thresholds) > CURVE_POINTS:
         places = np.unique(np.rint(np.geomspace(1, len(thresholds), CURVE_POINTS)).astype(np.int64)) - 1
         thresholds = thresholds[places]
-    return Curve(thresholds, _share_from(unknown, thresholds), _share_from(known, thresholds, right))
-
-
-def _share_from(scores: Floats, thresholds: Floats, chosen: NDArray[np.bool_] | None = None) -> Floats:
-    """For each threshold the share of all scores that reach it and are `chosen`."""
-    counted = np.sort(scores if chosen is None else scores[chosen])
-    shares: Floats = (len(counted) - np.searchsorted(counted, thresholds, "left")) / len(scores)
-    return shares
+    recall, accepted = shares(named[None], unknown[None], thresholds)
+    return Curve(thresholds, accepted, recall)
 
 
 # --- confidence ----------------------------------------------------------------------------------------------------
@@ -166,28 +133,19 @@ def _share_from(scores: Floats, thresholds: Floats, chosen: NDArray[np.bool_] | 
 
 def mean_interval(values: NDArray[np.bool_]) -> Interval:
     """95 % confidence of a share of queries, by the percentile bootstrap."""
-    numbers = values.astype(np.float64)
-    (interval,) = _intervals([lambda w, _: float((w * numbers).sum() / w.sum())], len(values), None)
-    return interval
+    return _intervals(lambda drawn, _: [float(values[drawn].mean())], len(values), None)[0]
 
 
-def _intervals(
-    statistics: Sequence[Callable[[Floats, Floats], float]], known: int, unknown: int | None
-) -> list[Interval]:
+def _intervals(figures: Callable[[Rows, Rows], list[float]], known: int, unknown: int | None) -> list[Interval]:
     """Percentile bootstrap over queries: DRAWS times as many as there are, drawn with replacement.
 
-    A statistic takes how often each query was drawn; unknown None: they are the known ones, drawn together.
+    `figures` takes the places of the queries drawn; unknown None: they are the known ones, drawn together.
     """
     random = np.random.default_rng(SEED)
-    found = np.empty((DRAWS, len(statistics)))
-    for draw in range(DRAWS):
-        weights = _drawn(random, known)
-        others = weights if unknown is None else _drawn(random, unknown)
-        found[draw] = [statistic(weights, others) for statistic in statistics]
+    found = []
+    for _ in range(DRAWS):
+        drawn = random.integers(0, known, known)
+        found.append(figures(drawn, drawn if unknown is None else random.integers(0, unknown, unknown)))
     tail = 100 * (1 - CONFIDENCE) / 2
     low, high = np.percentile(found, [tail, 100 - tail], axis=0)
     return list(zip(low.tolist(), high.tolist(), strict=True))
-
-
-def _drawn(random: np.random.Generator, count: int) -> Floats:
-    return np.bincount(random.integers(0, count, count), minlength=count).astype(np.float64)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from shitu.build.list_file import Entry, read_list
+from shitu.build.list_file import read_list
 from shitu.errors import ConfigError
 from shitu.results import Box
 
@@ -32,19 +32,16 @@ def read_queries(path: str | Path, image_root: str | Path | None, delimiter: str
     Several lines may name one photo, each for one of its objects; further columns are passed over.
     Raises ConfigError, with file and line, for a missing or empty list, a line without label, a box that is none.
     """
-    entries = read_list(path, image_root, delimiter, name="The query list", purpose=PURPOSE)
-    queries = [_query(entry, path) for entry in entries]
-    if not queries:
+    entries = list(read_list(path, image_root, delimiter, name="The query list", purpose=PURPOSE))
+    if not entries:
         raise ConfigError(f"{path}: no line in it; {PURPOSE}, one `path<delimiter>label` per line")
-    return queries
+    boxes = [_box("".join(one.more[:1]), f"{path}:{one.line}") for one in entries]
+    return [Query(one.image, one.path, one.label, box, one.line) for one, box in zip(entries, boxes, strict=True)]
 
 
-def _query(entry: Entry, path: str | Path) -> Query:
-    text = entry.more[0] if entry.more else ""
-    return Query(entry.image, entry.path, entry.label, _box(text, f"{path}:{entry.line}") if text else None, entry.line)
-
-
-def _box(text: str, where: str) -> Box:
+def _box(text: str, where: str) -> Box | None:
+    if not text:
+        return None
     try:
         left, top, right, bottom = (int(part) for part in text.split(","))
     except ValueError:

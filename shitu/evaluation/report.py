@@ -7,18 +7,13 @@ import os
 import re
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from shitu.errors import ShituError, UsageError
 from shitu.evaluation.evaluate import Evaluation
 from shitu.evaluation.report_mistakes import mistakes
-from shitu.evaluation.report_plots import native, open_set_curve, percent, score_histogram, share_bar, shares_bar
+from shitu.evaluation.report_plots import PAGES
 from shitu.files import replace_file
 
 MANY_ROWS = 30  # longer tables are closed at first
-MOST_CLASSES = 2000  # rows of the table; the JSON has all
-MOST_CONFUSIONS = 100
-MOST_JSON = 1_000_000  # characters
 # Characters that neither HTML nor XML can hold; a half of a surrogate pair cannot even be written as UTF-8.
 _NOT_TEXT = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
@@ -55,52 +50,16 @@ def write_report(
     Raises UsageError, ShituError (full disk).
     """
     check_report_path(path)
-    quantity = evaluation.settings.measure.score_name
-    page = (
-        _environment(evaluation.settings.sign)
-        .get_template("report.html")
-        .render(
-            e=evaluation,
-            command=command,
-            date=date,
-            detector_model=detector_model,
-            quantity=quantity,
-            curve=open_set_curve(evaluation) if evaluation.open_set else "",
-            histogram=score_histogram(evaluation, quantity) if evaluation.open_set else "",
-            mistakes=mistakes(evaluation, worst, image_root, delimiter),
-            json=json.dumps(evaluation.to_dict(), ensure_ascii=False, indent=1),
-            many_rows=MANY_ROWS,
-            most_classes=MOST_CLASSES,
-            most_confusions=MOST_CONFUSIONS,
-            most_json=MOST_JSON,
-        )
+    page = PAGES.get_template("report.html").render(
+        e=evaluation,
+        command=command,
+        date=date,
+        detector_model=detector_model,
+        mistakes=mistakes(evaluation, worst, image_root, delimiter),
+        json=json.dumps(evaluation.to_dict(), ensure_ascii=False, indent=1),
+        many_rows=MANY_ROWS,
     )
-    _write(path, _NOT_TEXT.sub("\ufffd", page))
-
-
-def _environment(sign: float) -> Environment:
-    """Nothing from outside can be anything but text: everything is escaped that is not Markup of our own."""
-    made = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    made.filters |= {
-        "percent": percent,
-        "between": lambda interval: f"{percent(interval[0])} to {percent(interval[1])}",
-        "native": lambda threshold: native(threshold, sign),
-        "shortest": lambda number: f"{number:g}",
-        "basename": lambda path: os.path.basename(path) or path,
-        "share_bar": share_bar,
-        "shares_bar": shares_bar,
-    }
-    return made
-
-
-def _write(path: Path, page: str) -> None:
     try:
-        replace_file(path, lambda file: file.write(page.encode("utf-8")))
+        replace_file(path, lambda file: file.write(_NOT_TEXT.sub("\ufffd", page).encode("utf-8")))
     except OSError as error:
         raise ShituError(f"{path}: cannot write the report: {error.strerror}; check space and permissions") from None

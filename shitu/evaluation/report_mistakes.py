@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
 from shitu.errors import GalleryError
 from shitu.evaluation.evaluate import Evaluation
@@ -14,14 +15,7 @@ from shitu.evaluation.settings import Answer, Settings
 from shitu.gallery import GalleryReader, Item, open_reader
 from shitu.results import Box, Match
 
-# The order in which they are shown: (kind, heading, what it means).
-KINDS = (
-    ("wrong", "Taken for something else", "The gallery has it, but another thing came first. The highest score first."),
-    ("unknown", "Unknown, and named", "The gallery has no such thing, but something in it was near enough. The highest "
-     "score first."),
-    ("unnamed", "Right, but not named", "The right thing came first, but was not near enough. The worst score first."),
-    ("lost", "Not found", "Nothing was found in the photo, or nothing that overlaps the query’s box enough to count."),
-)  # fmt: skip
+KINDS = ("wrong", "unknown", "unnamed", "lost")  # in the order in which they are shown
 
 
 def choose_worst(answers: Sequence[Answer], settings: Settings, most: int) -> dict[str, list[Answer]]:
@@ -29,7 +23,7 @@ def choose_worst(answers: Sequence[Answer], settings: Settings, most: int) -> di
 
     Equal scores are in the order of the query list.
     """
-    found: dict[str, list[Answer]] = {kind: [] for kind, _, _ in KINDS}
+    found: dict[str, list[Answer]] = {kind: [] for kind in KINDS}
     for answer in answers:
         if kind := _kind(answer, settings):
             found[kind].append(answer)
@@ -58,48 +52,6 @@ def _kind(answer: Answer, settings: Settings) -> str:
     return "" if named else "unnamed"
 
 
-class GalleryPictures:
-    """Gallery entries by id and label, and where their pictures lie; without the gallery there are only the paths."""
-
-    def __init__(self, index_dir: str | Path, image_root: str | None, delimiter: str = "\t") -> None:
-        self._image_root = image_root or ""
-        self._gallery: GalleryReader | None
-        try:
-            self._gallery = open_reader(str(index_dir), delimiter=delimiter, load_index=False)
-        except GalleryError:
-            self._gallery = None
-
-    def close(self) -> None:
-        if self._gallery is not None:
-            self._gallery.close()
-
-    def path(self, image: str) -> str:
-        return os.path.join(self._image_root, image)
-
-    def box(self, match: Match) -> Box | None:
-        """What was cut out of the picture of this entry."""
-        item = self._lookup([match.id]).get(match.id)
-        return item.box if item is not None and item.image == match.image else None
-
-    def example(self, label: str) -> Item | None:
-        """The first entry of a label."""
-        if self._gallery is None:
-            return None
-        try:
-            ids = self._gallery.find(labels=[label])
-        except GalleryError:
-            return None
-        return self._lookup(ids[:1]).get(ids[0]) if ids else None
-
-    def _lookup(self, ids: list[int]) -> dict[int, Item]:
-        if self._gallery is None:
-            return {}
-        try:
-            return self._gallery.lookup(ids)
-        except GalleryError:
-            return {}
-
-
 @dataclass(frozen=True)
 class Shot:
     """A picture of a card; `style` good or bad, `picture` None where the gallery has none, `line` of the query list."""
@@ -123,26 +75,24 @@ class Card:
     shots: tuple[Shot, ...]
 
 
-def mistakes(
-    evaluation: Evaluation, worst: int, image_root: str | None, delimiter: str
-) -> list[tuple[str, str, str, list[Card]]]:
-    """(kind, heading, meaning, cards) of the kinds that occur."""
+def mistakes(evaluation: Evaluation, worst: int, image_root: str | None, delimiter: str) -> dict[str, list[Card]]:
+    """The cards of the kinds that occur."""
     chosen = choose_worst(evaluation.answers, evaluation.settings, worst)
-    gallery = GalleryPictures(evaluation.gallery["path"], image_root, delimiter)
-    try:
-        maker = _CardMaker(gallery, evaluation.settings)
-        return [
-            (kind, heading, meaning, [maker.card(kind, answer) for answer in chosen[kind]])
-            for kind, heading, meaning in KINDS
-            if chosen[kind]
-        ]
-    finally:
-        gallery.close()
+    with ExitStack() as stack:
+        gallery = None
+        with suppress(GalleryError):
+            gallery = open_reader(evaluation.gallery["path"], delimiter=delimiter, load_index=False)
+            stack.callback(gallery.close)
+        maker = _CardMaker(gallery, image_root or "", evaluation.settings)
+        return {kind: [maker.card(kind, answer) for answer in answers] for kind, answers in chosen.items() if answers}
 
 
 class _CardMaker:
-    def __init__(self, gallery: GalleryPictures, settings: Settings) -> None:
-        self._gallery, self._settings, self._pictures = gallery, settings, Pictures()
+    """Without a gallery, or with one that cannot be read any more, pictures are shown whole."""
+
+    def __init__(self, gallery: GalleryReader | None, image_root: str, settings: Settings) -> None:
+        self._gallery, self._image_root, self._settings = gallery, image_root, settings
+        self._pictures = Pictures()
 
     def card(self, kind: str, answer: Answer) -> Card:
         shots = self._query(answer)
@@ -169,20 +119,32 @@ class _CardMaker:
         return shots
 
     def _match(self, match: Match, title: str, style: str) -> Shot:
-        picture = self._pictures.crop(self._gallery.path(match.image), self._gallery.box(match), match.label)
-        return Shot(title, picture, match.label, match.image, _shown(match.score), style=style)
+        item = self._find(ids=[match.id])
+        box = item.box if item is not None and item.image == match.image else None
+        return self._entry(match, box, title, style, _shown(match.score))
 
     def _right(self, answer: Answer) -> Shot:
         """The nearest entry of the query's own label, or any where none was among the nearest."""
+        label = answer.query.label
         for place, match in enumerate(answer.ranking, start=1):
-            if match.label == answer.query.label:
+            if match.label == label:
                 return self._match(match, "✓ Right" if place == 1 else f"✓ Right, in place {place}", "good")
         title = f"✓ Right, not in the first {len(answer.ranking)}" if answer.ranking else "✓ Right"
-        item = self._gallery.example(answer.query.label)
+        item = self._find(labels=[label])
         if item is None:
-            return Shot(title, None, answer.query.label, style="good")
-        picture = self._pictures.crop(self._gallery.path(item.image), item.box, item.label)
-        return Shot(title, picture, item.label, item.image, style="good")
+            return Shot(title, None, label, style="good")
+        return self._entry(item, item.box, title, "good")
+
+    def _entry(self, entry: Match | Item, box: Box | None, title: str, style: str, score: str = "") -> Shot:
+        picture = self._pictures.crop(os.path.join(self._image_root, entry.image), box, entry.label)
+        return Shot(title, picture, entry.label, entry.image, score, style=style)
+
+    def _find(self, **wanted: Any) -> Item | None:
+        """The first entry of some ids or labels."""
+        with suppress(GalleryError):
+            if self._gallery is not None and (ids := self._gallery.find(**wanted)):
+                return self._gallery.lookup(ids[:1]).get(ids[0])
+        return None
 
 
 def _given(answer: Answer) -> Match:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
@@ -40,18 +40,9 @@ class Settings:
     @classmethod
     def from_config(cls, config: Config) -> Settings:
         """Those of `effective_config(config, detector)`, where a detector may be off."""
-        one, index = config.Global, config.IndexProcess
-        return cls(
-            one.threshold,
-            one.max_det_results,
-            one.whole_image,
-            one.rec_nms_thresold,
-            index.score_thres,
-            index.dist_type,
-            index.hamming_radius,
-            index.vote_k,
-            one.rec_nms_within_labels,
-        )
+        keys = {**vars(config.Global), **vars(config.IndexProcess)}
+        keys["within_labels"] = keys["rec_nms_within_labels"]
+        return cls(**{field.name: keys[field.name] for field in fields(cls)})
 
     @property
     def measure(self) -> Measure:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import product
 
 import numpy as np
@@ -22,6 +23,7 @@ from shitu.results import Match
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
+Key = tuple[int, bool, float]  # how many boxes are taken, whether the whole photo is, the overlap that is suppressed
 WHOLE_IMAGE = ("never", "fallback", "always")  # from the cheapest
 MAX_DET_RESULTS = (1, 2, 3, 5, 10, 15, 30)
 THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
@@ -129,60 +131,50 @@ def simulate(cases: Sequence[Case], settings: Sequence[Settings]) -> Outcomes:
     shape = (len(settings), len(cases))
     outcomes = Outcomes(np.full(shape, -math.inf), np.zeros(shape, np.bool_), np.full(shape, -math.inf))
     for column, case in enumerate(cases):
-        # One more place, which -1 reaches, stands for "no answer".
-        scores, hidden = np.append(case.scores, -math.inf), np.append(case.hidden, -math.inf)
-        first = _Answers(case, case.scores, case.overlaps)
-        other = _Answers(case, case.hidden, case.overlaps if case.hidden_overlaps is None else case.hidden_overlaps)
         keys = [_key(case, one) for one in settings]
-        found = np.array([first.best(*key) for key in keys])
-        outcomes.scores[:, column] = scores[found]
+        hidden_overlaps = case.overlaps if case.hidden_overlaps is None else case.hidden_overlaps
+        # One more place, which -1 reaches, stands for "no answer".
+        found = _best(case, case.scores, case.overlaps, keys)
+        outcomes.scores[:, column] = np.append(case.scores, -math.inf)[found]
         outcomes.right[:, column] = np.append(case.right, False)[found]
-        outcomes.hidden[:, column] = hidden[[other.best(*key) for key in keys]]
+        found = _best(case, case.hidden, hidden_overlaps, keys)
+        outcomes.hidden[:, column] = np.append(case.hidden, -math.inf)[found]
     return outcomes
 
 
-def _key(case: Case, settings: Settings) -> tuple[int, bool, float]:
-    """How many boxes are taken, whether the whole photo is, and the overlap that is suppressed."""
+def _key(case: Case, settings: Settings) -> Key:
     least = float(np.float32(settings.threshold))  # as settings.py compares
     taken = int(np.count_nonzero(case.box_scores[: settings.max_det_results] >= least))
     always = settings.whole_image == "always" or (settings.whole_image == "fallback" and not taken)
     return taken, case.has_whole and always, settings.rec_nms_thresold
 
 
-class _Answers:
-    """The best part that counts, for each key that occurs."""
+def _best(case: Case, scores: Floats, overlaps: Floats | None, keys: Sequence[Key]) -> list[int]:
+    """For each key the place of the best part that counts, -1 where there is none; worked out once for equal keys."""
+    order = np.argsort(-scores, kind="stable")  # as nms: equal ones in the order of the parts
+    answering: list[int] = [part for part in order.tolist() if scores[part] > -math.inf]
+    boxes, counts = len(case.box_scores), case.counts.tolist()
 
-    def __init__(self, case: Case, scores: Floats, overlaps: Floats | None) -> None:
-        order = np.argsort(-scores, kind="stable")  # as nms: equal ones in the order of the parts
-        self.order: list[int] = [int(part) for part in order if scores[part] > -math.inf]
-        self.boxes, self.counts, self.overlaps = len(case.box_scores), case.counts.tolist(), overlaps
-        self.known: dict[tuple[int, bool, float], int] = {}
-        self.removed: dict[float, list[int]] = {}
+    @cache
+    def suppressed_by(overlap: float) -> list[set[int]]:
+        """For each part the parts that it suppresses; none where all count, since then the first is the answer."""
+        if overlaps is None:
+            return [set() for _ in scores]
+        return [set(np.flatnonzero(row).tolist()) for row in overlaps > overlap]
 
-    def best(self, taken: int, whole: bool, overlap: float) -> int:
-        """Its place; -1 where there is none."""
-        key = (taken, whole, overlap if self.overlaps is not None else 0.0)
-        if key not in self.known:
-            self.known[key] = self._search(*key)
-        return self.known[key]
-
-    def _search(self, taken: int, whole: bool, overlap: float) -> int:
+    @cache
+    def best(taken: int, whole: bool, overlap: float) -> int:
         """Greedy suppression, nearest first, up to the first that stays and counts."""
-        suppressed, removes = 0, self._removes(overlap)
-        for part in self.order:
-            if (part >= taken and not (whole and part == self.boxes)) or suppressed >> part & 1:
+        gone: set[int] = set()
+        for part in answering:
+            if part in gone or (part >= taken and not (whole and part == boxes)):
                 continue
-            if self.counts[part]:
+            if counts[part]:
                 return part
-            suppressed |= removes[part] if removes else 0
+            gone |= suppressed_by(overlap)[part]
         return -1
 
-    def _removes(self, overlap: float) -> list[int]:
-        """For each part the parts that it suppresses, as bits; empty where it does not matter."""
-        if self.overlaps is not None and overlap not in self.removed:
-            rows = (self.overlaps > overlap).tolist()
-            self.removed[overlap] = [sum(1 << place for place, bit in enumerate(row) if bit) for row in rows]
-        return self.removed.get(overlap, [])
+    return [best(*key) for key in keys]
 
 
 def cases_of(observations: Iterable[Observation], present: Settings) -> tuple[list[Case], list[tuple[str, str]]]:

@@ -77,14 +77,18 @@ def read_class_folders(root: Path, *candidates: str, depth: int = 1) -> Iterator
 
     With depth 2 the class is `animals/cat`. Images are known by their suffix; none is opened. Raises LayoutError.
     """
-    base = find(root, *candidates, accept=lambda folder: _holds_classes(folder, depth))
-    return _rows(root, base, depth)
 
+    def accept(folder: Path) -> bool:
+        return folder.is_dir() and any(
+            any(map(is_image_name, os.listdir(folder / label))) for label in _classes(folder, depth)
+        )
 
-def _rows(root: Path, base: Path, depth: int) -> Iterator[Row]:
-    for label in _classes(base, depth):
-        for path in _images(base / label):
-            yield Row(os.path.relpath(path, root).replace(os.sep, "/"), label)
+    base = find(root, *candidates, accept=accept)
+    return (
+        Row(os.path.relpath(path, root).replace(os.sep, "/"), label)
+        for label in _classes(base, depth)
+        for path in _images(base / label)
+    )
 
 
 def _classes(base: Path, depth: int) -> Iterator[str]:
@@ -100,12 +104,6 @@ def _images(folder: Path) -> Iterator[str]:
         yield from filter(is_image_name, find_images([str(folder)]))
     except UsageError:
         return  # a class without an image
-
-
-def _holds_classes(folder: Path, depth: int) -> bool:
-    if not folder.is_dir():
-        return False
-    return any(any(map(is_image_name, os.listdir(folder / label))) for label in _classes(folder, depth))
 
 
 def read_flowers(root: Path, split: str) -> Iterator[Row]:

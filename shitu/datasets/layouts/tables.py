@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import posixpath
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 from shitu.datasets.layouts.folders import LayoutError, find_file, find_folder, relative
@@ -19,7 +20,7 @@ def read_gldv2(root: Path) -> Iterator[Row]:
     Split by hand: a row may be longer than the 131,072 characters that the csv module takes.
     """
     table = find_file(root, "train_clean.csv", "train/train_clean.csv", "metadata/train_clean.csv")
-    images = relative(_gldv2_images(root), root)
+    images = relative(find_folder(root, "train/0", "images/train/0", "images/0", "0").parent, root)
     lines = lines_of(table)
     header = next(lines, (1, ""))[1]
     if header.split(",") != ["landmark_id", "images"]:
@@ -30,11 +31,6 @@ def read_gldv2(root: Path) -> Iterator[Row]:
             raise bad_line(table, number, line, "a landmark_id, a comma and image ids")
         for name in ids.split():
             yield Row(posixpath.join(images, *name[:3], f"{name}.jpg"), landmark.strip())
-
-
-def _gldv2_images(root: Path) -> Path:
-    """The folder that holds 0/ to f/."""
-    return find_folder(root, "train/0", "images/train/0", "images/0", "0").parent
 
 
 def read_fashion(root: Path, column: str = "baseColour") -> Iterator[Row]:
@@ -76,10 +72,7 @@ def read_sop(root: Path, split: str) -> Iterator[Row]:
     """`Ebay_train.txt`, `Ebay_test.txt`: image_id class_id super_class_id path, one image per line."""
     table = find_file(root, f"Ebay_{split}.txt")
     folder = relative(table.parent, root)
-    for number, line in _below_header(table, "image_id class_id super_class_id path"):
-        cells = line.split(maxsplit=3)
-        if len(cells) != 4:
-            raise bad_line(table, number, line, "image_id class_id super_class_id path")
+    for cells in _below_header(table, "image_id class_id super_class_id path", maxsplit=3):
         yield Row(posixpath.join(folder, cells[3]), cells[1])
 
 
@@ -88,11 +81,7 @@ def read_inshop(root: Path, split: str) -> Iterator[Row]:
     table = find_file(root, "Eval/list_eval_partition.txt", "eval/list_eval_partition.txt", "list_eval_partition.txt")
     images = find_folder(root, "img", "Img/img", "Img")
     folder = relative(images.parent if images.name == "img" else images, root)
-    lines = _below_header(table, "image_name item_id evaluation_status", lines_before=1)
-    for number, line in lines:
-        cells = line.split()
-        if len(cells) != 3:
-            raise bad_line(table, number, line, "image_name item_id evaluation_status")
+    for cells in _below_header(table, "image_name item_id evaluation_status", lines_before=1):
         if cells[2] == split:
             yield Row(posixpath.join(folder, cells[0]), cells[1])
 
@@ -101,7 +90,10 @@ def read_veri_wild(root: Path, name: str) -> Iterator[Row]:
     """`train_test_split/<name>.txt`: `00001/000001`, vehicle and image; the camera is in `vehicle_info.txt`."""
     table = find_file(root, f"train_test_split/{name}.txt")
     images = relative(find_folder(table.parent.parent, "images"), root)
-    cameras = {} if name == "train_list" else _cameras(table.parent / "vehicle_info.txt")
+    cameras: dict[str, str] = {}
+    if name != "train_list":
+        info = read_table(table.parent / "vehicle_info.txt", "id/image", "Camera ID", delimiter=";")
+        cameras = {row["id/image"]: row["Camera ID"].strip() for row in info}
     for number, line in lines_of(table):
         image = line.strip().removesuffix(".jpg")
         vehicle, slash, _ = image.partition("/")
@@ -110,13 +102,6 @@ def read_veri_wild(root: Path, name: str) -> Iterator[Row]:
         if cameras and image not in cameras:
             raise bad_line(table, number, image, "an image of vehicle_info.txt")
         yield Row(posixpath.join(images, f"{image}.jpg"), vehicle, cameras.get(image, ""))
-
-
-def _cameras(path: Path) -> dict[str, str]:
-    """Image -> camera id; 416,314 of them."""
-    return {
-        row["id/image"]: row["Camera ID"].strip() for row in read_table(path, "id/image", "Camera ID", delimiter=";")
-    }
 
 
 def read_compcars(root: Path, split: str) -> Iterator[Row]:
@@ -131,11 +116,14 @@ def read_compcars(root: Path, split: str) -> Iterator[Row]:
         yield Row(posixpath.join(images, path), f"{make}/{model}")
 
 
-def _below_header(path: Path, header: str, *, lines_before: int = 0) -> Iterator[tuple[int, str]]:
-    lines = lines_of(path)
-    for _ in range(lines_before):
-        next(lines, None)
+def _below_header(path: Path, header: str, *, lines_before: int = 0, maxsplit: int = -1) -> Iterator[list[str]]:
+    """The cells of each line, as many as the header has; those after `maxsplit` others may hold spaces."""
+    lines = islice(lines_of(path), lines_before, None)
     found = next(lines, (1, "an empty file"))[1]
     if found.split() != header.split():
         raise LayoutError(f"{path}: wanted the header {header!r}; found {found[:80]!r}")
-    return lines
+    for number, line in lines:
+        cells = line.split(maxsplit=maxsplit)
+        if len(cells) != len(header.split()):
+            raise bad_line(path, number, line, header)
+        yield cells
