@@ -10,13 +10,18 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
+from typing import Any
 
 import numpy as np
 from PIL import Image as PillowImage
 from PIL import ImageEnhance, ImageOps
 
+from shitu.config.keys import Text, Whole
+from shitu.config.values import BadValueError, not_a_key, within
 from shitu.recognise.preprocess import Image
 from shitu.training.rec.augment import ImageOp, Rng
+from shitu.training.rec.augment_keys import Fraction
 
 Picture = PillowImage.Image
 GREY = (128, 128, 128)
@@ -107,11 +112,11 @@ class RandAugment(ImageOp):
     Their magnitude, 0 to 10, is normally distributed with `deviation` about `magnitude`.
     """
 
-    num_layers: int = 2
-    magnitude: float = 5.0
-    deviation: float = 0.0
-    prob: float = 1.0
-    operations: tuple[str, ...] = RAND_AUGMENT
+    num_layers: Whole = within(2, 0)
+    magnitude: Fraction = within(5.0, 0, 10)
+    deviation: float = not_a_key(0.0)
+    prob: float = not_a_key(1.0)
+    operations: tuple[str, ...] = not_a_key(RAND_AUGMENT)
 
     def __call__(self, image: Image, rng: Rng) -> Image:
         picture = PillowImage.fromarray(image)
@@ -124,6 +129,28 @@ class RandAugment(ImageOp):
         return np.asarray(picture)
 
 
+@dataclass(frozen=True)
+class TimmAutoAugment(ImageOp):
+    """By timm's text. What else may be set is so already: bicubic, relative to the image, grey outside."""
+
+    config_str: Text = "rand-m9-mstd0.5-inc1"
+    interpolation: Any = None
+    img_size: Any = None
+    mean: Any = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if timm_rand_augment(self.config_str) is None:
+            wanted = "only timm's rand-...-inc1 is there, such as rand-m9-mstd0.5-inc1"
+            raise BadValueError("config_str", self.config_str, wanted)
+
+    def __call__(self, image: Image, rng: Rng) -> Image:
+        augment = timm_rand_augment(self.config_str)
+        assert augment
+        return augment(image, rng)
+
+
+@cache
 def timm_rand_augment(text: str) -> RandAugment | None:
     """timm's `rand-m7-mstd0.5-inc1` (also `-n2`, `-p0.5`); None for what is not of that kind.
 
