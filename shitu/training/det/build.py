@@ -14,7 +14,7 @@ from shitu.config.values import Section
 from shitu.errors import ConfigError
 from shitu.training.base.toolkits import ppdet
 from shitu.training.det.schema import DetConfig
-from shitu.training.det.schema_net import MultiClassNMS, PicoFeat, PicoHead
+from shitu.training.det.schema_net import MultiClassNMS
 
 
 class PicoDet(nn.Layer):
@@ -67,19 +67,16 @@ def build_detector(config: DetConfig) -> PicoDet:
         spatial_scales=[0.5**stage for stage in config.LCNet.feature_maps],
         **_options(config.CSPPAN),
     )
-    nms = config.PicoHead.nms
-    assert isinstance(nms, MultiClassNMS)
-    return PicoDet(backbone, neck, _head(config), nms)
+    return PicoDet(backbone, neck, _head(config), config.PicoHead.nms)
 
 
 def _head(config: DetConfig) -> nn.Layer:
-    section, features = config.PicoHead, config.PicoHead.conv_feat
-    assert isinstance(features, PicoFeat)
-    _check(section, features, config)
+    section = config.PicoHead
+    _check(config)
     heads, losses = ppdet("modeling.heads.pico_head"), "modeling.losses"
     assigner = ppdet("modeling.assigners.simota_assigner").SimOTAAssigner
     head: nn.Layer = heads.PicoHead(
-        conv_feat=heads.PicoFeat(**_options(features)),
+        conv_feat=heads.PicoFeat(**_options(section.conv_feat)),
         num_classes=config.num_classes,
         fpn_stride=list(section.fpn_stride),
         prior_prob=section.prior_prob,
@@ -94,19 +91,14 @@ def _head(config: DetConfig) -> nn.Layer:
     return head
 
 
-def _check(head: PicoHead, features: PicoFeat, config: DetConfig) -> None:
+def _check(config: DetConfig) -> None:
     """Numbers that stand in two places and must agree."""
-    levels = config.CSPPAN.num_features
+    head, features, levels = config.PicoHead, config.PicoHead.conv_feat, config.CSPPAN.num_features
     pairs = (
         ("PicoHead.feat_in_chan", head.feat_in_chan, "PicoHead.conv_feat.feat_out", features.feat_out),
         ("PicoHead.conv_feat.feat_in", features.feat_in, "CSPPAN.out_channels", config.CSPPAN.out_channels),
         ("the number of PicoHead.fpn_stride", len(head.fpn_stride), "CSPPAN.num_features", levels),
-        (
-            "PicoHead.conv_feat.num_fpn_stride",
-            features.num_fpn_stride,
-            "CSPPAN.num_features",
-            config.CSPPAN.num_features,
-        ),
+        ("PicoHead.conv_feat.num_fpn_stride", features.num_fpn_stride, "CSPPAN.num_features", levels),
     )
     for first, value, second, other in pairs:
         if value != other:

@@ -21,7 +21,7 @@ from shitu.training.det.batches import DetLoader
 from shitu.training.det.build import PicoDet, build_detector
 from shitu.training.det.coco_ap import Found, coco_metrics
 from shitu.training.det.coco_data import DetData, read_coco
-from shitu.training.det.schema import COCODataSet, DetConfig
+from shitu.training.det.schema import DetConfig
 from shitu.training.det.weights import load_trained
 
 Progress = Callable[[int], AbstractContextManager[Any]]  # the number of images -> a bar with update(n)
@@ -30,10 +30,9 @@ Metrics = dict[str, float | None]
 
 def eval_data(config: DetConfig) -> DetData:
     """EvalDataset, read and checked. Raises ConfigError."""
-    section = config.EvalDataset
-    if not isinstance(section, COCODataSet):
+    if config.EvalDataset is None:
         raise ConfigError(f"{config.source} has no EvalDataset; it says which images to evaluate on")
-    return read_coco(section, config.num_classes, what="EvalDataset", training=False)
+    return read_coco(config.EvalDataset, config.num_classes, what="EvalDataset", training=False)
 
 
 def evaluate_config(config: DetConfig, progress: Progress) -> Metrics:

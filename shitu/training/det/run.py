@@ -23,7 +23,7 @@ from shitu.training.det.build import PicoDet, build_detector
 from shitu.training.det.coco_data import DetData, read_coco
 from shitu.training.det.evaluate import Metrics, eval_data, evaluate
 from shitu.training.det.plan import Plan, build_optimizer, make_plan
-from shitu.training.det.schema import COCODataSet, CosineDecay, DetConfig
+from shitu.training.det.schema import CosineDecay, DetConfig
 from shitu.training.det.transforms import compile_reader
 from shitu.training.det.weights import load_pretrained
 
@@ -135,10 +135,9 @@ def _data(config: DetConfig) -> tuple[DetData, DetData | None]:
     """TrainDataset and EvalDataset; also what can be known to be wrong with the readers."""
     compile_reader(config.TrainReader, "TrainReader")
     compile_reader(config.EvalReader, "EvalReader")
-    section = config.TrainDataset
-    if not isinstance(section, COCODataSet):
+    if config.TrainDataset is None:
         raise ConfigError(f"{config.source} has no TrainDataset; it says which images to train on")
-    data = read_coco(section, config.num_classes, what="a detector", training=True, seed=config.seed)
+    data = read_coco(config.TrainDataset, config.num_classes, what="a detector", training=True, seed=config.seed)
     return data, eval_data(config) if config.EvalDataset is not None else None
 
 

@@ -16,12 +16,7 @@ _STRIDE = 32  # of LCNet's last level: what divides a picture's sides, so that t
 
 
 @dataclass(frozen=True)
-class Dataset(ByName):
-    pass
-
-
-@dataclass(frozen=True)
-class COCODataSet(Dataset):
+class COCODataSet(ByName):
     """Images with boxes, in COCO's format. `dataset_dir` goes before the other two."""
 
     no_effect = frozenset({"data_fields", "load_crowd", "repeat", "use_default_label"})
@@ -174,8 +169,8 @@ class DetConfig(Section):
     LCNet: net.LCNet = field(default_factory=net.LCNet)
     CSPPAN: net.CSPPAN = field(default_factory=net.CSPPAN)
     PicoHead: net.PicoHead = field(default_factory=net.PicoHead)
-    TrainDataset: Maybe[Dataset] = None
-    EvalDataset: Maybe[Dataset] = None
+    TrainDataset: Maybe[COCODataSet] = None
+    EvalDataset: Maybe[COCODataSet] = None
     TrainReader: _TrainReader = field(default_factory=_TrainReader)
     EvalReader: _EvalReader = field(default_factory=_EvalReader)
     _BASE_: Several[Text] = ()

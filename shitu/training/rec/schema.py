@@ -114,13 +114,8 @@ class Piecewise(LearningRate):
 
 
 @dataclass(frozen=True)
-class Regularizer(ByName):
+class L2(ByName):
     coeff: Number = within(0.0, 0)
-
-
-@dataclass(frozen=True)
-class L2(Regularizer):
-    pass
 
 
 @dataclass(frozen=True)
@@ -130,7 +125,7 @@ class Optimizer(ByName):
     no_effect = frozenset({"no_weight_decay_name", "one_dim_param_no_weight_decay", "use_master_param"})
 
     lr: LearningRate = field(default_factory=Cosine)
-    regularizer: Maybe[Regularizer] = None
+    regularizer: Maybe[L2] = None
     clip_norm: Maybe[Number] = within(None, 0)  # limit of the global norm of the gradient
     decay_bn_and_bias: Flag = False  # ours
 
