@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from shitu.errors import ConfigError
-from shitu.training.base.batch_task import IDENTITY
+from shitu.training.base.loader import IDENTITY
 from shitu.training.rec import schema_data
 from shitu.training.rec.image_list import RowsByClass
 

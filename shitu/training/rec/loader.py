@@ -6,26 +6,21 @@ on where an epoch begins. A bad image is replaced by another of its class, in an
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from contextlib import closing
 from dataclasses import dataclass
-from math import ceil, prod
+from math import ceil
 
 import numpy as np
 import paddle
 from numpy.typing import NDArray
 
-from shitu.errors import ConfigError, ImageError, ShituError
+from shitu.errors import ConfigError, ImageError
 from shitu.images.read import Picture, read_image
-from shitu.training.base.batch_task import Task
-from shitu.training.base.worker_pool import Slot, array_in, made_ahead
+from shitu.training.base.loader import Loader, Maker, Task
+from shitu.training.base.worker_pool import Slot, array_in
 from shitu.training.rec.image_list import ImageList
 from shitu.training.rec.samplers import BatchSampler
 from shitu.training.rec.transforms import Transform
-
-_log = logging.getLogger("shitu")
-_SHOWN = 20
 
 
 @dataclass(frozen=True)
@@ -38,35 +33,15 @@ class Batch:
     replaced: int = 0
 
 
-class _Loader:
-    """`bad` holds path -> reason of every bad image met so far."""
-
-    def __init__(self, maker: BatchMaker, workers: int, use_shared_memory: bool, bad_are: str) -> None:
-        self.maker, self.workers, self.use_shared_memory = maker, workers, use_shared_memory
-        self.bad: dict[str, str] = {}
-        self._bad_are = bad_are
+class _Loader(Loader["Made"]):
+    images: ImageList
 
     def _batches(self, tasks: Iterable[Task]) -> Generator[Batch, None, None]:
-        known = len(self.bad)
-        bytes_of = self.maker.bytes_of if self.use_shared_memory else None
-        with closing(made_ahead(self.maker, tasks, self.workers, bytes_of=bytes_of)) as batches:
-            for made in batches:
-                self._take_note(made)
-                if made.error:
-                    raise made.error
-                if len(made.index):
-                    labels = self.maker.images.labels[made.index]
-                    # to_tensor copies, from shared memory straight to the device
-                    yield Batch(paddle.to_tensor(made.images), paddle.to_tensor(labels), made.index, made.replaced)
-        if len(self.bad) > max(known, _SHOWN):
-            _log.warning("%d images cannot be read; the first %d of them are named above", len(self.bad), _SHOWN)
-
-    def _take_note(self, made: Made) -> None:
-        for path, reason in made.bad.items():
-            if path not in self.bad:
-                self.bad[path] = reason
-                if len(self.bad) <= _SHOWN:
-                    _log.warning("%s: %s; %s", path, reason, self._bad_are)
+        for made in self.made(tasks):
+            if len(made.index):
+                labels = self.images.labels[made.index]
+                # to_tensor copies, from shared memory straight to the device
+                yield Batch(paddle.to_tensor(made.images), paddle.to_tensor(labels), made.index, made.replaced)
 
 
 class TrainLoader(_Loader):
@@ -77,8 +52,9 @@ class TrainLoader(_Loader):
         workers: int, use_shared_memory: bool = True,
     ) -> None:  # fmt: skip
         maker = BatchMaker(images, transform, seed=seed, replace=True)
-        super().__init__(maker, workers, use_shared_memory, "replaced by others of the same class")
-        self.sampler, self.streams = sampler, tuple(streams)
+        bad_are = "replaced by others of the same class"
+        super().__init__(maker, workers, use_shared_memory=use_shared_memory, bad_are=bad_are)
+        self.images, self.sampler, self.streams = images, sampler, tuple(streams)
 
     def __len__(self) -> int:
         return len(self.sampler)
@@ -103,8 +79,8 @@ class EvalLoader(_Loader):
         *, use_shared_memory: bool = True,
     ) -> None:  # fmt: skip
         maker = BatchMaker(images, transform, seed=0, replace=False)
-        super().__init__(maker, workers, use_shared_memory, "left out")
-        self.indices, self.batch_size = np.asarray(indices, np.int64), batch_size
+        super().__init__(maker, workers, use_shared_memory=use_shared_memory, bad_are="left out")
+        self.images, self.indices, self.batch_size = images, np.asarray(indices, np.int64), batch_size
 
     def __len__(self) -> int:
         return ceil(len(self.indices) / self.batch_size)
@@ -122,16 +98,14 @@ class EvalLoader(_Loader):
 
 @dataclass(frozen=True)
 class Made:
-    """One batch in numpy, or the error that kept it from being made."""
+    """One batch in numpy."""
 
     images: NDArray[np.float32]  # (n, 3, height, width)
     index: NDArray[np.int64]  # (n,) which entry of the list each row shows
-    bad: dict[str, str]  # path -> reason
-    replaced: int = 0
-    error: ShituError | None = None
+    replaced: int
 
 
-class BatchMaker:
+class BatchMaker(Maker[Made]):
     """Raises ConfigError where the transform makes images of different sizes."""
 
     def __init__(self, images: ImageList, transform: Transform, *, seed: int, replace: bool) -> None:
@@ -144,20 +118,8 @@ class BatchMaker:
         self.shape = (3, *transform.size)
         self._known_bad: dict[int, str] = {}  # to this process; saves reading a bad image again
 
-    def bytes_of(self, task: Task) -> int:
-        """What the task's images take."""
-        return 4 * len(task.indices) * prod(self.shape)
-
-    def __call__(self, task: Task, slot: Slot) -> Made:
-        """The images go into the slot."""
-        bad: dict[str, str] = {}
+    def make(self, task: Task, slot: Slot, bad: dict[str, str]) -> Made:
         out = array_in(slot, (len(task.indices), *self.shape))
-        try:
-            return self._make(task, out, bad)
-        except ShituError as error:
-            return Made(out[:0], np.empty(0, np.int64), bad, error=error)
-
-    def _make(self, task: Task, out: NDArray[np.float32], bad: dict[str, str]) -> Made:
         shown: list[int] = []
         replaced = 0
         for position, wanted in enumerate(task.indices.tolist()):
@@ -169,7 +131,7 @@ class BatchMaker:
             if picture is not None:
                 out[len(shown)] = self.transform(picture, np.random.default_rng(seed))
                 shown.append(index)
-        return Made(out[: len(shown)], np.array(shown, np.int64), bad, replaced)
+        return Made(out[: len(shown)], np.array(shown, np.int64), replaced)
 
     def _read(self, index: int, bad: dict[str, str]) -> Picture | None:
         path = self.images.path(index)

@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 
 from shitu.errors import ConfigError
-from shitu.training.base.batch_task import PERMUTATION, PK
+from shitu.training.base.loader import PERMUTATION, PK
 from shitu.training.rec import schema_data
 from shitu.training.rec.identity_sampler import DistributedRandomIdentitySampler
 from shitu.training.rec.image_list import RowsByClass
