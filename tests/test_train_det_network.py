@@ -173,7 +173,7 @@ def test_another_number_of_classes_keeps_the_rest(network: PicoDet, tmp_path: Pa
 @pytest.mark.parametrize("load", [load_pretrained, load_trained])
 def test_a_checkpoint_of_another_shape_is_refused(load: Any, network: PicoDet, tmp_path: Path) -> None:
     path = saved(network, tmp_path / "quarter.pdparams")
-    with pytest.raises(ModelError, match=r"quarter.pdparams is of another network: .*, wanted \["):
+    with pytest.raises(ModelError, match=r"quarter.pdparams is of another network: .* \(.* here, \(.* there"):
         load(build_detector(light("LCNet.scale=0.5")), str(path))
 
 

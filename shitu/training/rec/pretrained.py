@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 from paddle import nn
 
 from shitu.errors import ConfigError, DownloadError, ModelError
 from shitu.models.folder import model_homes
-from shitu.training.base.read_weights import SUFFIX, LoadReport, fetched, read_state, some, weights_home
+from shitu.training.base.read_weights import SUFFIX, LoadReport, fetched, load_fitting, read_arrays, some, weights_home
 from shitu.training.rec import schema_arch as schema
 from shitu.training.rec.backbones import known_names, model_url
 from shitu.training.rec.networks import DistillationModel, RecModel
@@ -23,7 +21,6 @@ from shitu.training.rec.schema_arch import Arch, Backbone
 
 IN_FOLDER = "weights.pdparams"  # where a model folder keeps them, if it does
 _LEAST_SHARE = 0.1  # below it, the names that fit do so by chance
-log = logging.getLogger("shitu")
 
 
 def load_weights(network: nn.Layer, source: str, *, strict_heads: bool = False) -> LoadReport:
@@ -36,42 +33,13 @@ def load_weights(network: nn.Layer, source: str, *, strict_heads: bool = False) 
 
     Raises ModelError where there is no such file, where nothing in it fits, and where it is of another shape.
     """
-    path = find_weights(source)
-    state = {name: array for name, array in read_state(path).items() if isinstance(array, np.ndarray)}
-    own = network.state_dict()
-    match = _best_match(state, list(own), network)
-    fitting = {name: array for name, array in match.tensors.items() if tuple(array.shape) == tuple(own[name].shape)}
-    other = {
-        name: f"{name} {tuple(own[name].shape)} here, {tuple(array.shape)} there"
-        for name, array in match.tensors.items()
-        if name not in fitting
-    }
-    unused = {name for name, each in network.named_parameters() if getattr(each, "unused_in_training", False)}
-    report = LoadReport(
-        str(path),
-        tuple(fitting),
-        tuple(name for name in own if name not in match.tensors and name not in unused),
-        match.unexpected,
-        tuple(other.values()),
-    )
-    _check(report, list(own), set(other), match.of_backbone, strict_heads)
-    values = {name: _values(array, own[name].numpy().dtype) for name, array in fitting.items()}
-    for name, each in values.items():
-        if not np.isfinite(each).all():
-            raise ModelError(
-                f"{path}: {name} holds numbers that are not finite; its training failed, take an earlier one"
-            )
-    for name, each in values.items():
-        own[name].set_value(each)
-    (log.warning if report.other_shape or report.missing else log.info)("%s", report)
-    return report
+    path, names = find_weights(source), list(network.state_dict())
+    match = _best_match(read_arrays(path), names, network)
 
+    def check(report: LoadReport) -> None:
+        _check(report, names, match.of_backbone, strict_heads)
 
-def _values(array: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """The array as `dtype`; Paddle saves bfloat16, which numpy has not, as the uint16 of the same bits."""
-    if array.dtype == np.uint16 and dtype == np.float32:
-        return (array.astype(np.uint32) << 16).view(np.float32)
-    return array.astype(dtype, copy=False)
+    return load_fitting(network, path, match.tensors, check, unexpected=match.unexpected)
 
 
 def load_start_weights(network: RecModel | DistillationModel, arch: Arch) -> list[LoadReport]:
@@ -182,7 +150,8 @@ def _readings(state: Iterable[str], network: nn.Layer) -> Iterator[tuple[str, li
             yield begin, target
 
 
-def _check(report: LoadReport, own: list[str], other: set[str], of_backbone: bool, strict_heads: bool) -> None:
+def _check(report: LoadReport, own: list[str], of_backbone: bool, strict_heads: bool) -> None:
+    other = {each.split(" ")[0] for each in report.other_shape}
     if len(report.loaded) < _LEAST_SHARE * (len(report.loaded) + len(report.missing) + len(other)):
         fits = f"only {some(report.loaded)}" if report.loaded else "nothing in it"
         raise ModelError(
