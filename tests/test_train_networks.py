@@ -16,7 +16,6 @@ from paddle import nn
 from shitu.errors import ConfigError
 from shitu.training.base.fuse import fuse_batch_norms
 from shitu.training.base.toolkits import paddleclas
-from shitu.training.rec.describe_network import describe
 from shitu.training.rec.efficientnet_lite import EfficientNetLite, EfficientNetLiteEmbedding
 from shitu.training.rec.networks import RecModel, build_network, freeze, set_train_mode
 from shitu.training.rec.schema_arch import (
@@ -33,6 +32,7 @@ from shitu.training.rec.schema_arch import (
 from shitu.training.rec.schema_arch import BackboneStopLayer as Stop
 from shitu.training.rec.schema_arch import DistillationModel as DistillationSection
 from shitu.training.rec.schema_arch import RecModel as Section
+from shitu.training.rec.summary import describe
 
 
 # parameters of efficientnet-lite-pytorch 0.1.0 without its classifier, and the width of its features

@@ -18,10 +18,9 @@ from shitu.errors import EngineError, ShituError
 from shitu.training.base.log import MetricsLog, read_records, visualdl_writer
 from shitu.training.base.memory import Memory, estimate_memory
 from shitu.training.base.plan import Plan, Scaling, learning_rate_table
-from shitu.training.rec.describe_network import NetworkSize
 from shitu.training.rec.plan import Schedule
 from shitu.training.rec.schema import Cosine
-from shitu.training.rec.summary import histogram, summarise
+from shitu.training.rec.summary import NetworkSize, histogram, summarise
 
 
 def plan(cards: int = 1, **changes: Any) -> Plan:

@@ -18,22 +18,26 @@ import paddle
 
 from shitu.errors import ModelError, ShituError, StoppedError
 from shitu.training.base import processes
-from shitu.training.base.checkpoints import State, load_states, save_states, save_weights, sweep
-from shitu.training.base.curves import draw_curves
-from shitu.training.base.log import Meter, RunLog, shown
-from shitu.training.base.precision import Precision
-from shitu.training.base.run_state import (
+from shitu.training.base.checkpoints import (
+    State,
     arrays,
     begin,
     changes,
     check_fits,
     find_checkpoint,
+    load_states,
     optimizer_state,
     plain,
+    save_states,
+    save_weights,
     set_optimizer_state,
+    sweep,
     tensors,
 )
-from shitu.training.base.stop_request import StopRequest
+from shitu.training.base.curves import draw_curves
+from shitu.training.base.launch import StopRequest
+from shitu.training.base.log import Meter, RunLog, shown
+from shitu.training.base.precision import Precision
 from shitu.training.base.task import Batch, Metrics, Settings, Task
 
 _log = logging.getLogger("shitu")

@@ -28,10 +28,10 @@ from shitu.recognise.preprocess import from_model_yaml
 from shitu.training.base.fuse import fuse_batch_norms, re_parameterise
 from shitu.training.base.log import read_records
 from shitu.training.rec import schema_arch as schema
-from shitu.training.rec.describe_network import describe
 from shitu.training.rec.networks import DistillationModel, RecModel, build_network, without_heads
 from shitu.training.rec.pretrained import find_weights, load_weights
 from shitu.training.rec.schema import TrainConfig
+from shitu.training.rec.summary import describe
 from shitu.training.rec.transforms import compile_transform
 
 TOLERANCE = 1e-4  # of the largest value of the features; folding and oneDNN give 1e-6 to 1e-5

@@ -17,7 +17,6 @@ from shitu.training.base.ema import MovingAverage
 from shitu.training.base.memory import estimate_memory
 from shitu.training.base.plan import learning_rate_table
 from shitu.training.base.task import Metrics, Settings, Task
-from shitu.training.rec.describe_network import describe
 from shitu.training.rec.evaluate import EvalSet, evaluate, metric_names, open_eval
 from shitu.training.rec.export import export_config
 from shitu.training.rec.image_list import ImageList, read_image_list
@@ -27,7 +26,7 @@ from shitu.training.rec.networks import DistillationModel, RecModel, build_netwo
 from shitu.training.rec.plan import Plan, build_optimizer, make_plan, train_data
 from shitu.training.rec.pretrained import load_start_weights, load_weights
 from shitu.training.rec.schema import SGD, Adam, AdamW, TrainConfig
-from shitu.training.rec.summary import summarise
+from shitu.training.rec.summary import describe, summarise
 from shitu.training.rec.transforms import compile_transform
 
 _log = logging.getLogger("shitu")
