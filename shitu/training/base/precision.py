@@ -10,7 +10,7 @@ import numpy as np
 import paddle
 from paddle import nn
 
-from shitu.training.base.amp import AMP
+from shitu.training.base.schema import AMP
 
 _log = logging.getLogger("shitu")
 

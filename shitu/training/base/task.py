@@ -13,9 +13,9 @@ import paddle
 from paddle import nn
 
 from shitu.config.values import Section
-from shitu.training.base.amp import AMP
 from shitu.training.base.ema import MovingAverage
 from shitu.training.base.plan import Plan
+from shitu.training.base.schema import AMP
 
 Batch = TypeVar("Batch")
 Metrics = dict[str, Any]  # of an evaluation: name -> number, or None

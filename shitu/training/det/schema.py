@@ -10,6 +10,7 @@ from shitu.config.keys import Choice, FilePath, Flag, Maybe, Number, Operators, 
 from shitu.config.load import load_sections
 from shitu.config.values import BadValueError, Section, not_a_key, within
 from shitu.config.variants import ByName
+from shitu.training.base.schema import ScaledRate
 from shitu.training.det import schema_net as net
 
 _STRIDE = 32  # of LCNet's last level: what divides a picture's sides, so that the levels of the neck fit together
@@ -62,11 +63,9 @@ class LinearWarmup(Scheduler):
 
 
 @dataclass(frozen=True)
-class LearningRate(Section):
+class LearningRate(ScaledRate):
     base_lr: Number = within(0.01, 0)
     schedulers: Several[Scheduler] = (CosineDecay(), LinearWarmup())
-    for_batch_size: Maybe[Whole] = within(None, 1)  # ours: the total batch (all cards) that base_lr is made for
-    scaling: Choice[Literal["linear", "none"]] = "linear"  # ours: what another total batch does to it
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
-from dataclasses import dataclass
+import sys
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -47,18 +47,24 @@ def make_plan(config: TrainConfig, labels: np.ndarray, world: int) -> Plan:
             "(cards x update_freq); lower DataLoader.Train.sampler.batch_size or set drop_last: False"
         )
     scaling = Scaling.of(lr, world * update_freq * section.batch_size)
-    limit = scaling.iterations(lr, config.Global.max_iters)
-    total_steps = min(config.Global.epochs * steps_per_epoch, limit or math.inf)
+    total_steps = min(config.Global.epochs * steps_per_epoch, most_steps(lr, scaling, config.Global.max_iters))
     return Plan(
         world=world,
         update_freq=update_freq,
         batch_size=section.batch_size,
         steps_per_epoch=steps_per_epoch,
-        total_steps=int(total_steps),
+        total_steps=total_steps,
         scaling=scaling,
-        schedule=Schedule(lr, scaling, steps_per_epoch, int(total_steps)),
+        schedule=Schedule(lr, scaling, steps_per_epoch, total_steps),
         sampler=sampler,
     )
+
+
+def most_steps(lr: LearningRate, scaling: Scaling, max_iters: int | None) -> int:
+    """`max_iters`, by the inverse of the linear rule where scale_iters asks for that."""
+    if max_iters is None:
+        return sys.maxsize
+    return max(1, round(max_iters / scaling.factor)) if lr.scale_iters else max_iters
 
 
 # --- the learning rate at each step -----------------------------------------------------------------------------
@@ -72,17 +78,15 @@ class Schedule:
     """
 
     def __init__(self, section: LearningRate, scaling: Scaling, steps_per_epoch: int, total_steps: int) -> None:
-        scaled = {"learning_rate": section.learning_rate * scaling.factor}
-        if isinstance(section, Piecewise):
-            scaled = {"values": tuple(value * scaling.factor for value in section.values)}  # type: ignore[dict-item]
-        self.section = dataclasses.replace(section, **scaled)  # type: ignore[arg-type]
+        self.section, self.factor = section, scaling.factor
         self.steps_per_epoch, self.total_steps = steps_per_epoch, total_steps
         self.warmup_steps = min(round(section.warmup_epoch * steps_per_epoch), total_steps)
 
     @property
     def peak(self) -> float:
         """The learning rate at the end of the warm-up."""
-        return self.section.values[0] if isinstance(self.section, Piecewise) else self.section.learning_rate
+        section = self.section
+        return (section.values[0] if isinstance(section, Piecewise) else section.learning_rate) * self.factor
 
     def __call__(self, step: int) -> float:
         if step < self.warmup_steps:
@@ -101,7 +105,7 @@ class Schedule:
         if isinstance(section, Step):
             return rate * section.gamma ** math.floor(epoch / section.step_size)
         if isinstance(section, Piecewise):
-            return section.values[sum(epoch >= limit for limit in section.decay_epochs)]
+            return section.values[sum(epoch >= limit for limit in section.decay_epochs)] * self.factor
         assert type(section) in (Constant, LearningRate)
         return rate
 
@@ -119,24 +123,16 @@ def build_optimizer(section: schema.Optimizer, network: nn.Layer, losses: nn.Lay
         if parameter.name in exempt:
             parameter.regularizer = L2Decay(0.0)
     clip = nn.ClipGradByGlobalNorm(section.clip_norm) if section.clip_norm else None
-    decay = L2Decay(section.regularizer.coeff) if section.regularizer else None
-    common: dict[str, Any] = {"learning_rate": 0.0, "parameters": parameters, "grad_clip": clip}
+    # the keys that a kind has for itself are parameters of Paddle's class, which is called alike
+    own = {each.name for each in fields(section)} - {each.name for each in fields(schema.Optimizer)}
+    options: dict[str, Any] = {name: getattr(section, name) for name in own}
     if isinstance(section, schema.AdamW):
-        return paddle.optimizer.AdamW(
-            beta1=section.beta1,
-            beta2=section.beta2,
-            epsilon=section.epsilon,
-            weight_decay=section.weight_decay,
-            apply_decay_param_fun=lambda name: name not in exempt,
-            **common,
-        )
-    common["weight_decay"] = decay
-    if isinstance(section, schema.Adam):
-        return paddle.optimizer.Adam(beta1=section.beta1, beta2=section.beta2, epsilon=section.epsilon, **common)
-    if isinstance(section, schema.SGD):
-        return paddle.optimizer.SGD(**common)
-    assert isinstance(section, schema.Momentum)
-    return paddle.optimizer.Momentum(momentum=section.momentum, use_nesterov=section.use_nesterov, **common)
+        options["apply_decay_param_fun"] = lambda name: name not in exempt
+    elif section.regularizer:
+        options["weight_decay"] = L2Decay(section.regularizer.coeff)
+    kind = getattr(paddle.optimizer, type(section).__name__)
+    optimizer: paddle.optimizer.Optimizer = kind(0.0, parameters=parameters, grad_clip=clip, **options)
+    return optimizer
 
 
 def undecayed(network: nn.Layer) -> set[str]:

@@ -13,7 +13,7 @@ from shitu.config.keys import Choice, FilePath, Flag, Maybe, Number, Several, Te
 from shitu.config.load import load_sections
 from shitu.config.values import BadValueError, Section, not_a_key, within
 from shitu.config.variants import ByKey, ByName
-from shitu.training.base.amp import AMP
+from shitu.training.base.schema import AMP, ScaledRate
 from shitu.training.rec.schema_arch import Arch, RecModel
 from shitu.training.rec.schema_data import DataLoader
 from shitu.training.rec.schema_loss import Loss
@@ -63,15 +63,13 @@ class EMA(Section):
 
 
 @dataclass(frozen=True)
-class LearningRate(ByName):
+class LearningRate(ScaledRate, ByName):
     """The `lr` of an optimizer; steps, not epochs, move it. The keys are shared by all kinds."""
 
     learning_rate: Number = within(0.001, 0)
     warmup_epoch: Number = within(0, 0)
     warmup_start_lr: Number = within(0.0, 0)
     by_epoch: Flag = False
-    for_batch_size: Maybe[Whole] = within(None, 1)  # ours: the total batch (all cards) that learning_rate is made for
-    scaling: Choice[Literal["linear", "none"]] = "linear"  # ours: what another total batch does to it (FAQ Q5.3)
     scale_iters: Flag = False  # ours: Global.max_iters is scaled by the inverse too
 
     def __post_init__(self) -> None:
