@@ -14,7 +14,7 @@ import pytest
 from paddle import nn
 
 from shitu.errors import ConfigError
-from shitu.training.base.fuse import fuse_batch_norms
+from shitu.training.base.export import fuse_batch_norms
 from shitu.training.base.toolkits import paddleclas
 from shitu.training.rec.efficientnet_lite import EfficientNetLite, EfficientNetLiteEmbedding
 from shitu.training.rec.networks import RecModel, build_network, freeze, set_train_mode

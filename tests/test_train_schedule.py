@@ -9,7 +9,7 @@ import paddle
 import pytest
 
 from shitu.errors import ConfigError
-from shitu.training.base.plan import Scaling
+from shitu.training.base.task import Scaling
 from shitu.training.rec.plan import Schedule, most_steps
 from shitu.training.rec.schema import Constant, Cosine, LearningRate, Linear, Piecewise, Step
 

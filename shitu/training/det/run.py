@@ -15,9 +15,8 @@ from shitu.errors import ConfigError
 from shitu.training.base import loop, processes
 from shitu.training.base.ema import CycleEMA
 from shitu.training.base.memory import estimate_memory
-from shitu.training.base.plan import learning_rate_table
 from shitu.training.base.schema import AMP
-from shitu.training.base.task import Settings, Task
+from shitu.training.base.task import Settings, Task, learning_rate_table
 from shitu.training.det.batches import DetBatch, DetLoader
 from shitu.training.det.build import PicoDet, build_detector
 from shitu.training.det.coco_data import DetData, read_coco

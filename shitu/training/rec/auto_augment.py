@@ -37,8 +37,14 @@ def _solarize_add(picture: Picture, strength: float) -> Picture:
     return picture.point([min(255, each + added) if each < 128 else each for each in range(256)] * 3)
 
 
-# (picture, strength 0..1, sign -1 or 1) -> picture
-OPERATIONS: dict[str, Callable[[Picture, float, int], Picture]] = {
+Operation = Callable[[Picture, float, int], Picture]  # (picture, strength 0..1, sign -1 or 1) -> picture
+
+
+def _enhanced(kind: Callable[[Picture], ImageEnhance._Enhance]) -> Operation:
+    return lambda picture, strength, sign: kind(picture).enhance(1 + sign * 0.9 * strength)
+
+
+OPERATIONS: dict[str, Operation] = {
     "shear_x": lambda picture, strength, sign: _affine(picture, (1, sign * 0.3 * strength, 0, 0, 1, 0)),
     "shear_y": lambda picture, strength, sign: _affine(picture, (1, 0, 0, sign * 0.3 * strength, 1, 0)),
     "translate_x": lambda picture, strength, sign: _affine(
@@ -50,16 +56,16 @@ OPERATIONS: dict[str, Callable[[Picture, float, int], Picture]] = {
     "rotate": lambda picture, strength, sign: picture.rotate(
         sign * 30 * strength, PillowImage.Resampling.BICUBIC, fillcolor=GREY
     ),
-    "color": lambda picture, strength, sign: ImageEnhance.Color(picture).enhance(1 + sign * 0.9 * strength),
-    "contrast": lambda picture, strength, sign: ImageEnhance.Contrast(picture).enhance(1 + sign * 0.9 * strength),
-    "brightness": lambda picture, strength, sign: ImageEnhance.Brightness(picture).enhance(1 + sign * 0.9 * strength),
-    "sharpness": lambda picture, strength, sign: ImageEnhance.Sharpness(picture).enhance(1 + sign * 0.9 * strength),
-    "posterize": lambda picture, strength, sign: ImageOps.posterize(picture, 8 - round(4 * strength)),
-    "solarize": lambda picture, strength, sign: ImageOps.solarize(picture, round(256 * (1 - strength))),
-    "solarize_add": lambda picture, strength, sign: _solarize_add(picture, strength),
-    "autocontrast": lambda picture, strength, sign: ImageOps.autocontrast(picture),
-    "equalize": lambda picture, strength, sign: ImageOps.equalize(picture),
-    "invert": lambda picture, strength, sign: ImageOps.invert(picture),
+    "color": _enhanced(ImageEnhance.Color),
+    "contrast": _enhanced(ImageEnhance.Contrast),
+    "brightness": _enhanced(ImageEnhance.Brightness),
+    "sharpness": _enhanced(ImageEnhance.Sharpness),
+    "posterize": lambda picture, strength, _: ImageOps.posterize(picture, 8 - round(4 * strength)),
+    "solarize": lambda picture, strength, _: ImageOps.solarize(picture, round(256 * (1 - strength))),
+    "solarize_add": lambda picture, strength, _: _solarize_add(picture, strength),
+    "autocontrast": lambda picture, *_: ImageOps.autocontrast(picture),
+    "equalize": lambda picture, *_: ImageOps.equalize(picture),
+    "invert": lambda picture, *_: ImageOps.invert(picture),
 }
 RAND_AUGMENT = tuple(name for name in OPERATIONS if name != "solarize_add")
 

@@ -16,15 +16,7 @@ from paddle import nn
 FEATURES = 1280
 
 
-class Variant(NamedTuple):
-    """How one member of the family scales: channel and repeat factors, and the side of its training images."""
-
-    width: float
-    depth: float
-    image_size: int
-
-
-VARIANTS = {"lite0": Variant(1.0, 1.0, 224), "lite1": Variant(1.0, 1.1, 240), "lite2": Variant(1.1, 1.2, 260)}
+VARIANTS = {"lite0": (1.0, 1.0), "lite1": (1.0, 1.1), "lite2": (1.1, 1.2)}  # channels and repeats, times those of Lite0
 
 
 class Stage(NamedTuple):
@@ -104,7 +96,7 @@ class EfficientNetLite(nn.Layer):
         if variant not in VARIANTS:
             raise ValueError(f"unknown variant {variant!r}, choose one of {', '.join(VARIANTS)}")
         super().__init__()
-        width, depth, _ = VARIANTS[variant]
+        width, depth = VARIANTS[variant]
         shapes: list[tuple[int, int, int, int, int]] = []
         channels = 32
         for stage in STAGES:

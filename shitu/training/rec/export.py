@@ -25,7 +25,7 @@ from shitu.files import sha256_of
 from shitu.models.model_yaml import Preprocess
 from shitu.models.write import ONNX, PARAMS, PROGRAM, new_folder, write_model_yaml
 from shitu.recognise.preprocess import from_model_yaml
-from shitu.training.base.fuse import fuse_batch_norms, re_parameterise
+from shitu.training.base.export import fuse_batch_norms, re_parameterise
 from shitu.training.base.log import read_records
 from shitu.training.rec import schema_arch as schema
 from shitu.training.rec.networks import DistillationModel, RecModel, build_network, without_heads
@@ -115,7 +115,7 @@ def export_model(
         difference = _checked("the exported program", lambda x: session.run({"x": x})[0], inputs, wanted)
         onnx_difference = None
         if onnx:
-            from shitu.training.base.export_onnx import onnx_runner, write_onnx
+            from shitu.training.base.export import onnx_runner, write_onnx
 
             write_onnx(folder)
             onnx_difference = _checked("the ONNX program", onnx_runner(folder / ONNX), inputs, wanted)

@@ -158,17 +158,14 @@ def set_train_mode(network: nn.Layer) -> None:
 
 def _freeze_named(network: nn.Layer, prefix: str, key: str) -> None:
     layers = dict(network.named_sublayers())
-    found = False
-    for name, layer in layers.items():
-        if _is_below(name, prefix):
-            _freeze_layer(layer)
-            found = True
-    for name, parameter in network.named_parameters():
-        if _is_below(name, prefix):
-            _freeze_parameter(parameter)
-            found = True
-    if not found:
+    inside = [layer for name, layer in layers.items() if _is_below(name, prefix)]
+    parameters = [parameter for name, parameter in network.named_parameters() if _is_below(name, prefix)]
+    if not inside and not parameters:
         raise _not_there(key, prefix, list(layers))
+    for layer in inside:
+        _freeze_layer(layer)
+    for parameter in parameters:
+        _freeze_parameter(parameter)
 
 
 def _freeze_before(backbone: nn.Layer, wanted: str, key: str) -> None:
@@ -227,22 +224,25 @@ def _check_sizes(backbone: nn.Layer, arch: schema.RecModel, key: str, image_shap
 
     Raises ConfigError that names the key, what it is, and what the layer before it gives.
     """
-    name = arch.Backbone.name
-    given = _output_shape(backbone, name, key, image_shape)
-    if isinstance(arch.Neck, schema.BNNeck) and arch.Neck.num_features != math.prod(given):
-        raise _misfit(f"{key}.Neck.num_features", arch.Neck.num_features, f"the backbone {name} gives {_told(given)}")
-    if isinstance(arch.Neck, schema.FCNeck) and arch.Neck.embedding_size != given[-1]:
-        raise _misfit(
-            f"{key}.Neck.embedding_size", arch.Neck.embedding_size, f"the backbone {name} gives {_told(given)}"
-        )
-    from_neck = arch.head_feature_from == "neck"
-    whose, width = f"the backbone {name}", given
-    if from_neck and isinstance(arch.Neck, schema.BNNeck):
-        whose, width = "the neck", (arch.Neck.num_features,)
-    elif from_neck and isinstance(arch.Neck, schema.FCNeck):
-        whose, width = "the neck", (arch.Neck.class_num,)
-    if arch.Head and (arch.Head.embedding_size,) != width:
-        raise _misfit(f"{key}.Head.embedding_size", arch.Head.embedding_size, f"{whose} gives {_told(width)}")
+    before, gives = f"the backbone {arch.Backbone.name}", _output_shape(backbone, arch.Backbone.name, key, image_shape)
+    after_neck = None
+    if isinstance(arch.Neck, schema.BNNeck):
+        _check_width(f"{key}.Neck.num_features", arch.Neck.num_features, before, gives, math.prod(gives))
+        after_neck = arch.Neck.num_features
+    elif isinstance(arch.Neck, schema.FCNeck):
+        _check_width(f"{key}.Neck.embedding_size", arch.Neck.embedding_size, before, gives, gives[-1])
+        after_neck = arch.Neck.class_num
+    if arch.head_feature_from == "neck" and after_neck:
+        before, gives = "the neck", (after_neck,)
+    if arch.Head:
+        wanted = gives[0] if len(gives) == 1 else None
+        _check_width(f"{key}.Head.embedding_size", arch.Head.embedding_size, before, gives, wanted)
+
+
+def _check_width(key: str, value: int, before: str, gives: tuple[int, ...], wanted: int | None) -> None:
+    if value != wanted:
+        told = f"{gives[0]} values" if len(gives) == 1 else f"a map of {'x'.join(map(str, gives))}"
+        raise ConfigError(f"{key} is {value}, but {before} gives {told}; is this configuration for another network?")
 
 
 def _output_shape(backbone: nn.Layer, name: str, key: str, image_shape: Sequence[int]) -> tuple[int, ...]:
@@ -265,11 +265,3 @@ def _output_shape(backbone: nn.Layer, name: str, key: str, image_shape: Sequence
             "BackboneStopLayer or another backbone"
         )
     return tuple(output.shape[1:])
-
-
-def _misfit(key: str, value: int, given: str) -> ConfigError:
-    return ConfigError(f"{key} is {value}, but {given}; is this configuration for another network?")
-
-
-def _told(shape: tuple[int, ...]) -> str:
-    return f"{shape[0]} values" if len(shape) == 1 else f"a map of {'x'.join(map(str, shape))}"

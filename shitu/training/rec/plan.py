@@ -13,8 +13,8 @@ from paddle import nn
 from paddle.regularizer import L2Decay
 
 from shitu.errors import ConfigError
-from shitu.training.base import plan
-from shitu.training.base.plan import Scaling
+from shitu.training.base import task
+from shitu.training.base.task import Scaling
 from shitu.training.rec import schema
 from shitu.training.rec.samplers import BatchSampler, build_sampler
 from shitu.training.rec.schema import Constant, Cosine, LearningRate, Linear, Piecewise, Step, TrainConfig
@@ -22,7 +22,7 @@ from shitu.training.rec.schema_data import Data
 
 
 @dataclass(frozen=True)
-class Plan(plan.Plan):
+class Plan(task.Plan):
     """With what makes the batches, and what the size of all of them does to the learning rate."""
 
     sampler: BatchSampler

@@ -15,8 +15,7 @@ from shitu.errors import ShituError
 from shitu.training.base import loop, processes
 from shitu.training.base.ema import MovingAverage
 from shitu.training.base.memory import estimate_memory
-from shitu.training.base.plan import learning_rate_table
-from shitu.training.base.task import Metrics, Settings, Task
+from shitu.training.base.task import Metrics, Settings, Task, learning_rate_table
 from shitu.training.rec.evaluate import EvalSet, evaluate, metric_names, open_eval
 from shitu.training.rec.export import export_config
 from shitu.training.rec.image_list import ImageList, read_image_list

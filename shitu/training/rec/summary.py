@@ -13,13 +13,12 @@ import paddle
 from numpy.typing import NDArray
 from paddle import nn
 
-from shitu.training.base.fuse import re_parameterise
+from shitu.training.base.export import re_parameterise
 from shitu.training.base.memory import Memory, counted, evaluation_mode
-from shitu.training.base.plan import Plan
+from shitu.training.base.task import Plan
 from shitu.training.rec.networks import DistillationModel, RecModel
 
 BARS = "▁▂▃▄▅▆▇█"
-Line = tuple[str, str]
 
 
 @dataclass(frozen=True)
@@ -49,15 +48,37 @@ def summarise(
     """Lines that begin with a name. counts: (classes,) images of each; images_per_class: K of P x K, or None;
     learning_rate: where the plan's comes from.
     """
-    lines = (
-        *_data(counts, images_per_class),
-        ("network", _network(size)),
-        *_batches(plan, len(counts), images_per_class),
-        ("epochs", _epochs(plan, int(counts.sum()))),
-        ("learning rate", f"{_learning_rate(plan)}; {learning_rate}"),
-        ("memory", _memory(memory, plan.batch_size)),
-    )
+    lines = _lines(plan, counts, size=size, memory=memory, k=images_per_class, origin=learning_rate)
     return [f"{name:<14} {text}" for name, text in lines]
+
+
+def _lines(
+    plan: Plan, counts: NDArray[np.int64], *, size: NetworkSize, memory: Memory, k: int | None, origin: str
+) -> Iterator[tuple[str, str]]:
+    images, classes = int(counts.sum()), len(counts)
+    spread = f"{counts.min():,} to {counts.max():,} images each, median {np.median(counts):,.0f}"
+    yield "data", f"{images:,} images, {classes:,} classes; {spread}"
+    yield "images a class", f"{histogram(counts)} classes"
+    if few := int((counts < (k or 0)).sum()):
+        yield "", f"{few:,} classes have fewer than K = {k} images; theirs repeat within a batch"
+    head = f", {_number(size.head)} of them the head's" if size.head else ""
+    macs = f"{_number(size.macs)} multiply-adds per image without the head (FLOPs: twice that)"
+    yield "network", f"{_number(size.parameters)} parameters{head}; {_number(size.trainable)} learn; {macs}"
+    cards = f"{plan.batch_size:,} images a card x {plan.world} cards x update_freq {plan.update_freq}"
+    yield "batch", f"{cards} = {plan.total_batch:,} images a step"
+    if k:
+        yield "", f"{plan.batch_size // k:,} classes x {k} images in each batch, of {classes:,} classes"
+    steps, total, seen = plan.steps_per_epoch, plan.total_steps, plan.steps_per_epoch * plan.total_batch
+    passes = f"{steps:,} steps ({seen:,} images, {seen / images:.2f} x the list)"
+    yield "epochs", f"{total / steps:g} epochs of {passes}, {total:,} steps in all"
+    rate, warmup = plan.schedule, plan.schedule.warmup_steps
+    start = f"{rate(0):.4g} -> {rate(warmup):.4g} in {warmup:,} steps of warm-up" if warmup else f"{rate(0):.4g}"
+    yield "learning rate", f"{start} -> {rate(total - 1):.4g}; {origin}"
+    parts = (
+        f"weights {_bytes(memory.weights)}, gradients {_bytes(memory.gradients)}, optimizer {_bytes(memory.optimizer)}"
+    )
+    outputs = f"layer outputs of {plan.batch_size:,} images {_bytes(memory.activations)}"
+    yield "memory", f"about {_bytes(memory.total)} a card: {parts}, {outputs} (float32, without the libraries' own)"
 
 
 def histogram(counts: NDArray[np.int64]) -> str:
@@ -76,56 +97,6 @@ def histogram(counts: NDArray[np.int64]) -> str:
             bar = BARS[-(-classes * len(BARS) // most) - 1] if classes else " "
             parts.append(f"{low if low == high else f'{low}-{high}'} {bar} {classes:,}")
     return " · ".join(parts)
-
-
-def _data(counts: NDArray[np.int64], images_per_class: int | None) -> Iterator[Line]:
-    spread = f"{counts.min():,} to {counts.max():,} images each, median {np.median(counts):,.0f}"
-    yield "data", f"{counts.sum():,} images, {len(counts):,} classes; {spread}"
-    yield "images a class", f"{histogram(counts)} classes"
-    if few := int((counts < (images_per_class or 0)).sum()):
-        yield "", f"{few:,} classes have fewer than K = {images_per_class} images; theirs repeat within a batch"
-
-
-def _network(size: NetworkSize) -> str:
-    head = f", {_number(size.head)} of them the head's" if size.head else ""
-    return (
-        f"{_number(size.parameters)} parameters{head}; {_number(size.trainable)} learn; "
-        f"{_number(size.macs)} multiply-adds per image without the head (FLOPs: twice that)"
-    )
-
-
-def _batches(plan: Plan, classes: int, k: int | None) -> Iterator[Line]:
-    yield (
-        "batch",
-        f"{plan.batch_size:,} images a card x {plan.world} cards x update_freq {plan.update_freq} = "
-        f"{plan.total_batch:,} images a step",
-    )
-    if k:
-        yield "", f"{plan.batch_size // k:,} classes x {k} images in each batch, of {classes:,} classes"
-
-
-def _epochs(plan: Plan, listed: int) -> str:
-    steps, total = plan.steps_per_epoch, plan.total_steps
-    images = steps * plan.total_batch
-    return (
-        f"{total / steps:g} epochs of {steps:,} steps ({images:,} images, {images / listed:.2f} x the list), "
-        f"{total:,} steps in all"
-    )
-
-
-def _learning_rate(plan: Plan) -> str:
-    lr, warmup = plan.schedule, plan.schedule.warmup_steps
-    peak = f"{lr(warmup):.4g}"
-    start = f"{lr(0):.4g} -> {peak} in {warmup:,} steps of warm-up" if warmup else peak
-    return f"{start} -> {lr(plan.total_steps - 1):.4g}"
-
-
-def _memory(memory: Memory, images: int) -> str:
-    return (
-        f"about {_bytes(memory.total)} a card: weights {_bytes(memory.weights)}, gradients "
-        f"{_bytes(memory.gradients)}, optimizer {_bytes(memory.optimizer)}, layer outputs of {images:,} "
-        f"images {_bytes(memory.activations)} (float32, without the libraries' own)"
-    )
 
 
 def _number(value: int) -> str:

@@ -1,4 +1,4 @@
-"""The exported program as ONNX, for other engines; paddle2onnx converts it, ONNX Runtime checks it."""
+"""What a network goes through before its export, and how its program becomes ONNX, for other engines."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import paddle
 from numpy.typing import NDArray
+from paddle import nn
 
 from shitu.errors import EngineError
 from shitu.models.write import ONNX, PARAMS, PROGRAM
@@ -19,6 +21,55 @@ from shitu.models.write import ONNX, PARAMS, PROGRAM
 OPSET = 13  # what every ONNX Runtime since 1.8 reads
 _INSTALL = "pip install 'shitu[onnx]'"
 Floats = NDArray[np.float32]
+
+
+def fuse_batch_norms(network: nn.Layer) -> int:
+    """Fold every batch norm that follows a convolution in its layer, in place; for inference only. Returns how many.
+
+    Paddle would do the same at every loading of the program, operator by operator.
+    """
+    count = 0
+    for layer in network.sublayers(include_self=True):
+        conv = None
+        for name, child in list(layer.named_children()):
+            if isinstance(child, nn.Conv2D):
+                conv = child
+            elif conv is not None and isinstance(child, nn.BatchNorm | nn.BatchNorm2D):
+                _fold(conv, child)
+                layer._sub_layers[name] = nn.Identity()
+                conv, count = None, count + 1
+    return count
+
+
+def _fold(conv: nn.Conv2D, norm: nn.BatchNorm | nn.BatchNorm2D) -> None:
+    assert norm.weight is not None
+    assert norm.bias is not None
+    factor = norm.weight / paddle.sqrt(norm._variance + norm._epsilon)
+    shift = norm.bias - norm._mean * factor
+    if conv.bias is None:
+        conv.bias = conv.create_parameter([len(factor)], is_bias=True)
+    else:
+        shift = shift + conv.bias * factor
+    conv.weight.set_value(conv.weight * factor.reshape([-1, 1, 1, 1]))
+    conv.bias.set_value(shift)
+
+
+def re_parameterise(network: nn.Layer) -> int:
+    """Make one convolution of each set of parallel branches (PaddleClas's), in place, for inference only.
+
+    Returns how many sets there were.
+    """
+    count = 0
+    for layer in network.sublayers():
+        if hasattr(layer, "re_parameterize") and getattr(layer, "use_rep", True) and not layer.is_repped:
+            layer.re_parameterize()
+            for branches in ("dw_conv_list", "rbr_dense", "rbr_1x1", "rbr_identity"):
+                layer._sub_layers.pop(branches, None)  # else they would be exported, too
+            count += 1
+    return count
+
+
+# --- ONNX: paddle2onnx converts, ONNX Runtime checks ---------------------------------------------------------------
 
 
 def write_onnx(folder: Path) -> None:
