@@ -27,7 +27,7 @@ def plan(cards: int = 1, **changes: Any) -> Plan:
     """100 epochs of 20 steps; 0.06 made for a total batch of 2,048."""
     section = Cosine(learning_rate=0.06, warmup_epoch=5, for_batch_size=2048)
     schedule = Schedule(section, Scaling.of(section, 256 * cards), steps_per_epoch=20, total_steps=2000)
-    made = Plan(cards, 1, batch_size=256, steps_per_epoch=20, total_steps=2000, schedule=schedule)
+    made = Plan(cards, 1, batch_size=256, steps_per_epoch=20, total_steps=2000, schedule=schedule, sampler=())
     return replace(made, **changes)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from math import prod
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shitu.errors import ShituError
+from shitu.training.base.task import Batches
 from shitu.training.base.worker_pool import Slot, made_ahead
 
 _log = logging.getLogger("shitu")
@@ -37,6 +38,13 @@ class Task:
 
     indices: NDArray[np.int64]
     key: tuple[int, int, int]
+
+
+def tasks_of(batches: Batches, epoch: int, streams: Sequence[int], start: int) -> Iterator[Task]:
+    """Of an epoch from step `start` on, step by step and in a step stream by stream."""
+    for step in range(start, len(batches)):
+        for stream in streams:
+            yield Task(batches.batch(epoch, stream, step), (epoch, stream, step))
 
 
 class Maker(ABC, Generic[Made]):

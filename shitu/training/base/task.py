@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
+import numpy as np
 import paddle
+from numpy.typing import NDArray
 from paddle import nn
 
 from shitu.config.values import Section
@@ -19,44 +21,6 @@ from shitu.training.base.schema import AMP, ScaledRate
 
 Batch = TypeVar("Batch")
 Metrics = dict[str, Any]  # of an evaluation: name -> number, or None
-
-
-class Schedule(Protocol):
-    """The learning rate as a function of the step, so that a resume needs no state."""
-
-    @property
-    def peak(self) -> float:
-        """At the end of the warm-up."""
-
-    @property
-    def warmup_steps(self) -> int: ...
-
-    def __call__(self, step: int) -> float: ...
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Numbers of a run over `world` processes; a step takes `update_freq` batches on each of them."""
-
-    world: int
-    update_freq: int
-    batch_size: int
-    steps_per_epoch: int
-    total_steps: int
-    schedule: Schedule
-
-    @property
-    def epochs(self) -> int:
-        return math.ceil(self.total_steps / self.steps_per_epoch)
-
-    @property
-    def total_batch(self) -> int:
-        """Images per step over all processes."""
-        return self.world * self.update_freq * self.batch_size
-
-    def streams(self, rank: int) -> range:
-        """The streams of batches that a process trains on."""
-        return range(rank * self.update_freq, (rank + 1) * self.update_freq)
 
 
 @dataclass(frozen=True)
@@ -75,6 +39,62 @@ class Scaling:
             return cls(1.0, "not scaled: the config's scaling is none")
         factor = total_batch / section.for_batch_size
         return cls(factor, f"linear rule, {total_batch} / {section.for_batch_size} = {factor:g}")
+
+
+class Schedule(ABC):
+    """`schedule(step)` is the learning rate of step 0, 1, 2 ...: a function, so that a resume needs no state."""
+
+    peak: float  # at the end of the warm-up
+    warmup_steps: int
+
+    def __init__(self, section: Any, scaling: Scaling, steps_per_epoch: int, total_steps: int) -> None:
+        self.section, self.scaling = section, scaling
+        self.steps_per_epoch, self.total_steps = steps_per_epoch, total_steps
+
+    def __call__(self, step: int) -> float:
+        return self.warming(step) if step < self.warmup_steps else self.decaying(step)
+
+    @abstractmethod
+    def warming(self, step: int) -> float: ...
+
+    @abstractmethod
+    def decaying(self, step: int) -> float: ...
+
+
+class Batches(Protocol):
+    """Which images go into a batch."""
+
+    def __len__(self) -> int:
+        """Of every epoch and stream."""
+
+    def batch(self, epoch: int, stream: int, index: int) -> NDArray[np.int64]:
+        """(n,) rows of the list; the same whatever was asked before."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Numbers of a run over `world` processes; a step takes `update_freq` batches on each of them."""
+
+    world: int
+    update_freq: int
+    batch_size: int
+    steps_per_epoch: int
+    total_steps: int
+    schedule: Schedule
+    sampler: Batches
+
+    @property
+    def epochs(self) -> int:
+        return math.ceil(self.total_steps / self.steps_per_epoch)
+
+    @property
+    def total_batch(self) -> int:
+        """Images per step over all processes."""
+        return self.world * self.update_freq * self.batch_size
+
+    def streams(self, rank: int) -> range:
+        """The streams of batches that a process trains on."""
+        return range(rank * self.update_freq, (rank + 1) * self.update_freq)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from shitu.errors import ConfigError, ImageError, ShituError
 from shitu.images.read import read_image
-from shitu.training.base.loader import OF_BATCH, Loader, Maker, Task
+from shitu.training.base.loader import OF_BATCH, Loader, Maker, Task, tasks_of
+from shitu.training.base.task import Batches
 from shitu.training.base.worker_pool import Slot, array_in
 from shitu.training.det.coco_data import DetData
 from shitu.training.det.schema import Reader
@@ -87,10 +88,9 @@ class DetLoader(Loader["Arrays"]):
         super().__init__(maker, workers, use_shared_memory=reader.use_shared_memory, bad_are=bad_are)
         self.count, self.batch_size = len(data), reader.batch_size
 
-    def epoch(self, order: Order, epoch: int, stream: int, start_step: int = 0) -> Generator[DetBatch, None, None]:
+    def epoch(self, order: Batches, epoch: int, stream: int, start_step: int = 0) -> Generator[DetBatch, None, None]:
         """The batches of one stream of one epoch from `start_step` on."""
-        steps = range(start_step, len(order))
-        return self._batches(Task(order.batch(epoch, stream, step), (epoch, stream, step)) for step in steps)
+        return self._batches(tasks_of(order, epoch, [stream], start_step))
 
     def in_order(self) -> Generator[DetBatch, None, None]:
         """All images; the last batch may be smaller."""

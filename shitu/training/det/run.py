@@ -16,12 +16,12 @@ from shitu.training.base import loop, processes
 from shitu.training.base.ema import CycleEMA
 from shitu.training.base.memory import estimate_memory
 from shitu.training.base.schema import AMP
-from shitu.training.base.task import Settings, Task, learning_rate_table
+from shitu.training.base.task import Plan, Settings, Task, learning_rate_table
 from shitu.training.det.batches import DetBatch, DetLoader
 from shitu.training.det.build import PicoDet, build_detector
 from shitu.training.det.coco_data import DetData, read_coco
 from shitu.training.det.evaluate import Metrics, eval_data, evaluate
-from shitu.training.det.plan import Plan, build_optimizer, make_plan
+from shitu.training.det.plan import build_optimizer, make_plan
 from shitu.training.det.schema import CosineDecay, DetConfig
 from shitu.training.det.transforms import compile_reader
 from shitu.training.det.weights import load_pretrained
@@ -75,7 +75,7 @@ class DetTask(Task[DetBatch]):
     def __init__(self, config: DetConfig, rank: int, world: int) -> None:
         self.config, self.rank, self.settings = config, rank, settings_of(config)
         self.data, self.test = _data(config)
-        self.plan: Plan = make_plan(config, self.data, world)
+        self.plan = make_plan(config, self.data, world)
         self.loader = DetLoader(
             self.data, config.TrainReader, "TrainReader", seed=config.seed, workers=config.worker_num, replace=True
         )
@@ -91,7 +91,7 @@ class DetTask(Task[DetBatch]):
         self.optimizer = build_optimizer(config.OptimizerBuilder, self.network)
 
     def batches(self, epoch: int, start: int) -> Generator[DetBatch, None, None]:
-        return self.loader.epoch(self.plan.order, epoch, self.rank, start)
+        return self.loader.epoch(self.plan.sampler, epoch, self.rank, start)
 
     def loss_of(self, batch: DetBatch, cast: AbstractContextManager[Any]) -> tuple[dict[str, paddle.Tensor], int]:
         return self.network.losses(batch.images, batch.boxes, batch.classes, cast), len(batch.boxes)
@@ -152,7 +152,7 @@ def _summary(config: DetConfig, data: DetData, test: DetData | None, plan: Plan,
     parameters = sum(math.prod(p.shape) for p in network.parameters())
     yield f"network        PicoDet, LCNet x{config.LCNet.scale:g}, {parameters / 1e6:.2f} M parameters"
     cards = f"{plan.world} card{'s' if plan.world > 1 else ''}"
-    yield f"batch          {plan.order.batch_size} images a card x {cards} = {plan.total_batch} images a step"
+    yield f"batch          {plan.batch_size} images a card x {cards} = {plan.total_batch} images a step"
     yield f"steps          {plan.epochs} epochs of {plan.steps_per_epoch:,} steps, {plan.total_steps:,} in all"
     schedule = plan.schedule
     yield (
@@ -166,5 +166,5 @@ def _summary(config: DetConfig, data: DetData, test: DetData | None, plan: Plan,
         yield f"               Warning: CosineDecay's max_epochs is {decay.max_epochs}, but epoch is {config.epoch}"
     _, _, (height, width) = compile_reader(config.TrainReader, "TrainReader")
     shape = (3, height, width)
-    memory = estimate_memory(network, plan.order.batch_size, image_shape=shape, ema=config.use_ema)
+    memory = estimate_memory(network, plan.batch_size, image_shape=shape, ema=config.use_ema)
     yield f"memory         about {memory.total / 1e6:,.0f} MB a card at the largest size, {height} x {width}"

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from shitu.errors import ConfigError, ImageError
 from shitu.images.read import Picture, read_image
-from shitu.training.base.loader import Loader, Maker, Task
+from shitu.training.base.loader import Loader, Maker, Task, tasks_of
+from shitu.training.base.task import Batches
 from shitu.training.base.worker_pool import Slot, array_in
 from shitu.training.rec.image_list import ImageList
-from shitu.training.rec.samplers import BatchSampler
 from shitu.training.rec.transforms import Transform
 
 
@@ -48,7 +48,7 @@ class TrainLoader(_Loader):
     """One step is one batch of each of `streams`. Raises ConfigError where images come out in different sizes."""
 
     def __init__(
-        self, images: ImageList, sampler: BatchSampler, transform: Transform, *, seed: int, streams: Sequence[int],
+        self, images: ImageList, sampler: Batches, transform: Transform, *, seed: int, streams: Sequence[int],
         workers: int, use_shared_memory: bool = True,
     ) -> None:  # fmt: skip
         maker = BatchMaker(images, transform, seed=seed, replace=True)
@@ -64,11 +64,7 @@ class TrainLoader(_Loader):
 
         Raises ImageError where no image of a class can be read, EngineError where a worker dies.
         """
-        return self._batches(
-            Task(self.sampler.batch(epoch, stream, step), (epoch, stream, step))
-            for step in range(start_step, len(self))
-            for stream in self.streams
-        )
+        return self._batches(tasks_of(self.sampler, epoch, self.streams, start_step))
 
 
 class EvalLoader(_Loader):

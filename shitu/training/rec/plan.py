@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -14,19 +14,11 @@ from paddle.regularizer import L2Decay
 
 from shitu.errors import ConfigError
 from shitu.training.base import task
-from shitu.training.base.task import Scaling
+from shitu.training.base.task import Plan, Scaling
 from shitu.training.rec import schema
-from shitu.training.rec.samplers import BatchSampler, build_sampler
+from shitu.training.rec.samplers import build_sampler
 from shitu.training.rec.schema import Constant, Cosine, LearningRate, Linear, Piecewise, Step, TrainConfig
 from shitu.training.rec.schema_data import Data
-
-
-@dataclass(frozen=True)
-class Plan(task.Plan):
-    """With what makes the batches, and what the size of all of them does to the learning rate."""
-
-    sampler: BatchSampler
-    scaling: Scaling
 
 
 def train_data(config: TrainConfig) -> Data:
@@ -54,7 +46,6 @@ def make_plan(config: TrainConfig, labels: np.ndarray, world: int) -> Plan:
         batch_size=section.batch_size,
         steps_per_epoch=steps_per_epoch,
         total_steps=total_steps,
-        scaling=scaling,
         schedule=Schedule(lr, scaling, steps_per_epoch, total_steps),
         sampler=sampler,
     )
@@ -70,42 +61,33 @@ def most_steps(lr: LearningRate, scaling: Scaling, max_iters: int | None) -> int
 # --- the learning rate at each step -----------------------------------------------------------------------------
 
 
-class Schedule:
-    """`schedule(step)` is the learning rate of step 0, 1, 2 ...: a function, so a resume needs no state.
-
-    The warm-up is linear and by step, and what follows spans the steps after it, as in PaddleClas's
+class Schedule(task.Schedule):
+    """The warm-up is linear and by step, and what follows spans the steps after it, as in PaddleClas's
     ppcls/optimizer/learning_rate.py.
     """
 
     def __init__(self, section: LearningRate, scaling: Scaling, steps_per_epoch: int, total_steps: int) -> None:
-        self.section, self.factor = section, scaling.factor
-        self.steps_per_epoch, self.total_steps = steps_per_epoch, total_steps
+        super().__init__(section, scaling, steps_per_epoch, total_steps)
+        self.peak = scaling.factor * (section.values[0] if isinstance(section, Piecewise) else section.learning_rate)
         self.warmup_steps = min(round(section.warmup_epoch * steps_per_epoch), total_steps)
 
-    @property
-    def peak(self) -> float:
-        """The learning rate at the end of the warm-up."""
-        section = self.section
-        return (section.values[0] if isinstance(section, Piecewise) else section.learning_rate) * self.factor
+    def warming(self, step: int) -> float:
+        start: float = self.section.warmup_start_lr
+        return start + (self.peak - start) * step / self.warmup_steps
 
-    def __call__(self, step: int) -> float:
-        if step < self.warmup_steps:
-            start = self.section.warmup_start_lr
-            return start + (self.peak - start) * step / self.warmup_steps
-        return self._after_warmup(step - self.warmup_steps, max(1, self.total_steps - self.warmup_steps))
-
-    def _after_warmup(self, step: int, span: int) -> float:
-        section, rate = self.section, self.peak
+    def decaying(self, step: int) -> float:
+        section: LearningRate = self.section
+        rate, after, span = self.peak, step - self.warmup_steps, max(1, self.total_steps - self.warmup_steps)
         if isinstance(section, Cosine):
-            return section.eta_min + (rate - section.eta_min) * (1 + math.cos(math.pi * step / span)) / 2
+            return section.eta_min + (rate - section.eta_min) * (1 + math.cos(math.pi * after / span)) / 2
         if isinstance(section, Linear):
-            left: float = max(0.0, 1 - step / span) ** section.power
+            left: float = max(0.0, 1 - after / span) ** section.power
             return (rate - section.end_lr) * left + section.end_lr
-        epoch = (step + self.warmup_steps) / self.steps_per_epoch
+        epoch = step / self.steps_per_epoch
         if isinstance(section, Step):
             return rate * section.gamma ** math.floor(epoch / section.step_size)
         if isinstance(section, Piecewise):
-            return section.values[sum(epoch >= limit for limit in section.decay_epochs)] * self.factor
+            return section.values[sum(epoch >= limit for limit in section.decay_epochs)] * self.scaling.factor
         assert type(section) in (Constant, LearningRate)
         return rate
 

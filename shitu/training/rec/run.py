@@ -15,14 +15,14 @@ from shitu.errors import ShituError
 from shitu.training.base import loop, processes
 from shitu.training.base.ema import MovingAverage
 from shitu.training.base.memory import estimate_memory
-from shitu.training.base.task import Metrics, Settings, Task, learning_rate_table
+from shitu.training.base.task import Metrics, Plan, Settings, Task, learning_rate_table
 from shitu.training.rec.evaluate import EvalSet, evaluate, metric_names, open_eval
 from shitu.training.rec.export import export_config
 from shitu.training.rec.image_list import ImageList, read_image_list
 from shitu.training.rec.loader import Batch, TrainLoader
 from shitu.training.rec.losses import build_losses
 from shitu.training.rec.networks import DistillationModel, RecModel, build_network, freeze, set_train_mode
-from shitu.training.rec.plan import Plan, build_optimizer, make_plan, train_data
+from shitu.training.rec.plan import build_optimizer, make_plan, train_data
 from shitu.training.rec.pretrained import load_start_weights, load_weights
 from shitu.training.rec.schema import SGD, Adam, AdamW, TrainConfig
 from shitu.training.rec.summary import describe, summarise
@@ -74,7 +74,7 @@ class RecTask(Task[Batch]):
         self.config, self.rank, self.world, self.settings = config, rank, world, settings_of(config)
         data = train_data(config)
         self.images = read_image_list(data.dataset, what="DataLoader.Train.dataset")
-        self.plan: Plan = make_plan(config, self.images.labels, world)
+        self.plan = make_plan(config, self.images.labels, world)
         self.loader = TrainLoader(
             self.images,
             self.plan.sampler,
@@ -182,5 +182,5 @@ def _summary(config: TrainConfig, images: ImageList, plan: Plan, network: RecMod
         size=describe(network, shape),
         memory=estimate_memory(network, plan.batch_size, image_shape=shape, optimizer_slots=slots, ema=ema),
         images_per_class=getattr(train_data(config).sampler, "sample_per_id", None),
-        learning_rate=f"{optimizer.lr.learning_rate:g} in the config, {plan.scaling.reason}",
+        learning_rate=f"{optimizer.lr.learning_rate:g} in the config, {plan.schedule.scaling.reason}",
     )
