@@ -69,9 +69,6 @@ def re_parameterise(network: nn.Layer) -> int:
     return count
 
 
-# --- ONNX: paddle2onnx converts, ONNX Runtime checks ---------------------------------------------------------------
-
-
 def write_onnx(folder: Path) -> None:
     """inference.onnx beside inference.json; the same input `x`. Raises EngineError."""
     paddle2onnx = _imported("paddle2onnx")

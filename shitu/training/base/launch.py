@@ -154,9 +154,6 @@ def _said(path: Path) -> list[str]:
     return [line.strip() for line in lines if line.strip() and not _NOISE.match(line)][-_TAIL:]
 
 
-# --- in the process that trains -----------------------------------------------------------------------------------
-
-
 class StopRequest:
     """The first signal asks to stop, the second stops at once."""
 

@@ -69,9 +69,6 @@ class Precision:
             self.scaler.load_state_dict(values)
 
 
-# --- arithmetic that half precision is too coarse for: losses, margins and vectors of unit length ---------------
-
-
 def full_precision(x: paddle.Tensor) -> paddle.Tensor:
     """float16 and bfloat16 become float32; float32 and float64 stay. Autocast is the caller's to end."""
     return x.astype("float32") if x.dtype in (paddle.float16, paddle.bfloat16) else x

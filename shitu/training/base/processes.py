@@ -78,9 +78,6 @@ def barrier(world: int) -> None:
         paddle.distributed.barrier()
 
 
-# --- arrays and gradients of all ---------------------------------------------------------------------------------
-
-
 def gather_rows(rows: NDArray[Scalar], world: int) -> NDArray[Scalar]:
     """(n, w) float32 or int64 of this process -> those of all in the order of their ranks; n may differ, and be 0.
 

@@ -160,9 +160,6 @@ class Task(ABC, Generic[Batch]):
         """What is told before the first step, line by line."""
 
 
-# --- to be read before a run -------------------------------------------------------------------------------------
-
-
 def learning_rate_table(plan: Plan) -> list[str]:
     """The learning rate at steps over the run, as lines to print."""
     from tabulate import tabulate

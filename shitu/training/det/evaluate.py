@@ -60,17 +60,15 @@ def evaluate_config(config: DetConfig, progress: Progress) -> Metrics:
 
 def evaluate(network: PicoDet, data: DetData, config: DetConfig, progress: Progress | None = None) -> Metrics:
     """COCO's numbers, and `images` and `bad_images`, the count of those that could not be read."""
-    loader = DetLoader(
-        data, config.EvalReader, "EvalReader", seed=config.seed, workers=config.worker_num, replace=False
-    )
+    how = {"seed": config.seed, "workers": config.worker_num}
+    loader = DetLoader(data, config.EvalReader, "EvalReader", replace=False, **how)
     found = []
     with progress(len(data)) if progress else nullcontext() as bar:
         for each in detected(network, loader):
-            found.append(each)
+            found.append(None if data.paths[each.index] in loader.bad else each)
             if bar is not None:
                 bar.update(1)
-    usable = [each for each in found if data.paths[each.index] not in loader.bad]
-    return {**coco_metrics(data, usable), "images": len(data), "bad_images": len(loader.bad)}
+    return _counted(data, found)
 
 
 def detected(network: PicoDet, loader: DetLoader) -> Iterator[Found]:
@@ -94,6 +92,10 @@ def evaluate_model(folder: str, config: DetConfig, progress: Progress) -> Metric
         for each in detected_by_model(folder, data.paths):
             bar.update(1)
             found.append(each)
+    return _counted(data, found)
+
+
+def _counted(data: DetData, found: Sequence[Found | None]) -> Metrics:
     usable = [each for each in found if each is not None]
     return {**coco_metrics(data, usable), "images": len(data), "bad_images": len(found) - len(usable)}
 
@@ -117,9 +119,6 @@ def detected_by_model(folder: str, paths: Sequence[str]) -> Iterator[Found | Non
         }
         rows = session.run({name: feeds[name] for name in session.input_names})[0]
         yield Found(index, rows if rows.size >= 6 else np.empty((0, 6), np.float32))
-
-
-# --- the numbers, by pycocotools ------------------------------------------------------------------------------------
 
 
 def coco_metrics(data: DetData, found: Sequence[Found]) -> dict[str, float | None]:

@@ -140,9 +140,6 @@ def _data(config: DetConfig) -> tuple[DetData, DetData | None]:
     return data, eval_data(config) if config.EvalDataset is not None else None
 
 
-# --- what is told before a run -----------------------------------------------------------------------------------
-
-
 def _summary(config: DetConfig, data: DetData, test: DetData | None, plan: Plan, network: Any) -> Iterator[str]:
     boxes = np.diff(data.offsets)
     each = f"{boxes.min()} to {boxes.max()} each, median {np.median(boxes):g}"

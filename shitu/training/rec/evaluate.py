@@ -18,7 +18,7 @@ from shitu.training.base.processes import gather_rows
 from shitu.training.rec.image_list import ImageList, read_image_list
 from shitu.training.rec.loader import EvalLoader
 from shitu.training.rec.networks import build_network, without_heads
-from shitu.training.rec.pretrained import load_start_weights, load_weights
+from shitu.training.rec.pretrained import load_named
 from shitu.training.rec.retrieval import Embedded, Integers, Pairs, Sums, Vectors, metrics_of, score
 from shitu.training.rec.schema import Global, MeanAP, MeanINP, MetricKind, Recallk, TrainConfig
 from shitu.training.rec.schema_arch import Arch, DistillationModel
@@ -81,9 +81,7 @@ def open_network(config: TrainConfig) -> nn.Layer:
     They are those of Global.pretrained_model, else of Arch's own `pretrained`. Raises ConfigError, ModelError.
     """
     network = build_network(without_heads(config.Arch), 1, image_shape=config.Global.image_shape)
-    if config.Global.pretrained_model:
-        load_weights(network, config.Global.pretrained_model)
-    elif not load_start_weights(network, config.Arch):
+    if not load_named(network, config):
         raise ConfigError(
             "Global.pretrained_model is null: which weights are to be evaluated? "
             "-o Global.pretrained_model=output/RecModel/best_model"

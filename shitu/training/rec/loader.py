@@ -89,9 +89,6 @@ class EvalLoader(_Loader):
         )
 
 
-# --- what a worker does: read, replace bad images, transform, stack; numpy only ----------------------------------
-
-
 @dataclass(frozen=True)
 class Made:
     """One batch in numpy."""

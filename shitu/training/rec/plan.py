@@ -58,9 +58,6 @@ def most_steps(lr: LearningRate, scaling: Scaling, max_iters: int | None) -> int
     return max(1, round(max_iters / scaling.factor)) if lr.scale_iters else max_iters
 
 
-# --- the learning rate at each step -----------------------------------------------------------------------------
-
-
 class Schedule(task.Schedule):
     """The warm-up is linear and by step, and what follows spans the steps after it, as in PaddleClas's
     ppcls/optimizer/learning_rate.py.
@@ -90,9 +87,6 @@ class Schedule(task.Schedule):
             return section.values[sum(epoch >= limit for limit in section.decay_epochs)] * self.scaling.factor
         assert type(section) in (Constant, LearningRate)
         return rate
-
-
-# --- the optimizer, with weight decay where it belongs ----------------------------------------------------------
 
 
 def build_optimizer(section: schema.Optimizer, network: nn.Layer, losses: nn.Layer) -> paddle.optimizer.Optimizer:

@@ -17,6 +17,7 @@ from shitu.training.base.read_weights import SUFFIX, LoadReport, fetched, load_f
 from shitu.training.rec import schema_arch as schema
 from shitu.training.rec.backbones import known_names, model_url
 from shitu.training.rec.networks import DistillationModel, RecModel
+from shitu.training.rec.schema import TrainConfig
 from shitu.training.rec.schema_arch import Arch, Backbone
 
 IN_FOLDER = "weights.pdparams"  # where a model folder keeps them, if it does
@@ -42,6 +43,13 @@ def load_weights(network: nn.Layer, source: str, *, strict_heads: bool = False) 
     return load_fitting(network, path, match.tensors, check, unexpected=match.unexpected)
 
 
+def load_named(network: RecModel | DistillationModel, config: TrainConfig) -> list[LoadReport]:
+    """Global.pretrained_model; without it, what Arch itself names: that of the whole network makes these needless."""
+    if config.Global.pretrained_model:
+        return [load_weights(network, config.Global.pretrained_model)]
+    return load_start_weights(network, config.Arch)
+
+
 def load_start_weights(network: RecModel | DistillationModel, arch: Arch) -> list[LoadReport]:
     """What the Arch section itself names: Backbone.pretrained of each model, and DistillationModel.pretrained_list.
 
@@ -62,9 +70,6 @@ def load_start_weights(network: RecModel | DistillationModel, arch: Arch) -> lis
         return []
     source = str(fetch_imagenet(arch.Backbone)) if wanted == "True" else wanted
     return [load_weights(network.backbone, source)]
-
-
-# --- where the file is -----------------------------------------------------------------------------------------
 
 
 def find_weights(source: str) -> Path:
@@ -106,9 +111,6 @@ def fetch_imagenet(section: Backbone) -> Path:
             f"{error}. Download {url} by hand to {weights_home(url)}, or set Arch.Backbone.pretrained=False (or to "
             f"the path of a {SUFFIX})"
         ) from error
-
-
-# --- which name is which ---------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)

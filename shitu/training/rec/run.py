@@ -23,7 +23,7 @@ from shitu.training.rec.loader import Batch, TrainLoader
 from shitu.training.rec.losses import build_losses
 from shitu.training.rec.networks import DistillationModel, RecModel, build_network, freeze, set_train_mode
 from shitu.training.rec.plan import build_optimizer, make_plan, train_data
-from shitu.training.rec.pretrained import load_start_weights, load_weights
+from shitu.training.rec.pretrained import load_named
 from shitu.training.rec.schema import SGD, Adam, AdamW, TrainConfig
 from shitu.training.rec.summary import describe, summarise
 from shitu.training.rec.transforms import compile_transform
@@ -93,7 +93,7 @@ class RecTask(Task[Batch]):
             device=paddle.device.get_device(),
         )
         if not resumes:
-            _load_start(self.network, config)
+            load_named(self.network, config)
         freeze(self.network, config.Arch)
         processes.same_start(self.network, world)
         self.losses = build_losses(config.Loss.Train)
@@ -132,14 +132,6 @@ class RecTask(Task[Batch]):
         return _summary(self.config, self.images, self.plan, self.network)
 
 
-def _load_start(network: RecModel | DistillationModel, config: TrainConfig) -> None:
-    """The weights that the config names; those of the whole network make those of its backbone needless."""
-    if config.Global.pretrained_model:
-        load_weights(network, config.Global.pretrained_model)
-    else:
-        load_start_weights(network, config.Arch)
-
-
 def _eval_set(config: TrainConfig) -> EvalSet | None:
     """Opened before training, so that what is wrong with it shows at once."""
     data = config.DataLoader.Eval
@@ -157,9 +149,6 @@ def _export(config: TrainConfig, weights: Path) -> None:
         _log.warning("no inference model was made of %s: %s", weights, error)
     else:
         _log.info("the model of %s: -o Global.rec_inference_model_dir=%s", weights.name, done.folder)
-
-
-# --- what is told before a run -----------------------------------------------------------------------------------
 
 
 def dry_run(config: TrainConfig, cards: int) -> list[str]:

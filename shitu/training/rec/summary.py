@@ -119,9 +119,6 @@ def _bytes(value: int) -> str:
     return f"{number} {unit}B"
 
 
-# --- how large a network is -----------------------------------------------------------------------------------------
-
-
 def describe(network: RecModel | DistillationModel, image_shape: Sequence[int] = (3, 224, 224)) -> NetworkSize:
     """Count. Zeros go through in evaluation mode, and the network is left as it was.
 
