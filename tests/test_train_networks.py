@@ -16,7 +16,7 @@ from paddle import nn
 from shitu.errors import ConfigError
 from shitu.training.base.export import fuse_batch_norms
 from shitu.training.base.toolkits import paddleclas
-from shitu.training.rec.efficientnet_lite import EfficientNetLite, EfficientNetLiteEmbedding
+from shitu.training.rec.efficientnet_lite import EfficientNetLite
 from shitu.training.rec.networks import RecModel, build_network, freeze, set_train_mode
 from shitu.training.rec.schema_arch import (
     FC,
@@ -55,7 +55,7 @@ def randomised(network: nn.Layer) -> nn.Layer:
 
 
 def test_folding_changes_no_output() -> None:
-    network = randomised(EfficientNetLiteEmbedding())
+    network = randomised(EfficientNetLite())
     network.eval()
     x = paddle.to_tensor(np.random.default_rng(1).normal(size=(2, 3, 64, 64)).astype("float32"))
     before = network(x).numpy()

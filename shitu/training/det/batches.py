@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Generator, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import cv2
 import numpy as np
@@ -24,25 +25,14 @@ _TRIES = 20  # images in a row that cannot be used, before it is no longer an ac
 
 
 @dataclass(frozen=True)
-class Arrays:
-    """One batch in numpy."""
+class DetBatch:
+    """Tensors on paddle's current device; as a worker makes it, arrays in their place."""
 
-    images: NDArray[np.float32]  # (n, 3, h, w)
-    boxes: list[NDArray[np.float32]]  # of each image (k, 4) in its pixels
-    classes: list[NDArray[np.int32]]  # of each image (k, 1)
+    images: Any  # (n, 3, h, w) float32
+    boxes: list[Any]  # of each image (k, 4) float32 in its pixels
+    classes: list[Any]  # of each image (k, 1) int32
     indices: NDArray[np.int64]  # (n,): which images of the data
     scales: NDArray[np.float32]  # (n, 2): the network's pixels per image pixel, vertical and horizontal
-
-
-@dataclass(frozen=True)
-class DetBatch:
-    """The same with tensors on paddle's current device."""
-
-    images: paddle.Tensor
-    boxes: list[paddle.Tensor]
-    classes: list[paddle.Tensor]
-    indices: NDArray[np.int64]
-    scales: NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -79,7 +69,7 @@ def _permutation(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
     return np.random.default_rng([seed, epoch]).permutation(count)
 
 
-class DetLoader(Loader["Arrays"]):
+class DetLoader(Loader[DetBatch]):
     """Batches of a dataset through the operators of a reader; `replace` says what becomes of bad images."""
 
     def __init__(self, data: DetData, reader: Reader, where: str, *, seed: int, workers: int, replace: bool) -> None:
@@ -100,27 +90,23 @@ class DetLoader(Loader["Arrays"]):
 
     def _batches(self, tasks: Iterable[Task]) -> Generator[DetBatch, None, None]:
         for made in self.made(tasks):
-            yield DetBatch(
-                images=paddle.to_tensor(made.images),  # copies, from shared memory straight to the device
-                boxes=[paddle.to_tensor(boxes) for boxes in made.boxes],
-                classes=[paddle.to_tensor(classes) for classes in made.classes],
-                indices=made.indices,
-                scales=made.scales,
-            )
+            # to_tensor copies, from shared memory straight to the device
+            boxes, classes = map(paddle.to_tensor, made.boxes), map(paddle.to_tensor, made.classes)
+            yield replace(made, images=paddle.to_tensor(made.images), boxes=list(boxes), classes=list(classes))
 
 
-class _Maker(Maker["Arrays"]):
+class _Maker(Maker[DetBatch]):
     def __init__(self, data: DetData, reader: Reader, where: str, seed: int, replace: bool) -> None:
         self.data, self.seed, self.replace = data, seed, replace
         self.of_sample, self.of_batch, largest = compile_reader(reader, where)
         self.shape = (3, *largest)
 
-    def make(self, task: Task, slot: Slot, bad: dict[str, str]) -> Arrays:
+    def make(self, task: Task, slot: Slot, bad: dict[str, str]) -> DetBatch:
         seeds = (self.seed, *task.key)
         samples = [self._sample(index, (*seeds, number), bad) for number, index in enumerate(task.indices.tolist())]
         samples = run(self.of_batch, samples, *seeds, OF_BATCH)
         images = [each["image"] for each in samples]
-        return Arrays(
+        return DetBatch(
             images=np.stack(images, out=array_in(slot, (len(images), *images[0].shape))),
             boxes=[np.asarray(each["gt_bbox"], np.float32).reshape(-1, 4) for each in samples],
             classes=[np.asarray(each["gt_class"], np.int32).reshape(-1, 1) for each in samples],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager
 from typing import Any
@@ -14,7 +13,7 @@ from paddle import nn
 from shitu.errors import ConfigError
 from shitu.training.base import loop, processes
 from shitu.training.base.ema import CycleEMA
-from shitu.training.base.memory import estimate_memory
+from shitu.training.base.memory import estimate_memory, numbers
 from shitu.training.base.schema import AMP
 from shitu.training.base.task import Plan, Settings, Task, learning_rate_table
 from shitu.training.det.batches import DetBatch, DetLoader
@@ -86,7 +85,7 @@ class DetTask(Task[DetBatch]):
         on_gpu = paddle.device.get_device().startswith("gpu")
         if config.norm_type == "sync_bn" and world > 1 and on_gpu:
             nn.SyncBatchNorm.convert_sync_batchnorm(self.network)
-        processes.same_start(self.network, world)
+        processes.same(self.network.state_dict().values(), world)
         self.losses = nn.Layer()  # they have no state
         self.optimizer = build_optimizer(config.OptimizerBuilder, self.network)
 
@@ -146,8 +145,8 @@ def _summary(config: DetConfig, data: DetData, test: DetData | None, plan: Plan,
     names = ", ".join(data.names[:5])
     yield f"data           {len(data):,} images, {len(data.xyxy):,} boxes ({each}), classes: {names}"
     yield f"evaluation     {f'{len(test):,} images' if test else 'none: no EvalDataset, so no best checkpoint either'}"
-    parameters = sum(math.prod(p.shape) for p in network.parameters())
-    yield f"network        PicoDet, LCNet x{config.LCNet.scale:g}, {parameters / 1e6:.2f} M parameters"
+    millions = numbers(network.parameters()) / 1e6
+    yield f"network        PicoDet, LCNet x{config.LCNet.scale:g}, {millions:.2f} M parameters"
     cards = f"{plan.world} card{'s' if plan.world > 1 else ''}"
     yield f"batch          {plan.batch_size} images a card x {cards} = {plan.total_batch} images a step"
     yield f"steps          {plan.epochs} epochs of {plan.steps_per_epoch:,} steps, {plan.total_steps:,} in all"

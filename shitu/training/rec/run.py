@@ -95,7 +95,7 @@ class RecTask(Task[Batch]):
         if not resumes:
             load_named(self.network, config)
         freeze(self.network, config.Arch)
-        processes.same_start(self.network, world)
+        processes.same(self.network.state_dict().values(), world)
         self.losses = build_losses(config.Loss.Train)
         self.optimizer = build_optimizer(config.Optimizer, self.network, self.losses)
 
@@ -121,7 +121,7 @@ class RecTask(Task[Batch]):
 
     def evaluate(self) -> Metrics:
         assert self.eval_set is not None
-        processes.same_statistics(self.network, self.world)
+        processes.same(self.network.buffers(), self.world)
         return evaluate(self.network, self.eval_set, self.config, rank=self.rank, world=self.world)
 
     def score(self, results: Metrics) -> float:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from paddle import nn
 
 from shitu.training.base.export import re_parameterise
-from shitu.training.base.memory import Memory, counted, evaluation_mode
+from shitu.training.base.memory import Memory, counted, evaluation_mode, numbers
 from shitu.training.base.task import Plan
 from shitu.training.rec.networks import DistillationModel, RecModel
 
@@ -124,24 +124,19 @@ def describe(network: RecModel | DistillationModel, image_shape: Sequence[int] =
 
     With hooks of our own, since paddle.flops counts norms and activations, too, and prints.
     """
-    models = [network] if isinstance(network, RecModel) else list(network.children())
+    models: list[Any] = [network] if isinstance(network, RecModel) else list(network.children())
+    fused = copy.deepcopy([model.backbone for model in models])
+    for backbone in fused:
+        re_parameterise(backbone)
     return NetworkSize(
-        parameters=_count(network.parameters()),
-        trainable=_count(each for each in network.parameters() if not each.stop_gradient),
-        head=sum(_count(model.head.parameters()) for model in models if model.head is not None),
+        parameters=numbers(network.parameters()),
+        trainable=numbers(each for each in network.parameters() if not each.stop_gradient),
+        head=sum(numbers(model.head.parameters()) for model in models if model.head is not None),
         macs=sum(_macs(model.backbone, model.neck, image_shape) for model in models),
-        macs_exported=sum(_macs(_fused(model.backbone), model.neck, image_shape) for model in models),
+        macs_exported=sum(
+            _macs(*each, image_shape) for each in zip(fused, (model.neck for model in models), strict=True)
+        ),
     )
-
-
-def _count(parameters: Any) -> int:
-    return sum(math.prod(each.shape) for each in parameters)
-
-
-def _fused(backbone: nn.Layer) -> nn.Layer:
-    fused = copy.deepcopy(backbone)
-    re_parameterise(fused)
-    return fused
 
 
 def _macs(backbone: nn.Layer, neck: nn.Layer | None, image_shape: Sequence[int]) -> int:
