@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import paddle
@@ -17,11 +18,11 @@ from shitu.training.base.memory import evaluation_mode
 from shitu.training.base.processes import gather_rows
 from shitu.training.rec.image_list import ImageList, read_image_list
 from shitu.training.rec.loader import EvalLoader
-from shitu.training.rec.networks import build_network, without_heads
+from shitu.training.rec.networks import build_network, part
 from shitu.training.rec.pretrained import load_named
 from shitu.training.rec.retrieval import Embedded, Integers, Pairs, Sums, Vectors, metrics_of, score
 from shitu.training.rec.schema import Global, MeanAP, MeanINP, MetricKind, Recallk, TrainConfig
-from shitu.training.rec.schema_arch import Arch, DistillationModel
+from shitu.training.rec.schema_arch import Arch
 from shitu.training.rec.schema_data import Data, EvalData
 from shitu.training.rec.transforms import Transform, compile_transform
 
@@ -50,10 +51,7 @@ def evaluate(
     if not wanted:
         raise ConfigError(f"Metric.Eval of {config.source} is empty; [{{Recallk: {{topk: [1, 5]}}}}] is wanted")
     both = data if isinstance(data, EvalSet) else open_eval(data, config.source)
-
-    def embedded(side: Side) -> Embedded:
-        return _embed(network, side, config, workers=workers, rank=rank, world=world, progress=progress)
-
+    embedded = partial(_embed, network, config, workers=workers, rank=rank, world=world, progress=progress)
     with evaluation_mode(network), paddle.no_grad():
         queries = embedded(both.queries)
         gallery = queries if both.gallery is both.queries else embedded(both.gallery)
@@ -80,7 +78,7 @@ def open_network(config: TrainConfig) -> nn.Layer:
 
     They are those of Global.pretrained_model, else of Arch's own `pretrained`. Raises ConfigError, ModelError.
     """
-    network = build_network(without_heads(config.Arch), 1, image_shape=config.Global.image_shape)
+    network = build_network(config.Arch.without_heads(), 1, image_shape=config.Global.image_shape)
     if not load_named(network, config):
         raise ConfigError(
             "Global.pretrained_model is null: which weights are to be evaluated? "
@@ -104,7 +102,7 @@ def metric_names(kinds: Sequence[MetricKind]) -> list[str]:
 
 
 def _embed(
-    network: nn.Layer, side: Side, config: TrainConfig, *, workers: int | None, rank: int, world: int,
+    network: nn.Layer, config: TrainConfig, side: Side, *, workers: int | None, rank: int, world: int,
     progress: Progress | None,
 ) -> Embedded:  # fmt: skip
     """Every readable image of a side, embedded in shares by all processes."""
@@ -130,8 +128,7 @@ def _embed(
 
 
 def _features(network: nn.Layer, images: paddle.Tensor, arch: Arch, feature: str) -> paddle.Tensor:
-    model = getattr(network, arch.infer_model_name) if isinstance(arch, DistillationModel) else network
-    output: paddle.Tensor = model.embed(images)[feature]
+    output: paddle.Tensor = part(network, arch.inferring).embed(images)[feature]
     return output.astype("float32").flatten(1)
 
 

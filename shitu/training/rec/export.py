@@ -28,7 +28,7 @@ from shitu.recognise.preprocess import from_model_yaml
 from shitu.training.base.export import fuse_batch_norms, re_parameterise
 from shitu.training.base.log import read_records
 from shitu.training.rec import schema_arch as schema
-from shitu.training.rec.networks import DistillationModel, RecModel, build_network, without_heads
+from shitu.training.rec.networks import DistillationModel, RecModel, build_network, part
 from shitu.training.rec.pretrained import find_weights, load_weights
 from shitu.training.rec.schema import TrainConfig
 from shitu.training.rec.summary import describe
@@ -77,7 +77,7 @@ def export_config(config: TrainConfig, *, name: str | None = None, licence: str 
         raise ConfigError(f"Global.pretrained_model is null: which weights are to be exported? {example}")
     preprocess_of(config)
     weights = find_weights(source)
-    network = build_network(without_heads(config.Arch), 1, image_shape=config.Global.image_shape)
+    network = build_network(config.Arch.without_heads(), 1, image_shape=config.Global.image_shape)
     report = load_weights(network, str(weights))
     lacking = (*report.missing, *report.other_shape)
     if lacking:
@@ -101,7 +101,8 @@ def export_model(
 
     Of a DistillationModel, Arch.infer_model_name is exported. Raises as `export_config`.
     """
-    model, section = _exported_model(network, config.Arch)
+    which = config.Arch.inferring
+    model, section = part(network, which), config.Arch.parts()[which]
     preprocess = preprocess_of(config)
     whole = copy.deepcopy(Features(model, _output(config.Arch, section)))
     whole.eval()
@@ -134,15 +135,6 @@ def export_model(
 
 
 # --- what is exported ------------------------------------------------------------------------------------------
-
-
-def _exported_model(network: RecModel | DistillationModel, arch: schema.Arch) -> tuple[RecModel, schema.RecModel]:
-    if isinstance(arch, schema.DistillationModel):
-        section = next(each.model for each in arch.models if each.key == arch.infer_model_name)
-        return getattr(network, arch.infer_model_name), section
-    assert isinstance(network, RecModel)
-    assert isinstance(arch, schema.RecModel)
-    return network, arch
 
 
 def _output(arch: schema.Arch, section: schema.RecModel) -> str:

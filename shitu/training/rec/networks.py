@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from difflib import get_close_matches
+from typing import Any
 
 import paddle
 from paddle import nn
@@ -75,12 +75,8 @@ def build_network(
     `device`: "gpu", "gpu:0", "cpu"; None: the current one; it only decides whether use_sync_bn can be obeyed.
     One image of zeros goes through it, so that sizes that do not fit show here and not after the data is read.
     """
-    network: RecModel | DistillationModel
-    if isinstance(arch, schema.DistillationModel):
-        network = DistillationModel(arch, class_count)
-    else:
-        assert isinstance(arch, schema.RecModel)
-        network = RecModel(arch, class_count)
+    kind: Any = DistillationModel if isinstance(arch, schema.DistillationModel) else RecModel
+    network: RecModel | DistillationModel = kind(arch, class_count)
     for key, section, model in _models(network, arch):
         _check_sizes(model.backbone, section, key, image_shape)
     _rest_unused(network)
@@ -92,24 +88,15 @@ def build_network(
     return network
 
 
-def without_heads(arch: schema.Arch) -> schema.Arch:
-    """The same section for evaluation and export, which need no logits."""
-    if isinstance(arch, schema.DistillationModel):
-        models = tuple(replace(each, model=replace(each.model, Head=None)) for each in arch.models)
-        return replace(arch, models=models)
-    assert isinstance(arch, schema.RecModel)
-    return replace(arch, Head=None)
+def part(network: nn.Layer, name: str) -> Any:
+    """The RecModel that Arch.parts has under that name."""
+    return getattr(network, name) if name else network
 
 
 def _models(network: nn.Layer, arch: schema.Arch) -> Iterator[tuple[str, schema.RecModel, RecModel]]:
     """Each RecModel with its section and the section's key."""
-    if isinstance(arch, schema.DistillationModel):
-        for number, each in enumerate(arch.models):
-            yield f"Arch.models.{number}.{each.key}", each.model, getattr(network, each.key)
-    else:
-        assert isinstance(arch, schema.RecModel)
-        assert isinstance(network, RecModel)
-        yield "Arch", arch, network
+    for number, (name, section) in enumerate(arch.parts().items()):
+        yield f"Arch.models.{number}.{name}" if name else "Arch", section, part(network, name)
 
 
 def _rest_unused(network: nn.Layer) -> None:

@@ -14,9 +14,8 @@ from paddle import nn
 from shitu.errors import ConfigError, DownloadError, ModelError
 from shitu.models.folder import model_homes
 from shitu.training.base.read_weights import SUFFIX, LoadReport, fetched, load_fitting, read_arrays, some, weights_home
-from shitu.training.rec import schema_arch as schema
 from shitu.training.rec.backbones import known_names, model_url
-from shitu.training.rec.networks import DistillationModel, RecModel
+from shitu.training.rec.networks import DistillationModel, RecModel, part
 from shitu.training.rec.schema import TrainConfig
 from shitu.training.rec.schema_arch import Arch, Backbone
 
@@ -55,21 +54,15 @@ def load_start_weights(network: RecModel | DistillationModel, arch: Arch) -> lis
 
     Raises as load_weights does, and DownloadError.
     """
-    if isinstance(arch, schema.DistillationModel):
-        reports = []
-        for each in arch.models:
-            reports += load_start_weights(getattr(network, each.key), each.model)
-        for each, source in zip(arch.models, arch.pretrained_list or (), strict=False):
-            if source:
-                reports.append(load_weights(getattr(network, each.key), source))
-        return reports
-    assert isinstance(arch, schema.RecModel)
-    assert isinstance(network, RecModel)
-    wanted = arch.Backbone.pretrained
-    if wanted is None:
-        return []
-    source = str(fetch_imagenet(arch.Backbone)) if wanted == "True" else wanted
-    return [load_weights(network.backbone, source)]
+    reports = []
+    for name, section in arch.parts().items():
+        if (source := section.Backbone.pretrained) is not None:
+            source = str(fetch_imagenet(section.Backbone)) if source == "True" else source
+            reports.append(load_weights(part(network, name).backbone, source))
+    for name, whole in zip(arch.parts(), getattr(arch, "pretrained_list", None) or (), strict=False):
+        if whole:
+            reports.append(load_weights(part(network, name), whole))
+    return reports
 
 
 def find_weights(source: str) -> Path:

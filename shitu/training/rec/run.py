@@ -86,12 +86,8 @@ class RecTask(Task[Batch]):
         )
         self.eval_set = _eval_set(config)
         paddle.seed(config.Global.seed)
-        self.network: RecModel | DistillationModel = build_network(
-            config.Arch,
-            self.images.class_count,
-            image_shape=config.Global.image_shape,
-            device=paddle.device.get_device(),
-        )
+        shape, classes = config.Global.image_shape, self.images.class_count
+        self.network: RecModel | DistillationModel = build_network(config.Arch, classes, image_shape=shape)
         if not resumes:
             load_named(self.network, config)
         freeze(self.network, config.Arch)
