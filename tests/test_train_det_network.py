@@ -16,11 +16,10 @@ from shitu.models import Nms
 from shitu.recognise.decode import multiclass_nms
 from shitu.training.base.ema import CycleEMA
 from shitu.training.base.toolkits import ppdet
-from shitu.training.det.build import PicoDet, build_detector
+from shitu.training.det.build import PicoDet, build_detector, load_pretrained, load_trained
 from shitu.training.det.coco_data import read_coco
 from shitu.training.det.evaluate import METRICS, Found, coco_metrics
 from shitu.training.det.schema import COCODataSet, DetConfig, load_det_config
-from shitu.training.det.weights import load_pretrained, load_trained
 from tests.train_det_set import CONFIG, write_coco_set
 
 LARGE = CONFIG.with_name("picodet_lcnet_x2_5_640_mainbody.yml")

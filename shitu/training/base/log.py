@@ -57,34 +57,6 @@ class Meter:
         self.sums, self.images = dict(state["sums"]), state["images"]
 
 
-class RunLog:
-    """Records of one run; `visualdl` writes them to folder/vdl too."""
-
-    def __init__(self, folder: Path, *, visualdl: bool) -> None:
-        self.metrics = MetricsLog(folder / "metrics.jsonl")
-        self.visualdl = visualdl_writer(folder / "vdl") if visualdl else None
-
-    def write(self, record: Mapping[str, float]) -> None:
-        """A record with `epoch` and `step`."""
-        self.metrics.write(record)
-        if self.visualdl:
-            for name, value in record.items():
-                if name not in ("epoch", "step"):
-                    self.visualdl.add_scalar(name, value, int(record["step"]))
-
-    def write_step(
-        self, plan: Plan, epoch: int, step: int, means: Mapping[str, float], steps_per_second: float
-    ) -> None:
-        """What training has come to after `step` steps, `means` being those of the losses; told, too."""
-        lr, images_per_s = plan.schedule(step - 1), steps_per_second * plan.total_batch
-        self.write({"epoch": epoch, "step": step, **means, "lr": lr, "images_per_s": round(images_per_s, 1)})
-        _log.info(
-            "epoch %d/%d, step %d/%d: %s, lr %.3g, %.1f images/s, %s left",
-            *(epoch, plan.epochs, step, plan.total_steps, shown(means), lr, images_per_s),
-            timedelta(seconds=round((plan.total_steps - step) / steps_per_second)),
-        )
-
-
 class MetricsLog:
     """The file of one run, appended to by one process."""
 
@@ -119,6 +91,33 @@ class MetricsLog:
             if whole[2]:
                 with self.path.open("rb+") as file:
                     file.truncate(len(whole[0]) + len(whole[1]))
+
+
+class RunLog(MetricsLog):
+    """The same, told to people as well; `visualdl` writes the records to folder/vdl, too."""
+
+    def __init__(self, folder: Path, *, visualdl: bool) -> None:
+        super().__init__(folder / "metrics.jsonl")
+        self.visualdl = visualdl_writer(folder / "vdl") if visualdl else None
+
+    def write(self, record: Mapping[str, float]) -> None:
+        super().write(record)
+        if self.visualdl:
+            for name, value in record.items():
+                if name not in ("epoch", "step"):
+                    self.visualdl.add_scalar(name, value, int(record["step"]))
+
+    def write_step(
+        self, plan: Plan, epoch: int, step: int, means: Mapping[str, float], steps_per_second: float
+    ) -> None:
+        """What training has come to after `step` steps, `means` being those of the losses; told, too."""
+        lr, images_per_s = plan.schedule(step - 1), steps_per_second * plan.total_batch
+        self.write({"epoch": epoch, "step": step, **means, "lr": lr, "images_per_s": round(images_per_s, 1)})
+        _log.info(
+            "epoch %d/%d, step %d/%d: %s, lr %.3g, %.1f images/s, %s left",
+            *(epoch, plan.epochs, step, plan.total_steps, shown(means), lr, images_per_s),
+            timedelta(seconds=round((plan.total_steps - step) / steps_per_second)),
+        )
 
 
 def read_records(path: str | Path) -> list[Record]:

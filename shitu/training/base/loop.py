@@ -156,7 +156,7 @@ class Loop(Generic[Batch]):
                         checkpoints.save_weights(self.folder / name, weights)
         self._save_states()
         if self.log:
-            draw_curves(self.log.metrics.path, self.folder / "curves.png")
+            draw_curves(self.log.path, self.folder / "curves.png")
         processes.barrier(self.world)
 
     def _is_best(self, epoch: int, results: Metrics) -> bool:
@@ -225,5 +225,5 @@ class Loop(Generic[Batch]):
         ):
             _log.warning("changed since the checkpoint: %s", change)
         if self.log:
-            self.log.metrics.drop_after(self.step)
+            self.log.drop_after(self.step)
         _log.info("going on from %s at step %d of %d", path, self.step, self.plan.total_steps)

@@ -22,10 +22,9 @@ from shitu.models import open_model
 from shitu.recognise.from_config import options_from
 from shitu.recognise.transform_ops import PADDLECLAS_DETECTION, preprocessor_for
 from shitu.training.det.batches import DetLoader
-from shitu.training.det.build import PicoDet, build_detector
+from shitu.training.det.build import PicoDet, build_detector, load_trained
 from shitu.training.det.coco_data import DetData, read_coco
 from shitu.training.det.schema import DetConfig
-from shitu.training.det.weights import load_trained
 
 Progress = Callable[[int], AbstractContextManager[Any]]  # the number of images -> a bar with update(n)
 Metrics = dict[str, float | None]

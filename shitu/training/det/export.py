@@ -30,9 +30,8 @@ from shitu.recognise.from_config import options_from
 from shitu.recognise.preprocess import from_model_yaml
 from shitu.resources import bundled
 from shitu.training.base.export import fuse_batch_norms
-from shitu.training.det.build import PicoDet, build_detector
+from shitu.training.det.build import PicoDet, build_detector, load_trained
 from shitu.training.det.schema import DetConfig
-from shitu.training.det.weights import load_trained
 
 _log = logging.getLogger("shitu")
 _INTERPOLATION = {0: "nearest", 1: "bilinear", 2: "cubic", 3: "area", 4: "lanczos"}  # cv2's numbers

@@ -17,13 +17,12 @@ from shitu.training.base.memory import estimate_memory, numbers
 from shitu.training.base.schema import AMP
 from shitu.training.base.task import Plan, Settings, Task, learning_rate_table
 from shitu.training.det.batches import DetBatch, DetLoader
-from shitu.training.det.build import PicoDet, build_detector
+from shitu.training.det.build import PicoDet, build_detector, load_pretrained
 from shitu.training.det.coco_data import DetData, read_coco
 from shitu.training.det.evaluate import Metrics, eval_data, evaluate
 from shitu.training.det.plan import build_optimizer, make_plan
 from shitu.training.det.schema import CosineDecay, DetConfig
 from shitu.training.det.transforms import compile_reader
-from shitu.training.det.weights import load_pretrained
 
 _LOGGED = ("AP", "AP50", "AP75", "AR100", "bad_images")  # the others are for `shitu eval-det`
 

@@ -21,7 +21,7 @@ from PIL import ImageEnhance
 from shitu.config.keys import Choice, Flag, Several, Text, UnwantedError, Whole
 from shitu.config.values import BadValueError, Section, within
 from shitu.errors import ConfigError
-from shitu.recognise.preprocess import Crop, Image, Resize, Tensor
+from shitu.recognise.preprocess import CV2_INTERPOLATION, Crop, Image, Resize, Tensor
 from shitu.recognise.transform_ops import compile_ops
 from shitu.training.rec.augment_keys import Angles, Factors, Fraction, HeightWidth, Ratios, Shares, Size, Turns
 
@@ -33,7 +33,6 @@ BORDERS = {
     "reflect": cv2.BORDER_REFLECT_101,
     "symmetric": cv2.BORDER_REFLECT,
 }
-ROTATIONS = {"nearest": cv2.INTER_NEAREST, "bilinear": cv2.INTER_LINEAR, "bicubic": cv2.INTER_CUBIC}
 
 
 @dataclass(frozen=True)
@@ -205,7 +204,7 @@ class RandomRotation(ImageOp):
         turn = cv2.getRotationMatrix2D(
             ((columns - 1) / 2, (rows - 1) / 2), rng.uniform(self.degrees[0], self.degrees[1]), 1.0
         )
-        return cv2.warpAffine(image, turn, (columns, rows), flags=ROTATIONS[self.interpolation])  # type: ignore
+        return cv2.warpAffine(image, turn, (columns, rows), flags=CV2_INTERPOLATION[self.interpolation])  # type: ignore
 
 
 @dataclass(frozen=True)

@@ -93,8 +93,6 @@ class EfficientNetLite(nn.Layer):
     """The network up to its mean-pooled features; `drop_connect_rate` (0.2 in the original) works in training only."""
 
     def __init__(self, variant: str = "lite0", drop_connect_rate: float = 0.2) -> None:
-        if variant not in VARIANTS:
-            raise ValueError(f"unknown variant {variant!r}, choose one of {', '.join(VARIANTS)}")
         super().__init__()
         width, depth = VARIANTS[variant]
         shapes: list[tuple[int, int, int, int, int]] = []

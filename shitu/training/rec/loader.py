@@ -71,11 +71,10 @@ class EvalLoader(_Loader):
     """The images of `indices` in their order, each once; iterate as often as wanted. Bad ones are left out."""
 
     def __init__(
-        self, images: ImageList, transform: Transform, indices: np.ndarray, batch_size: int, workers: int,
-        *, use_shared_memory: bool = True,
-    ) -> None:  # fmt: skip
+        self, images: ImageList, transform: Transform, indices: np.ndarray, batch_size: int, workers: int
+    ) -> None:
         maker = BatchMaker(images, transform, seed=0, replace=False)
-        super().__init__(maker, workers, use_shared_memory=use_shared_memory, bad_are="left out")
+        super().__init__(maker, workers, use_shared_memory=True, bad_are="left out")
         self.images, self.indices, self.batch_size = images, np.asarray(indices, np.int64), batch_size
 
     def __len__(self) -> int:
