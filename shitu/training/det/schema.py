@@ -49,8 +49,7 @@ class PiecewiseDecay(Scheduler):
     gamma: Several[Number] = within((0.1, 0.01), 0)  # of base_lr, after each milestone
     use_warmup: Flag = True
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def check(self) -> None:
         if len(self.gamma) != len(self.milestones):
             raise BadValueError("gamma", list(self.gamma), "as many numbers as milestones are wanted")
 
@@ -67,8 +66,7 @@ class LearningRate(ScaledRate):
     base_lr: Number = within(0.01, 0)
     schedulers: Several[Scheduler] = (CosineDecay(), LinearWarmup())
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def check(self) -> None:
         kinds = [isinstance(each, LinearWarmup) for each in self.schedulers]
         if kinds not in ([False], [False, True]):
             names = [type(each).__name__ for each in self.schedulers]
@@ -112,8 +110,7 @@ class TrainReader(Reader):
     shuffle: Flag = True
     drop_last: Flag = True
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def check(self) -> None:
         if not self.drop_last:
             raise BadValueError("drop_last", False, "true is wanted: every step has a full batch")
 
@@ -175,8 +172,7 @@ class DetConfig(Section):
     _BASE_: Several[Text] = ()
     source: str = not_a_key("built-in defaults")
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def check(self) -> None:
         if self._BASE_:
             wanted = "nothing is wanted: write all keys into one file, as those in configs/det do"
             raise BadValueError("_BASE_", list(self._BASE_), wanted)

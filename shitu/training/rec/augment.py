@@ -69,8 +69,7 @@ class DecodeImage(ImageOp):
     backend: Any = None
     to_np: Any = None
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def check(self) -> None:
         if self.channel_first:
             raise BadValueError("channel_first", True, "false is wanted: the operators work on (height, width, 3)")
 
@@ -115,8 +114,7 @@ class RandCropImageV2(ImageOp):
 
     size: HeightWidth = (0, 0)
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def check(self) -> None:
         if not all(self.size):
             raise BadValueError("size", None, "a whole number above 0, or [width, height], is wanted")
 
@@ -152,8 +150,7 @@ class RandCropImage(ImageOp):
     interpolation: Text = "bilinear"
     backend: Text = "cv2"
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def check(self) -> None:
         try:
             self.resize  # noqa: B018
         except ConfigError as error:
@@ -191,8 +188,7 @@ class RandomRotation(ImageOp):
     degrees: Angles = ()
     interpolation: Choice[Literal["nearest", "bilinear", "bicubic"]] = "nearest"
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def check(self) -> None:
         if not self.degrees:
             raise BadValueError("degrees", None, "the largest angle, or [lowest, highest], is wanted")
 
@@ -262,8 +258,7 @@ class RandomErasing(Section):
     use_log_aspect: Flag = False
     mode: Choice[Literal["const", "rand", "pixel"]] = "const"
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def check(self) -> None:
         if self.sl > self.sh:
             raise BadValueError("sl", self.sl, f"at most sh ({self.sh:g}) is wanted")
         if len(self.mean) != 3:

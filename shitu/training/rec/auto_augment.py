@@ -144,8 +144,7 @@ class TimmAutoAugment(ImageOp):
     img_size: Any = None
     mean: Any = None
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def check(self) -> None:
         if timm_rand_augment(self.config_str) is None:
             wanted = "only timm's rand-...-inc1 is there, such as rand-m9-mstd0.5-inc1"
             raise BadValueError("config_str", self.config_str, wanted)

@@ -102,7 +102,7 @@ def _models(network: nn.Layer, arch: schema.Arch) -> Iterator[tuple[str, schema.
 def _rest_unused(network: nn.Layer) -> None:
     """PaddleClas's re-parameterisable layers hold the fused convolution, too, which only an export uses.
 
-    Without gradients of its own it would make paddle.DataParallel wait for them.
+    Left free, it would have gradients of zero where several processes average theirs, and decay.
     """
     for layer in network.sublayers():
         if getattr(layer, "use_rep", False) and hasattr(layer, "dw_conv_list"):

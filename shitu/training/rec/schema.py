@@ -47,8 +47,7 @@ class Global(Section):
     max_iters: Maybe[Whole] = within(None, 1)  # ours: stop after so many steps, whatever the epochs
     save_steps: Maybe[Whole] = within(None, 1)  # ours: write `latest` inside an epoch too, every so many steps
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def check(self) -> None:
         if len(self.image_shape) != 3 or self.image_shape[0] != 3:
             raise BadValueError("image_shape", list(self.image_shape), "[3, height, width] is wanted")
         if self.re_ranking:
@@ -72,8 +71,7 @@ class LearningRate(ScaledRate, ByName):
     by_epoch: Flag = False
     scale_iters: Flag = False  # ours: Global.max_iters is scaled by the inverse too
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def check(self) -> None:
         if self.by_epoch:
             raise BadValueError("by_epoch", True, "false is wanted: the learning rate moves by steps")
 
@@ -105,8 +103,8 @@ class Piecewise(LearningRate):
     decay_epochs: Several[Number] = ()
     values: Several[Number] = ()  # as many as decay_epochs and one more; replace learning_rate
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def check(self) -> None:
+        super().check()
         if len(self.values) != len(self.decay_epochs) + 1:
             raise BadValueError("values", list(self.values), "one number more than in decay_epochs is wanted")
 

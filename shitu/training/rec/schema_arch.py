@@ -226,8 +226,7 @@ class DistillationModel(Arch):
     def without_heads(self) -> DistillationModel:
         return replace(self, models=tuple(replace(each, model=each.model.without_heads()) for each in self.models))
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def check(self) -> None:
         names = [each.key for each in self.models]
         if self.models and self.infer_model_name not in names:
             wanted = f"one of the models is wanted: {', '.join(names)}"

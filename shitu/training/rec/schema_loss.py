@@ -65,8 +65,7 @@ class DistillationGTCELoss(Loss):
 class Pairs(Section):
     model_name_pairs: Several[Several[Text]] = ()
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def check(self) -> None:
         for pair in self.model_name_pairs:
             if len(pair) != 2:
                 raise BadValueError("model_name_pairs", list(pair), "two names of models are wanted")
