@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -61,13 +61,9 @@ def evaluate(network: PicoDet, data: DetData, config: DetConfig, progress: Progr
     """COCO's numbers, and `images` and `bad_images`, the count of those that could not be read."""
     how = {"seed": config.seed, "workers": config.worker_num}
     loader = DetLoader(data, config.EvalReader, "EvalReader", replace=False, **how)
-    found = []
+    found = (None if data.paths[each.index] in loader.bad else each for each in detected(network, loader))
     with progress(len(data)) if progress else nullcontext() as bar:
-        for each in detected(network, loader):
-            found.append(None if data.paths[each.index] in loader.bad else each)
-            if bar is not None:
-                bar.update(1)
-    return _counted(data, found)
+        return _counted(data, found, bar.update if progress else lambda _: None)
 
 
 def detected(network: PicoDet, loader: DetLoader) -> Iterator[Found]:
@@ -86,17 +82,17 @@ def detected(network: PicoDet, loader: DetLoader) -> Iterator[Found]:
 
 def evaluate_model(folder: str, config: DetConfig, progress: Progress) -> Metrics:
     """An exported program on EvalDataset."""
-    data, found = eval_data(config), []
+    data = eval_data(config)
     with progress(len(data)) as bar:
-        for each in detected_by_model(folder, data.paths):
-            bar.update(1)
-            found.append(each)
-    return _counted(data, found)
+        return _counted(data, detected_by_model(folder, data.paths), bar.update)
 
 
-def _counted(data: DetData, found: Sequence[Found | None]) -> Metrics:
-    usable = [each for each in found if each is not None]
-    return {**coco_metrics(data, usable), "images": len(data), "bad_images": len(found) - len(usable)}
+def _counted(data: DetData, found: Iterable[Found | None], step: Callable[[int], object]) -> Metrics:
+    usable = []
+    for each in found:
+        step(1)
+        usable += [each] if each else []
+    return {**coco_metrics(data, usable), "images": len(data), "bad_images": len(data) - len(usable)}
 
 
 def detected_by_model(folder: str, paths: Sequence[str]) -> Iterator[Found | None]:

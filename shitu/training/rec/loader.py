@@ -6,7 +6,7 @@ on where an epoch begins. A bad image is replaced by another of its class, in an
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass
 from math import ceil
 
@@ -140,7 +140,9 @@ class BatchMaker(Maker[Made]):
     ) -> tuple[int, Picture]:
         """Another image of the same class, if possible one that the batch does not hold yet."""
         of_class = np.flatnonzero(self.images.labels == self.images.labels[index])
-        for other in _in_random_order(of_class, batch, rng):
+        order = rng.permutation(of_class)
+        in_batch = np.isin(order, batch)
+        for other in (*order[~in_batch].tolist(), *order[in_batch].tolist()):
             picture = self._read(other, bad)
             if picture is not None:
                 return other, picture
@@ -150,10 +152,3 @@ class BatchMaker(Maker[Made]):
             f"label {self.images.original_labels[self.images.labels[index]]}: none of its {len(of_class)} images can "
             f"be read: {', '.join(files)}{more}; mend them, or take the class out of the list"
         )
-
-
-def _in_random_order(of_class: NDArray[np.int64], batch: NDArray[np.int64], rng: np.random.Generator) -> Iterator[int]:
-    order = rng.permutation(of_class)
-    in_batch = np.isin(order, batch)
-    yield from order[~in_batch].tolist()
-    yield from order[in_batch].tolist()

@@ -113,10 +113,9 @@ def build_optimizer(section: schema.Optimizer, network: nn.Layer, losses: nn.Lay
 
 def undecayed(network: nn.Layer) -> set[str]:
     """Names of the parameters without weight decay: those of norms, and biases."""
-    names = set()
-    for layer in network.sublayers(include_self=True):
-        is_norm = "Norm" in type(layer).__name__
-        for name, parameter in layer.named_parameters(include_sublayers=False):
-            if is_norm or name == "bias":
-                names.add(parameter.name)
-    return names
+    return {
+        parameter.name
+        for layer in network.sublayers(include_self=True)
+        for name, parameter in layer.named_parameters(include_sublayers=False)
+        if name == "bias" or "Norm" in type(layer).__name__
+    }
