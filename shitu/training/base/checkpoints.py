@@ -162,6 +162,11 @@ def arrays(layer: nn.Layer) -> dict[str, np.ndarray]:
     return {name: value.numpy() for name, value in layer.state_dict().items()}
 
 
+def tensors(values: dict[str, np.ndarray]) -> dict[str, paddle.Tensor]:
+    """As set_state_dict wants them; Paddle makes bfloat16 of the uint16 that numpy has in its place."""
+    return {name: paddle.to_tensor(value) for name, value in values.items()}
+
+
 def optimizer_state(optimizer: paddle.optimizer.Optimizer, network: nn.Layer) -> dict[str, np.ndarray]:
     """Its accumulators by the names that parameters have in the network; Paddle's own count up within a process."""
     owners = sorted(((p.name, name) for name, p in network.named_parameters()), key=lambda pair: -len(pair[0]))

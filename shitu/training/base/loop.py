@@ -196,8 +196,6 @@ class Loop(Generic[Batch]):
     def resume(self, path: str) -> None:
         """Go on from a checkpoint, before the first step. Raises ModelError where it is another network's."""
         checkpoints.sweep(self.folder)
-        position: dict[str, Any]
-        state: Any  # its arrays: Paddle's set_state_dict takes them, too
         state, position = checkpoints.load_states(path)
         # a checkpoint without it is from a version in which only a detector's had a place for the average's position
         what = position.get("what", "a detector" if "ema" in position else "an extractor")
@@ -207,8 +205,8 @@ class Loop(Generic[Batch]):
         checkpoints.check_fits(
             path, state.get("network", {}), checkpoints.arrays(task.network), self.settings.start_again
         )
-        task.network.set_state_dict(state["network"])
-        task.losses.set_state_dict(state.get("losses", {}))
+        task.network.set_state_dict(checkpoints.tensors(state["network"]))
+        task.losses.set_state_dict(checkpoints.tensors(state.get("losses", {})))
         if self.world > 1 and state.get("losses"):
             _log.warning("the checkpoint holds the first process's memory of embeddings; all processes go on with that")
         checkpoints.set_optimizer_state(task.optimizer, task.network, state.get("optimizer", {}))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Generator, Iterable
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -89,10 +90,11 @@ class DetLoader(Loader[DetBatch]):
         return self._batches(Task(everything[first : first + size], (0, 0, first)) for first in firsts)
 
     def _batches(self, tasks: Iterable[Task]) -> Generator[DetBatch, None, None]:
-        for made in self.made(tasks):
-            # to_tensor copies, from shared memory straight to the device
-            boxes, classes = map(paddle.to_tensor, made.boxes), map(paddle.to_tensor, made.classes)
-            yield replace(made, images=paddle.to_tensor(made.images), boxes=list(boxes), classes=list(classes))
+        with closing(self.made(tasks)) as batches:
+            for made in batches:
+                # to_tensor copies, from shared memory straight to the device
+                boxes, classes = map(paddle.to_tensor, made.boxes), map(paddle.to_tensor, made.classes)
+                yield replace(made, images=paddle.to_tensor(made.images), boxes=list(boxes), classes=list(classes))
 
 
 class _Maker(Maker[DetBatch]):

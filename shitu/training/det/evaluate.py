@@ -63,7 +63,7 @@ def evaluate(network: PicoDet, data: DetData, config: DetConfig, progress: Progr
     loader = DetLoader(data, config.EvalReader, "EvalReader", replace=False, **how)
     found = (None if data.paths[each.index] in loader.bad else each for each in detected(network, loader))
     with progress(len(data)) if progress else nullcontext() as bar:
-        return _counted(data, found, bar.update if progress else lambda _: None)
+        return _counted(data, found, bar.update if bar is not None else lambda _: None)
 
 
 def detected(network: PicoDet, loader: DetLoader) -> Iterator[Found]:

@@ -7,6 +7,7 @@ on where an epoch begins. A bad image is replaced by another of its class, in an
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from math import ceil
 
@@ -37,11 +38,12 @@ class _Loader(Loader["Made"]):
     images: ImageList
 
     def _batches(self, tasks: Iterable[Task]) -> Generator[Batch, None, None]:
-        for made in self.made(tasks):
-            if len(made.index):
-                labels = self.images.labels[made.index]
-                # to_tensor copies, from shared memory straight to the device
-                yield Batch(paddle.to_tensor(made.images), paddle.to_tensor(labels), made.index, made.replaced)
+        with closing(self.made(tasks)) as batches:
+            for made in batches:
+                if len(made.index):
+                    labels = self.images.labels[made.index]
+                    # to_tensor copies, from shared memory straight to the device
+                    yield Batch(paddle.to_tensor(made.images), paddle.to_tensor(labels), made.index, made.replaced)
 
 
 class TrainLoader(_Loader):
