@@ -48,7 +48,7 @@ DOORS = {
     "pycocotools": ("training/det/evaluate.py",),
 }
 DYNAMIC = "a name that only running it tells"
-MAY_BE_DYNAMIC = ("__init__.py", "training/base/toolkits.py", "training/base/export.py")
+MAY_BE_DYNAMIC = ("__init__.py", "training/base/toolkits.py")
 
 
 def inside(path: Path) -> str:

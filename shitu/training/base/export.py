@@ -6,7 +6,6 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +16,10 @@ from paddle import nn
 
 from shitu.errors import EngineError
 from shitu.models.write import ONNX, PARAMS, PROGRAM
+from shitu.training.base.toolkits import imported
 
 OPSET = 13  # what every ONNX Runtime since 1.8 reads
-_INSTALL = "pip install 'shitu[onnx]'"
+_ADVICE = "--onnx needs it: pip install 'shitu[onnx]'"
 Floats = NDArray[np.float32]
 
 
@@ -71,7 +71,7 @@ def re_parameterise(network: nn.Layer) -> int:
 
 def write_onnx(folder: Path) -> None:
     """inference.onnx beside inference.json; the same input `x`. Raises EngineError."""
-    paddle2onnx = _imported("paddle2onnx")
+    paddle2onnx: Any = imported("paddle2onnx", _ADVICE)
     files = [str(folder / name) for name in (PROGRAM, PARAMS, ONNX)]
     try:
         with _stdout_on_stderr():
@@ -85,18 +85,11 @@ def write_onnx(folder: Path) -> None:
 
 def onnx_runner(program: Path) -> Callable[[Floats], Any]:
     """Images -> features by ONNX Runtime. Raises EngineError."""
-    onnxruntime = _imported("onnxruntime")
+    onnxruntime: Any = imported("onnxruntime", _ADVICE)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # not a warning for each constant that paddle2onnx left over
     session = onnxruntime.InferenceSession(str(program), options, providers=["CPUExecutionProvider"])
     return lambda images: session.run(None, {"x": images})[0]
-
-
-def _imported(library: str) -> Any:
-    try:
-        return import_module(library)
-    except ImportError as error:
-        raise EngineError(f"--onnx needs {library} ({error}): {_INSTALL}") from error
 
 
 @contextmanager

@@ -17,10 +17,11 @@ from typing import Any
 import numpy as np
 import paddle
 
-from shitu.errors import EngineError, ShituError
+from shitu.errors import ShituError
 from shitu.training.base.checkpoints import replace_file
 from shitu.training.base.processes import summed
 from shitu.training.base.task import Plan
+from shitu.training.base.toolkits import imported
 
 _log = logging.getLogger("shitu")
 Record = dict[str, Any]
@@ -145,14 +146,11 @@ def _plain(value: Any) -> Any:
 
 def visualdl_writer(log_dir: str | Path) -> Any:
     """A VisualDL log in a folder. Raises EngineError with the install command."""
-    try:
-        from visualdl import LogWriter  # type: ignore[import-not-found, unused-ignore]
-    except ImportError as error:
-        raise EngineError(
-            f"Global.use_visualdl wants VisualDL, which cannot be imported ({error}): pip install visualdl, or "
-            "-o Global.use_visualdl=False; metrics.jsonl and curves.png are written in any case"
-        ) from error
-    return LogWriter(logdir=str(log_dir))
+    advice = (
+        "Global.use_visualdl wants it: pip install visualdl, or -o Global.use_visualdl=False; metrics.jsonl and "
+        "curves.png are written in any case"
+    )
+    return imported("visualdl", advice).LogWriter(logdir=str(log_dir))
 
 
 def shown(values: Mapping[str, float]) -> str:

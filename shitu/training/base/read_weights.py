@@ -258,7 +258,6 @@ def load_fitting(
             )
     for name, each in values.items():
         own[name].set_value(each)
-    (_log.warning if report.other_shape or report.missing else _log.info)("%s", report)
     return report
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -17,6 +18,8 @@ from shitu.training.base.read_weights import SUFFIX, LoadReport, fetched, load_f
 from shitu.training.base.toolkits import ppdet
 from shitu.training.det.schema import DetConfig
 from shitu.training.det.schema_net import MultiClassNMS
+
+_log = logging.getLogger("shitu")
 
 
 class PicoDet(nn.Layer):
@@ -134,7 +137,9 @@ def load_pretrained(network: nn.Layer, source: str) -> LoadReport:
         if not report.loaded:
             raise ModelError(f"{path}: nothing in it fits this detector, name another; it has {some(tuple(state))}")
 
-    return load_fitting(network, path, state, check)
+    report = load_fitting(network, path, state, check)
+    _log.info("%s", report)
+    return report
 
 
 def load_trained(network: nn.Layer, source: str | None) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -20,6 +21,7 @@ from shitu.training.rec.schema import TrainConfig
 from shitu.training.rec.schema_arch import Arch, Backbone
 
 IN_FOLDER = "weights.pdparams"  # where a model folder keeps them, if it does
+_log = logging.getLogger("shitu")
 _LEAST_SHARE = 0.1  # below it, the names that fit do so by chance
 
 
@@ -39,7 +41,9 @@ def load_weights(network: nn.Layer, source: str, *, strict_heads: bool = False) 
     def check(report: LoadReport) -> None:
         _check(report, names, match.of_backbone, strict_heads)
 
-    return load_fitting(network, path, match.tensors, check, unexpected=match.unexpected)
+    report = load_fitting(network, path, match.tensors, check, unexpected=match.unexpected)
+    (_log.warning if report.other_shape or report.missing else _log.info)("%s", report)
+    return report
 
 
 def load_named(network: RecModel | DistillationModel, config: TrainConfig) -> list[LoadReport]:
