@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import os
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -88,10 +89,9 @@ class MetricsLog:
 
     def _cut_off_half_line(self) -> None:
         if self.path.exists():
-            whole = self.path.read_bytes().rpartition(b"\n")
-            if whole[2]:
-                with self.path.open("rb+") as file:
-                    file.truncate(len(whole[0]) + len(whole[1]))
+            whole, newline, rest = self.path.read_bytes().rpartition(b"\n")
+            if rest:
+                os.truncate(self.path, len(whole + newline))
 
 
 class RunLog(MetricsLog):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -124,7 +124,7 @@ class RecTask(Task[Batch]):
         """The first of Metric.Eval."""
         return float(results.get(metric_names(self.config.Metric.Eval)[0], -1.0))
 
-    def summary(self) -> list[str]:
+    def summary(self) -> Iterator[str]:
         return _summary(self.config, self.images, self.plan, self.network)
 
 
@@ -157,7 +157,9 @@ def dry_run(config: TrainConfig, cards: int) -> list[str]:
     return [*_summary(config, images, plan, network), "", *learning_rate_table(plan)]
 
 
-def _summary(config: TrainConfig, images: ImageList, plan: Plan, network: RecModel | DistillationModel) -> list[str]:
+def _summary(
+    config: TrainConfig, images: ImageList, plan: Plan, network: RecModel | DistillationModel
+) -> Iterator[str]:
     optimizer, shape = config.Optimizer, config.Global.image_shape
     slots = {Adam: 2, AdamW: 2, SGD: 0}.get(type(optimizer), 1)
     ema = config.EMA is not None

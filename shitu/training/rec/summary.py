@@ -44,41 +44,34 @@ def summarise(
     memory: Memory,
     images_per_class: int | None,
     learning_rate: str,
-) -> list[str]:
+) -> Iterator[str]:
     """Lines that begin with a name. counts: (classes,) images of each; images_per_class: K of P x K, or None;
     learning_rate: where the plan's comes from.
     """
-    lines = _lines(plan, counts, size=size, memory=memory, k=images_per_class, origin=learning_rate)
-    return [f"{name:<14} {text}" for name, text in lines]
-
-
-def _lines(
-    plan: Plan, counts: NDArray[np.int64], *, size: NetworkSize, memory: Memory, k: int | None, origin: str
-) -> Iterator[tuple[str, str]]:
+    k = images_per_class
     images, classes = int(counts.sum()), len(counts)
     spread = f"{counts.min():,} to {counts.max():,} images each, median {np.median(counts):,.0f}"
-    yield "data", f"{images:,} images, {classes:,} classes; {spread}"
-    yield "images a class", f"{histogram(counts)} classes"
+    yield f"data           {images:,} images, {classes:,} classes; {spread}"
+    yield f"images a class {histogram(counts)} classes"
     if few := int((counts < (k or 0)).sum()):
-        yield "", f"{few:,} classes have fewer than K = {k} images; theirs repeat within a batch"
+        yield f"               {few:,} classes have fewer than K = {k} images; theirs repeat within a batch"
     head = f", {_number(size.head)} of them the head's" if size.head else ""
     macs = f"{_number(size.macs)} multiply-adds per image without the head (FLOPs: twice that)"
-    yield "network", f"{_number(size.parameters)} parameters{head}; {_number(size.trainable)} learn; {macs}"
+    yield f"network        {_number(size.parameters)} parameters{head}; {_number(size.trainable)} learn; {macs}"
     cards = f"{plan.batch_size:,} images a card x {plan.world} cards x update_freq {plan.update_freq}"
-    yield "batch", f"{cards} = {plan.total_batch:,} images a step"
+    yield f"batch          {cards} = {plan.total_batch:,} images a step"
     if k:
-        yield "", f"{plan.batch_size // k:,} classes x {k} images in each batch, of {classes:,} classes"
+        yield f"               {plan.batch_size // k:,} classes x {k} images in each batch, of {classes:,} classes"
     steps, total, seen = plan.steps_per_epoch, plan.total_steps, plan.steps_per_epoch * plan.total_batch
     passes = f"{steps:,} steps ({seen:,} images, {seen / images:.2f} x the list)"
-    yield "epochs", f"{total / steps:g} epochs of {passes}, {total:,} steps in all"
+    yield f"epochs         {total / steps:g} epochs of {passes}, {total:,} steps in all"
     rate, warmup = plan.schedule, plan.schedule.warmup_steps
     start = f"{rate(0):.4g} -> {rate(warmup):.4g} in {warmup:,} steps of warm-up" if warmup else f"{rate(0):.4g}"
-    yield "learning rate", f"{start} -> {rate(total - 1):.4g}; {origin}"
-    parts = (
-        f"weights {_bytes(memory.weights)}, gradients {_bytes(memory.gradients)}, optimizer {_bytes(memory.optimizer)}"
-    )
+    yield f"learning rate  {start} -> {rate(total - 1):.4g}; {learning_rate}"
+    kept = f"weights {_bytes(memory.weights)}, gradients {_bytes(memory.gradients)}"
     outputs = f"layer outputs of {plan.batch_size:,} images {_bytes(memory.activations)}"
-    yield "memory", f"about {_bytes(memory.total)} a card: {parts}, {outputs} (float32, without the libraries' own)"
+    parts = f"{kept}, optimizer {_bytes(memory.optimizer)}, {outputs} (float32, without the libraries' own)"
+    yield f"memory         about {_bytes(memory.total)} a card: {parts}"
 
 
 def histogram(counts: NDArray[np.int64]) -> str:
