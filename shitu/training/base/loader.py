@@ -68,7 +68,7 @@ class Maker(ABC, Generic[Made]):
     def make(self, task: Task, slot: Slot, bad: dict[str, str]) -> Made: ...
 
 
-class Loader(Generic[Made]):
+class Loader(ABC, Generic[Made]):
     """`bad` holds path -> reason of every bad image met so far; `bad_are` says what becomes of them."""
 
     def __init__(self, maker: Maker[Made], workers: int, *, use_shared_memory: bool, bad_are: str) -> None:
@@ -76,8 +76,12 @@ class Loader(Generic[Made]):
         self.bytes_of = maker.bytes_of if use_shared_memory else None
         self.bad: dict[str, str] = {}
 
-    def made(self, tasks: Iterable[Task]) -> Generator[Made, None, None]:
-        """Each task's batch; its arrays are valid until the next. Closing ends the workers."""
+    @abstractmethod
+    def on_device(self, made: Made) -> Made | None:
+        """With tensors on paddle's current device in the place of arrays; None where there is nothing in it."""
+
+    def batches(self, tasks: Iterable[Task]) -> Generator[Made, None, None]:
+        """Each task's. Closing the generator ends the workers."""
         known = len(self.bad)
         with closing(made_ahead(self.maker, tasks, self.workers, bytes_of=self.bytes_of)) as batches:
             for made, bad in batches:
@@ -87,6 +91,7 @@ class Loader(Generic[Made]):
                     self.bad[path] = bad[path]
                 if isinstance(made, ShituError):
                     raise made
-                yield made
+                if (batch := self.on_device(made)) is not None:
+                    yield batch
         if len(self.bad) > max(known, _SHOWN):
             _log.warning("%d images cannot be read; the first %d of them are named above", len(self.bad), _SHOWN)

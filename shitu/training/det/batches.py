@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Generator, Iterable
-from contextlib import closing
+from collections.abc import Generator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -81,20 +80,18 @@ class DetLoader(Loader[DetBatch]):
 
     def epoch(self, order: Batches, epoch: int, stream: int, start_step: int = 0) -> Generator[DetBatch, None, None]:
         """The batches of one stream of one epoch from `start_step` on."""
-        return self._batches(tasks_of(order, epoch, [stream], start_step))
+        return self.batches(tasks_of(order, epoch, [stream], start_step))
 
     def in_order(self) -> Generator[DetBatch, None, None]:
         """All images; the last batch may be smaller."""
         size, everything = self.batch_size, np.arange(self.count)
         firsts = range(0, self.count, size)
-        return self._batches(Task(everything[first : first + size], (0, 0, first)) for first in firsts)
+        return self.batches(Task(everything[first : first + size], (0, 0, first)) for first in firsts)
 
-    def _batches(self, tasks: Iterable[Task]) -> Generator[DetBatch, None, None]:
-        with closing(self.made(tasks)) as batches:
-            for made in batches:
-                # to_tensor copies, from shared memory straight to the device
-                boxes, classes = map(paddle.to_tensor, made.boxes), map(paddle.to_tensor, made.classes)
-                yield replace(made, images=paddle.to_tensor(made.images), boxes=list(boxes), classes=list(classes))
+    def on_device(self, made: DetBatch) -> DetBatch:
+        # to_tensor copies, from shared memory straight to the device
+        boxes, classes = map(paddle.to_tensor, made.boxes), map(paddle.to_tensor, made.classes)
+        return replace(made, images=paddle.to_tensor(made.images), boxes=list(boxes), classes=list(classes))
 
 
 class _Maker(Maker[DetBatch]):

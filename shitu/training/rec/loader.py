@@ -6,10 +6,10 @@ on where an epoch begins. A bad image is replaced by another of its class, in an
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Sequence
-from contextlib import closing
-from dataclasses import dataclass
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, replace
 from math import ceil
+from typing import Any
 
 import numpy as np
 import paddle
@@ -26,24 +26,23 @@ from shitu.training.rec.transforms import Transform
 
 @dataclass(frozen=True)
 class Batch:
-    """Tensors on paddle's current device. A replaced image's `index` is its replacement's."""
+    """Tensors on paddle's current device; as a worker makes it, arrays in their place.
 
-    images: paddle.Tensor  # (n, 3, height, width) float32
-    labels: paddle.Tensor  # (n,) int64
-    index: np.ndarray  # (n,) int64: which entry of the list each row shows
+    A replaced image's `index` and label are its replacement's.
+    """
+
+    images: Any  # (n, 3, height, width) float32
+    labels: Any  # (n,) int64
+    index: NDArray[np.int64]  # (n,) which entry of the list each row shows
     replaced: int = 0
 
 
-class _Loader(Loader["Made"]):
-    images: ImageList
-
-    def _batches(self, tasks: Iterable[Task]) -> Generator[Batch, None, None]:
-        with closing(self.made(tasks)) as batches:
-            for made in batches:
-                if len(made.index):
-                    labels = self.images.labels[made.index]
-                    # to_tensor copies, from shared memory straight to the device
-                    yield Batch(paddle.to_tensor(made.images), paddle.to_tensor(labels), made.index, made.replaced)
+class _Loader(Loader[Batch]):
+    def on_device(self, made: Batch) -> Batch | None:
+        if not len(made.index):
+            return None
+        # to_tensor copies, from shared memory straight to the device
+        return replace(made, images=paddle.to_tensor(made.images), labels=paddle.to_tensor(made.labels))
 
 
 class TrainLoader(_Loader):
@@ -56,7 +55,7 @@ class TrainLoader(_Loader):
         maker = BatchMaker(images, transform, seed=seed, replace=True)
         bad_are = "replaced by others of the same class"
         super().__init__(maker, workers, use_shared_memory=use_shared_memory, bad_are=bad_are)
-        self.images, self.sampler, self.streams = images, sampler, tuple(streams)
+        self.sampler, self.streams = sampler, tuple(streams)
 
     def __len__(self) -> int:
         return len(self.sampler)
@@ -66,7 +65,7 @@ class TrainLoader(_Loader):
 
         Raises ImageError where no image of a class can be read, EngineError where a worker dies.
         """
-        return self._batches(tasks_of(self.sampler, epoch, self.streams, start_step))
+        return self.batches(tasks_of(self.sampler, epoch, self.streams, start_step))
 
 
 class EvalLoader(_Loader):
@@ -77,7 +76,7 @@ class EvalLoader(_Loader):
     ) -> None:
         maker = BatchMaker(images, transform, seed=0, replace=False)
         super().__init__(maker, workers, use_shared_memory=True, bad_are="left out")
-        self.images, self.indices, self.batch_size = images, np.asarray(indices, np.int64), batch_size
+        self.indices, self.batch_size = np.asarray(indices, np.int64), batch_size
 
     def __len__(self) -> int:
         return ceil(len(self.indices) / self.batch_size)
@@ -85,21 +84,12 @@ class EvalLoader(_Loader):
     def __iter__(self) -> Generator[Batch, None, None]:
         """Batches of `batch_size`, smaller where images are left out and at the end. Raises EngineError."""
         starts = range(0, len(self.indices), self.batch_size)
-        return self._batches(
+        return self.batches(
             Task(self.indices[start : start + self.batch_size], (0, 0, start // self.batch_size)) for start in starts
         )
 
 
-@dataclass(frozen=True)
-class Made:
-    """One batch in numpy."""
-
-    images: NDArray[np.float32]  # (n, 3, height, width)
-    index: NDArray[np.int64]  # (n,) which entry of the list each row shows
-    replaced: int
-
-
-class BatchMaker(Maker[Made]):
+class BatchMaker(Maker[Batch]):
     """Raises ConfigError where the transform makes images of different sizes."""
 
     def __init__(self, images: ImageList, transform: Transform, *, seed: int, replace: bool) -> None:
@@ -112,7 +102,7 @@ class BatchMaker(Maker[Made]):
         self.shape = (3, *transform.size)
         self._known_bad: dict[int, str] = {}  # to this process; saves reading a bad image again
 
-    def make(self, task: Task, slot: Slot, bad: dict[str, str]) -> Made:
+    def make(self, task: Task, slot: Slot, bad: dict[str, str]) -> Batch:
         out = array_in(slot, (len(task.indices), *self.shape))
         shown: list[int] = []
         replaced = 0
@@ -125,7 +115,8 @@ class BatchMaker(Maker[Made]):
             if picture is not None:
                 out[len(shown)] = self.transform(picture, np.random.default_rng(seed))
                 shown.append(index)
-        return Made(out[: len(shown)], np.array(shown, np.int64), replaced)
+        index = np.array(shown, np.int64)
+        return Batch(out[: len(shown)], self.images.labels[index], index, replaced)
 
     def _read(self, index: int, bad: dict[str, str]) -> Picture | None:
         path = self.images.path(index)
