@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import math
 from abc import ABC, abstractmethod
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -166,8 +167,6 @@ class DistributedRandomIdentitySampler(BatchSampler):
     `max_iters` sets another number of batches per stream; where it is more, the images are shuffled and cut anew.
     """
 
-    _round: tuple[int, int, np.ndarray] | None = None
-
     def __init__(
         self, section: schema_data.DistributedRandomIdentitySampler, labels: np.ndarray, streams: int, seed: int
     ) -> None:
@@ -191,20 +190,16 @@ class DistributedRandomIdentitySampler(BatchSampler):
                 f"sampler.batch_size of at most {classes * self.per_class} is wanted"
             )
         self.length = section.max_iters or self.batches_per_round // streams
+        self._arrangement = lru_cache(maxsize=1)(self._arrange)
 
     def batch(self, epoch: int, stream: int, index: int) -> np.ndarray:
         """(N * K,) int64 rows, the K of an identity next to each other."""
         number, row = divmod(index * self.streams + stream, self.batches_per_round)
         return np.concatenate(self._arrangement(epoch if self.section.shuffle else 0, number)[row])
 
-    def _arrangement(self, epoch: int, number: int) -> np.ndarray:
-        """All batches of one round over the images, (batches_per_round, N, K) int64 rows; the last is kept."""
-        if self._round is None or self._round[:2] != (epoch, number):
-            rng = np.random.default_rng([self.seed, epoch, number, IDENTITY])
-            self._round = epoch, number, self._arrange(rng)
-        return self._round[2]
-
-    def _arrange(self, rng: np.random.Generator) -> np.ndarray:
+    def _arrange(self, epoch: int, number: int) -> np.ndarray:
+        """All batches of one round over the images, (batches_per_round, N, K) int64 rows."""
+        rng = np.random.default_rng([self.seed, epoch, number, IDENTITY])
         batches, capped = self.batches_per_round, np.minimum(self._chunks, self.batches_per_round)
         identities = rng.permutation(len(capped))
         repeats = capped[identities]
