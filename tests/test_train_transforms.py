@@ -215,6 +215,10 @@ def test_paddleclas_defaults_and_ways_of_writing() -> None:
             ({"RandCropImageV2": {}},),
             "RandCropImageV2.size is null in here; a whole number above 0, or [width, height], is",
         ),
+        (
+            ({"RandCropImage": {}},),
+            "RandCropImage.size is null in here; a whole number above 0, or [width, height], is",
+        ),
         (({"RandCropImageV2": {"size": [8, "x"]}},), "RandCropImageV2.size is [8, 'x'] (list) in here; a whole"),
         ((RESIZE, {"RandCropImageV2": {"size": 50}}), "here: RandCropImageV2 of 50x50 cannot be cut from 48x64"),
         ((RESIZE, {"CropImage": {"size": 50}}), "here: CropImage of 50x50 cannot be cut from 48x64"),

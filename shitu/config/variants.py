@@ -41,7 +41,7 @@ class Variant(Section):
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         if not cls.kinds():
             one = super().__get_pydantic_core_schema__(source, handler)
-            alone = cls.__base__ in (ByName, ByKey)
+            alone = bool({ByName, ByKey} & {*cls.__bases__})
             return core_schema.no_info_before_validator_function(cls._checked, one) if alone else one
         choices: Any = {name: handler.generate_schema(kind) for name, kind in cls.kinds().items()}
         name_of = lambda value: value.called() if isinstance(value, cls) else cls.split(value)[0]  # noqa: E731

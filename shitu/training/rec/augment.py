@@ -115,8 +115,7 @@ class RandCropImageV2(ImageOp):
     size: HeightWidth = (0, 0)
 
     def check(self) -> None:
-        if not all(self.size):
-            raise BadValueError("size", None, "a whole number above 0, or [width, height], is wanted")
+        _check_size(self.size)
 
     def __call__(self, image: Image, rng: Rng) -> Image:
         height, width = self.size
@@ -151,6 +150,7 @@ class RandCropImage(ImageOp):
     backend: Text = "cv2"
 
     def check(self) -> None:
+        _check_size(self.size)
         try:
             self.resize  # noqa: B018
         except ConfigError as error:
@@ -289,3 +289,8 @@ def _uniform_ratio(limits: tuple[float, float], logarithmic: bool, rng: Rng) -> 
     if logarithmic:
         return exp(rng.uniform(log(limits[0]), log(limits[1])))
     return rng.uniform(*limits)
+
+
+def _check_size(size: Size) -> None:
+    if not all(size):
+        raise BadValueError("size", None, "a whole number above 0, or [width, height], is wanted")
