@@ -32,9 +32,8 @@ from shitu.evaluation.evaluate import Evaluation, evaluate
 from shitu.evaluation.queries import read_queries
 from shitu.models.folder import ModelFolder, open_folder
 from shitu.models.model_yaml import DETECTION, MODEL_YAML, read_model_yaml
-from shitu.training.det.coco_ap import coco_metrics
 from shitu.training.det.coco_data import read_coco
-from shitu.training.det.evaluate import detected_by_model
+from shitu.training.det.evaluate import coco_metrics, detected_by_model
 from shitu.training.det.schema import COCODataSet
 
 ROOT = Path(__file__).resolve().parents[1]

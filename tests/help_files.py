@@ -7,8 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from shitu.training.base.checkpoints import save_weights
-from shitu.training.base.run_state import arrays
+from shitu.training.base.checkpoints import arrays, save_weights
 from shitu.training.det.build import build_detector
 from shitu.training.det.schema import load_det_config
 from shitu.training.rec.networks import build_network

@@ -50,10 +50,10 @@ DOORS = {
     "paddleclas": (),  # both by training/base/toolkits.py, which says how to install them
     "ppdet": (),
     "matplotlib": ("training/base/curves.py",),
-    "pycocotools": ("training/det/coco_ap.py",),
+    "pycocotools": ("training/det/evaluate.py",),
 }
 DYNAMIC = "a name that only running it tells"
-MAY_BE_DYNAMIC = ("__init__.py", "training/base/toolkits.py", "training/base/export_onnx.py")
+MAY_BE_DYNAMIC = ("__init__.py", "training/base/toolkits.py")
 
 
 def inside(path: Path) -> str:

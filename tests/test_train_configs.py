@@ -64,7 +64,7 @@ def test_its_transforms_and_plan(path: Path) -> None:
     config = load_train_config(path, overrides if "PKSampler" in path.read_text() else ())
     cards = 8 if config.Global.device == "gpu" else 1
     plan = make_plan(config, np.repeat(np.arange(1000), 20), cards)
-    assert plan.scaling.factor == 1, "the config's own number of cards and batch is what its rate is made for"
+    assert plan.schedule.scaling.factor == 1, "the config's own number of cards and batch is what its rate is made for"
 
 
 def test_v2_has_the_published_numbers() -> None:

@@ -22,10 +22,9 @@ from shitu.errors import ModelError, ShituError, UsageError
 from shitu.training.base.log import read_records
 from shitu.training.det import run
 from shitu.training.det.batches import DetLoader
-from shitu.training.det.build import build_detector
+from shitu.training.det.build import build_detector, load_trained
 from shitu.training.det.evaluate import detected, eval_data, evaluate, evaluate_config
 from shitu.training.det.schema import DetConfig, load_det_config
-from shitu.training.det.weights import load_trained
 from tests.conftest import Run
 from tests.train_det_set import CONFIG, config_of, no_bar, small, write_coco_set
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from shitu.errors import ConfigError
+from shitu.training.base.task import Scaling
 from shitu.training.base.toolkits import ppdet
 from shitu.training.det import schema_net as net
 from shitu.training.det.plan import Schedule
@@ -126,14 +127,16 @@ def test_the_large_config_is_the_official_recipe() -> None:
     head = config.PicoHead
     losses = (head.loss_class.loss_weight, head.loss_dfl.loss_weight, head.loss_bbox.loss_weight)  # type: ignore[attr-defined]
     assert losses == (1.0, 0.25, 2.0)
-    official, ours = (Schedule(config.LearningRate, 1000, 8 * each, 100_000) for each in (56, 28))
+    official, ours = (
+        Schedule(config.LearningRate, Scaling.of(config.LearningRate, 8 * each), 1000, 100_000) for each in (56, 28)
+    )
     assert (official.peak, ours.peak) == (0.4, 0.2)
     assert "linear rule, 224 / 448 = 0.5" in ours.scaling.reason
     assert official(300) == 0.4
     assert official(0) == pytest.approx(0.04)
     assert official(99_999) == pytest.approx(0, abs=1e-9)
     unscaled = dataclasses.replace(config.LearningRate, scaling="none")
-    assert Schedule(unscaled, 1000, 28, 100_000).peak == 0.4
+    assert Schedule(unscaled, Scaling.of(unscaled, 28), 1000, 100_000).peak == 0.4
 
 
 @pytest.mark.parametrize(
@@ -156,7 +159,7 @@ def test_the_learning_rate_is_ppdets(epochs: int, steps: int, warmup: int, facto
             dataclasses.replace(ramp, start_factor=factor, steps=warmup),  # type: ignore[call-arg]
         ),
     )
-    ours = Schedule(section, steps, 8, 1)  # max_epochs goes before the length of the run
+    ours = Schedule(section, Scaling.of(section, 8), steps, 1)  # max_epochs goes before the length of the run
     for step in range(epochs * steps):
         assert np.isclose(ours(step), theirs.get_lr(), atol=1e-12), step
         theirs.step()

@@ -20,12 +20,11 @@ from shitu.recognise.preprocess import from_model_yaml
 from shitu.training.base.checkpoints import save_weights
 from shitu.training.base.read_weights import read_state
 from shitu.training.det.batches import DetLoader
-from shitu.training.det.build import build_detector
+from shitu.training.det.build import build_detector, load_trained
 from shitu.training.det.evaluate import detected, detected_by_model, eval_data, evaluate_model
 from shitu.training.det.export import export_detector
 from shitu.training.det.schema import DetConfig, load_det_config
 from shitu.training.det.transforms import compile_reader, run
-from shitu.training.det.weights import load_trained
 from tests.conftest import DEMO, Run
 from tests.train_det_set import CONFIG, config_of, no_bar, small, write_coco_set
 

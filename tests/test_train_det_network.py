@@ -16,11 +16,10 @@ from shitu.models import Nms
 from shitu.recognise.nms import multiclass_nms
 from shitu.training.base.ema import CycleEMA
 from shitu.training.base.toolkits import ppdet
-from shitu.training.det.build import PicoDet, build_detector
-from shitu.training.det.coco_ap import METRICS, Found, coco_metrics
+from shitu.training.det.build import PicoDet, build_detector, load_pretrained, load_trained
 from shitu.training.det.coco_data import read_coco
+from shitu.training.det.evaluate import METRICS, Found, coco_metrics
 from shitu.training.det.schema import COCODataSet, DetConfig, load_det_config
-from shitu.training.det.weights import load_pretrained, load_trained
 from tests.train_det_set import CONFIG, write_coco_set
 
 LARGE = CONFIG.with_name("picodet_lcnet_x2_5_640_mainbody.yml")
@@ -173,7 +172,7 @@ def test_another_number_of_classes_keeps_the_rest(network: PicoDet, tmp_path: Pa
 @pytest.mark.parametrize("load", [load_pretrained, load_trained])
 def test_a_checkpoint_of_another_shape_is_refused(load: Any, network: PicoDet, tmp_path: Path) -> None:
     path = saved(network, tmp_path / "quarter.pdparams")
-    with pytest.raises(ModelError, match=r"quarter.pdparams is of another network: .*, wanted \["):
+    with pytest.raises(ModelError, match=r"quarter.pdparams is of another network: .* \(.* here, \(.* there"):
         load(build_detector(light("LCNet.scale=0.5")), str(path))
 
 

@@ -13,7 +13,7 @@ import pytest
 from shitu.errors import ConfigError
 from shitu.training.base import toolkits
 from shitu.training.rec import schema_arch
-from shitu.training.rec.heads import BNNeck, build_head, build_neck, param_attr
+from shitu.training.rec.heads import build_head, build_neck, param_attr
 from tests.numeric_gradient import check_gradient
 
 N, D, C = 6, 5, 7
@@ -261,7 +261,8 @@ def test_the_bias_is_frozen_where_the_config_says_nothing_and_learns_where_it_sa
     without = build_neck(schema_arch.BNNeck(num_features=D, bias_attr=schema_arch.ParamAttr(present=False)))
     assert "feat_bn.bias" not in without.state_dict()
     assert without(paddle.ones([2, D])).shape == [2, D]
-    assert BNNeck(D).feat_bn.weight.numpy().tolist() == [1.0] * D
+    bare = build_neck(schema_arch.BNNeck(num_features=D, weight_attr=schema_arch.ParamAttr()))
+    assert bare.feat_bn.weight.numpy().tolist() == [1.0] * D
 
 
 def test_fc_neck_has_paddleclas_names() -> None:

@@ -94,7 +94,7 @@ def straight(name: str, coco: Path, tmp_path_factory: pytest.TempPathFactory) ->
             shutil.copytree(kind.folder, kind.folder.with_name("then"))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("shitu.training.base.loop.save_states", kept)
+        patch.setattr("shitu.training.base.checkpoints.save_states", kept)
         kind.train(resume=False, overwrite=False)
     assert len(saved) > SAVED_AT
     return kind

@@ -9,8 +9,7 @@ import paddle
 import pytest
 
 from shitu.errors import ConfigError
-from shitu.training.rec.cross_entropy import cross_entropy
-from shitu.training.rec.losses import build_losses
+from shitu.training.rec.losses import build_losses, cross_entropy
 from shitu.training.rec.schema_loss import (
     CELoss,
     DistillationDMLLoss,

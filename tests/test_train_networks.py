@@ -14,10 +14,9 @@ import pytest
 from paddle import nn
 
 from shitu.errors import ConfigError
-from shitu.training.base.fuse import fuse_batch_norms
+from shitu.training.base.export import fuse_batch_norms
 from shitu.training.base.toolkits import paddleclas
-from shitu.training.rec.describe_network import describe
-from shitu.training.rec.efficientnet_lite import EfficientNetLite, EfficientNetLiteEmbedding
+from shitu.training.rec.efficientnet_lite import EfficientNetLite
 from shitu.training.rec.networks import RecModel, build_network, freeze, set_train_mode
 from shitu.training.rec.schema_arch import (
     FC,
@@ -33,6 +32,7 @@ from shitu.training.rec.schema_arch import (
 from shitu.training.rec.schema_arch import BackboneStopLayer as Stop
 from shitu.training.rec.schema_arch import DistillationModel as DistillationSection
 from shitu.training.rec.schema_arch import RecModel as Section
+from shitu.training.rec.summary import describe
 
 
 # parameters of efficientnet-lite-pytorch 0.1.0 without its classifier, and the width of its features
@@ -55,7 +55,7 @@ def randomised(network: nn.Layer) -> nn.Layer:
 
 
 def test_folding_changes_no_output() -> None:
-    network = randomised(EfficientNetLiteEmbedding())
+    network = randomised(EfficientNetLite())
     network.eval()
     x = paddle.to_tensor(np.random.default_rng(1).normal(size=(2, 3, 64, 64)).astype("float32"))
     before = network(x).numpy()

@@ -8,10 +8,10 @@ import pytest
 from paddle import nn
 
 from shitu.errors import ConfigError
+from shitu.training.base.checkpoints import optimizer_state, set_optimizer_state
 from shitu.training.base.ema import MovingAverage
 from shitu.training.base.log import Meter
 from shitu.training.base.processes import average_gradients
-from shitu.training.base.run_state import optimizer_state, set_optimizer_state
 from shitu.training.rec.plan import build_optimizer
 from shitu.training.rec.schema import L2, SGD, Adam, AdamW, Momentum, Optimizer
 

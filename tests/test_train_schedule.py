@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
+import sys
 
 import paddle
 import pytest
 
 from shitu.errors import ConfigError
-from shitu.training.base.plan import Scaling
-from shitu.training.rec.plan import Schedule
+from shitu.training.base.task import Scaling
+from shitu.training.rec.plan import Schedule, most_steps
 from shitu.training.rec.schema import Constant, Cosine, LearningRate, Linear, Piecewise, Step
 
 STEPS, EPOCHS, WARMUP = 7, 10, 2
-UNSCALED = Scaling(32, None, 1.0, "")
+UNSCALED = Scaling(1.0, "")
 
 
 def ours(section: LearningRate) -> list[float]:
@@ -88,11 +89,11 @@ def test_told_not_to() -> None:
 
 def test_iterations_by_the_inverse_where_asked() -> None:
     asked = Cosine(for_batch_size=64, scale_iters=True)
-    assert Scaling.of(asked, 128).iterations(asked, 1000) == 500
-    assert Scaling.of(asked, 16).iterations(asked, 1000) == 4000
-    assert Scaling.of(asked, 16).iterations(asked, None) is None
+    assert most_steps(asked, Scaling.of(asked, 128), 1000) == 500
+    assert most_steps(asked, Scaling.of(asked, 16), 1000) == 4000
+    assert most_steps(asked, Scaling.of(asked, 16), None) == sys.maxsize
     unasked = Cosine(for_batch_size=64)
-    assert Scaling.of(unasked, 128).iterations(unasked, 1000) == 1000
+    assert most_steps(unasked, Scaling.of(unasked, 128), 1000) == 1000
 
 
 def test_values_that_do_not_fit() -> None:

@@ -17,18 +17,17 @@ from paddle import nn
 from shitu.errors import EngineError, ShituError
 from shitu.training.base.log import MetricsLog, read_records, visualdl_writer
 from shitu.training.base.memory import Memory, estimate_memory
-from shitu.training.base.plan import Plan, Scaling, learning_rate_table
-from shitu.training.rec.describe_network import NetworkSize
+from shitu.training.base.task import Plan, Scaling, learning_rate_table
 from shitu.training.rec.plan import Schedule
 from shitu.training.rec.schema import Cosine
-from shitu.training.rec.summary import histogram, summarise
+from shitu.training.rec.summary import NetworkSize, histogram, summarise
 
 
 def plan(cards: int = 1, **changes: Any) -> Plan:
     """100 epochs of 20 steps; 0.06 made for a total batch of 2,048."""
     section = Cosine(learning_rate=0.06, warmup_epoch=5, for_batch_size=2048)
     schedule = Schedule(section, Scaling.of(section, 256 * cards), steps_per_epoch=20, total_steps=2000)
-    made = Plan(cards, 1, batch_size=256, steps_per_epoch=20, total_steps=2000, schedule=schedule)
+    made = Plan(cards, 1, batch_size=256, steps_per_epoch=20, total_steps=2000, schedule=schedule, sampler=())
     return replace(made, **changes)
 
 

@@ -12,9 +12,8 @@ import pytest
 
 from shitu.errors import ConfigError
 from shitu.training.base.precision import unit_vectors
-from shitu.training.rec.losses import TotalLoss, build_losses
+from shitu.training.rec.losses import EmbeddingMemory, TotalLoss, build_losses
 from shitu.training.rec.schema_loss import TripletAngularMarginLoss, TripletAngularMarginLoss_XBM
-from shitu.training.rec.triplet import EmbeddingMemory
 from tests.loss_twins import V2, batch, triplet_twin, value
 from tests.numeric_gradient import check_gradient
 

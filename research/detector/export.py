@@ -41,7 +41,7 @@ from research.detector.network import to_ppdet_name
 
 ROOT = Path(__file__).resolve().parents[2]
 from shitu.images.boxes import nms  # noqa: E402
-from shitu.training.base.fuse import fuse_batch_norms  # noqa: E402
+from shitu.training.base.export import fuse_batch_norms  # noqa: E402
 
 NAME = "picodet_lcnet_x1_0_mainbody"
 NMS = {"score_threshold": 0.025, "nms_top_k": 1000, "keep_top_k": 100, "nms_threshold": 0.5}

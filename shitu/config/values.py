@@ -109,6 +109,10 @@ class Section:
             if not all(low <= number <= high for number in (value if isinstance(value, tuple) else (value,))):
                 limits = f"between {low} and {high}" if high < math.inf else f"of at least {low}"
                 raise BadValueError(each.name, value, f"a number {limits} is wanted")
+        self.check()
+
+    def check(self) -> None:
+        """What a kind of section asks of its values beyond their limits. Raises BadValueError."""
 
 
 def keys_of(kind: type[Section]) -> dict[str, Any]:

@@ -33,9 +33,16 @@ class Variant(Section):
         return {each.called(): each for each in cls.__subclasses__()}
 
     @classmethod
+    def names(cls) -> list[str]:
+        """Of the kinds; of a base without subclasses, which is the only kind, its own."""
+        return list(cls.kinds()) or [cls.called()]
+
+    @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         if not cls.kinds():
-            return super().__get_pydantic_core_schema__(source, handler)
+            one = super().__get_pydantic_core_schema__(source, handler)
+            alone = bool({ByName, ByKey} & {*cls.__bases__})
+            return core_schema.no_info_before_validator_function(cls._checked, one) if alone else one
         choices: Any = {name: handler.generate_schema(kind) for name, kind in cls.kinds().items()}
         name_of = lambda value: value.called() if isinstance(value, cls) else cls.split(value)[0]  # noqa: E731
         union = core_schema.tagged_union_schema(choices, name_of)
@@ -46,10 +53,10 @@ class Variant(Section):
         """`value`, of which the kind is known. Raises UnwantedError that names the nearest kind or all of them."""
         if isinstance(value, cls):
             return value
-        name, kinds = cls.split(value)[0], cls.kinds()
-        if not isinstance(name, str) or name not in kinds:
-            near = difflib.get_close_matches(str(name), kinds, n=1, cutoff=0.5)
-            advice = f"did you mean {near[0]}?" if near else f"one of {', '.join(kinds)} is wanted"
+        name, known = cls.split(value)[0], cls.names()
+        if not isinstance(name, str) or name not in known:
+            near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
+            advice = f"did you mean {near[0]}?" if near else f"one of {', '.join(known)} is wanted"
             raise UnwantedError(f"{cls.unknown} {name}: {advice}")
         return value
 
@@ -76,7 +83,7 @@ class ByName(Variant):
     @classmethod
     def split(cls, value: Any) -> tuple[Any, Any]:
         if not isinstance(value, dict) or "name" not in value:
-            raise UnwantedError(f"a section with a name is wanted, one of {', '.join(cls.kinds())}")
+            raise UnwantedError(f"a section with a name is wanted, one of {', '.join(cls.names())}")
         return value["name"], {key: each for key, each in value.items() if key != "name"}
 
 
@@ -92,5 +99,5 @@ class ByKey(Variant):
         if isinstance(value, str):
             value = {value: {}}
         if not isinstance(value, dict) or len(value) != 1:
-            raise UnwantedError(f"a mapping with one key is wanted, one of {', '.join(cls.kinds())}")
+            raise UnwantedError(f"a mapping with one key is wanted, one of {', '.join(cls.names())}")
         return next(iter(value.items()))

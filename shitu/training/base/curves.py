@@ -6,6 +6,7 @@ import logging
 import math
 from collections.abc import Iterable, Sequence
 from functools import cache
+from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,6 @@ _log = logging.getLogger("shitu")
 COLOURS = ("#1f5fa8", "#d9722e", "#3a8f5c", "#8f4a9c", "#7d7d7d")
 # Counts that an evaluation reports beside its metrics, and what every record has.
 NO_CURVE = {"epoch", "step", "lr", "images_per_s", "queries", "left_out", "bad_images"}
-Points = tuple[list[int], list[float]]
 
 
 def draw_curves(records_path: str | Path, picture_path: str | Path) -> None:
@@ -49,8 +49,9 @@ def _draw(figure: Figure, records: list[Record]) -> None:
     training = [record for record in records if "lr" in record]
     evaluations = [record for record in records if "lr" not in record]
     _draw_losses(loss, training)
-    _draw_lines(rate, training, ["lr"])
-    _draw_lines(metrics, evaluations, _names(evaluations), marker="o")
+    rate.plot(*_points(training, "lr"), color=COLOURS[0], linewidth=2, label="lr")
+    for name, colour in zip(_names(evaluations), cycle(COLOURS), strict=False):
+        _draw_metric(metrics, name, *_points(evaluations, name), colour)
     for axes, title in ((loss, "loss"), (rate, "learning rate"), (metrics, "evaluation")):
         _tidy(axes, title)
     rate.ticklabel_format(axis="y", scilimits=(-3, 4))
@@ -67,22 +68,18 @@ def _draw_losses(axes: Axes, records: list[Record]) -> None:
     axes.plot(steps, values, color=COLOURS[0], alpha=0.3, linewidth=1)
     axes.plot(steps, _smoothed(values), color=COLOURS[0], linewidth=2, label="loss")
     parts = [name for name in _names(records) if name != "loss"]
-    for name, colour in zip(parts if len(parts) > 1 else [], (COLOURS[1:] * len(parts)), strict=False):
+    for name, colour in zip(parts if len(parts) > 1 else [], cycle(COLOURS[1:]), strict=False):
         steps, values = _points(records, name)
         axes.plot(steps, _smoothed(values), color=colour, linewidth=1, label=name)
 
 
-def _draw_lines(axes: Axes, records: list[Record], names: Sequence[str], **style: Any) -> None:
-    for number, name in enumerate(names):
-        steps, values = _points(records, name)
-        colour = COLOURS[number % len(COLOURS)]
-        axes.plot(steps, values, color=colour, linewidth=2, markersize=4, label=name, **style)
-        if style and not all(map(math.isnan, values)):
-            best = int(np.nanargmax(values))
-            axes.annotate(
-                f"{values[best]:.3f}", (steps[best], values[best]), xytext=(0, 5), textcoords="offset points",
-                ha="center", fontsize=8, color=colour,
-            )  # fmt: skip
+def _draw_metric(axes: Axes, name: str, steps: list[int], values: list[float], colour: str) -> None:
+    """With the number of the best."""
+    axes.plot(steps, values, color=colour, linewidth=2, markersize=4, label=name, marker="o")
+    if not all(map(math.isnan, values)):
+        best = int(np.nanargmax(values))
+        place: dict[str, Any] = {"xytext": (0, 5), "textcoords": "offset points", "ha": "center"}
+        axes.annotate(f"{values[best]:.3f}", (steps[best], values[best]), fontsize=8, color=colour, **place)
 
 
 def _tidy(axes: Axes, title: str) -> None:
@@ -105,14 +102,8 @@ def _mark_epochs(axes: Axes, records: list[Record]) -> None:
     if not steps:
         return
     per_epoch = steps / (len(ends) - 1)
-
-    def to_epochs(step: Any) -> Any:
-        return step / per_epoch
-
-    def to_steps(epoch: Any) -> Any:
-        return epoch * per_epoch
-
-    below = axes.secondary_xaxis(-0.18, functions=(to_epochs, to_steps))
+    ways: Any = (lambda step: step / per_epoch, lambda epoch: epoch * per_epoch)
+    below = axes.secondary_xaxis(-0.18, functions=ways)
     below.xaxis.set_major_locator(MaxNLocator(integer=True))
     below.set_xlabel("epoch")
 
@@ -122,7 +113,7 @@ def _names(records: Iterable[Record]) -> list[str]:
     return [name for name in dict.fromkeys(name for record in records for name in record) if name not in NO_CURVE]
 
 
-def _points(records: Iterable[Record], name: str) -> Points:
+def _points(records: Iterable[Record], name: str) -> tuple[list[int], list[float]]:
     """Steps and values; a null (no number) is a gap."""
     found = [(record["step"], record[name]) for record in records if name in record]
     values = [value if isinstance(value, (int, float)) else math.nan for _, value in found]

@@ -16,7 +16,7 @@ class MovingAverage:
     """`average = decay * average + (1 - decay) * value` over a network's float state, norms' statistics included."""
 
     def __init__(self, network: nn.Layer, decay: float) -> None:
-        self.network, self.decay = network, decay
+        self.network, self.decay, self.step = network, decay, 0
         self.average: dict[str, Tensor] = {}
         self.begin()
 
@@ -27,12 +27,13 @@ class MovingAverage:
     @paddle.no_grad()
     def update(self) -> None:
         """After each step."""
-        decay = self.decay_now()
+        decay = self.decay_at(self.step)
         for name, value in _floats(self.network):
             average = self.average[name]
             average.set_value(average * decay + value.astype(average.dtype) * (1 - decay))
+        self.step += 1
 
-    def decay_now(self) -> float:
+    def decay_at(self, step: int) -> float:
         return self.decay
 
     @contextmanager
@@ -77,7 +78,6 @@ class CycleEMA(MovingAverage):
         self, network: nn.Layer, decay: float, kind: Literal["threshold", "normal", "exponential"], cycle: int
     ) -> None:
         self.kind, self.cycle = kind, cycle
-        self.snapshots = self.step = 0
         super().__init__(network, decay)
 
     def begin(self) -> None:
@@ -85,14 +85,7 @@ class CycleEMA(MovingAverage):
         self.step = self.snapshots = 0
         self.average = {name: paddle.zeros_like(value) for name, value in _floats(self.network)}
 
-    def update(self) -> None:
-        super().update()
-        self.step += 1
-
-    def decay_now(self) -> float:
-        return self._decay_at(self.step)
-
-    def _decay_at(self, step: int) -> float:
+    def decay_at(self, step: int) -> float:
         if self.kind == "threshold":
             return min(self.decay, (1 + step) / (10 + step))
         return self.decay * (1 - math.exp(-(step + 1) / 2000)) if self.kind == "exponential" else self.decay
@@ -102,7 +95,7 @@ class CycleEMA(MovingAverage):
         """Every `cycle`-th time the average begins anew after it."""
         if self.step == 0:
             return dict(_floats(self.network))
-        correction = 1.0 if self.kind == "exponential" else 1 - self._decay_at(self.step - 1) ** self.step
+        correction = 1.0 if self.kind == "exponential" else 1 - self.decay_at(self.step - 1) ** self.step
         weights = {name: value / correction for name, value in self.average.items()}
         self.snapshots += 1
         if 0 < self.cycle == self.snapshots:

@@ -1,4 +1,4 @@
-"""The same command in several processes, through paddle.distributed.launch."""
+"""The same command in several processes, through paddle.distributed.launch; and how a training process is stopped."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import shitu
 from shitu.cores import available_cores
 from shitu.errors import ShituError, StoppedError, UsageError
+from shitu.training.base import processes
 
 _TAIL = 5  # lines shown of the log of a process that failed
 _STOP_FILE = "SHITU_STOP_FILE"  # in the environment of the processes
@@ -27,12 +29,6 @@ _log = logging.getLogger("shitu")
 def is_launched() -> bool:
     """Whether this process is one of several that a launcher started."""
     return "PADDLE_TRAINER_ID" in os.environ
-
-
-def asked_to_stop() -> bool:
-    """Whether the one who started the processes has asked them to stop; signals would reach them one by one."""
-    path = os.environ.get(_STOP_FILE)
-    return path is not None and os.path.exists(path)
 
 
 def launch(arguments: Sequence[str], *, gpus: str | None, nproc: int | None, ips: str | None, log_dir: Path) -> None:
@@ -63,28 +59,29 @@ def launch(arguments: Sequence[str], *, gpus: str | None, nproc: int | None, ips
             stderr=launcher_log,
             start_new_session=True,  # a Ctrl-C reaches this process alone
         )
-        with _stopping_gently(process, stop_file):
+
+        def stop(*_: object) -> None:
+            """The first signal asks the processes to save and stop; the second ends them."""
+            if stop_file.exists():
+                process.terminate()
+            stop_file.touch()
+            _log.warning("stopping at the next line of the log; again to stop at once")
+
+        with _signals_to(stop):
             status = _follow(process, log_dir / "workerlog.0")
     if status:
         raise _what_happened(log_dir, status)
 
 
 @contextmanager
-def _stopping_gently(process: subprocess.Popen[bytes], stop_file: Path) -> Iterator[None]:
-    """The first signal asks the processes to save and stop; the second ends them."""
-
-    def stop(*_: object) -> None:
-        if stop_file.exists():
-            process.terminate()
-        stop_file.touch()
-        _log.warning("stopping at the next line of the log; again to stop at once")
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+def _signals_to(handler: Callable[..., object]) -> Iterator[None]:
+    """SIGINT and SIGTERM inside the block."""
+    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, earlier in before.items():
+            signal.signal(number, earlier)
 
 
 def _places(gpus: str | None, nproc: int | None, ips: str | None) -> list[str]:
@@ -155,3 +152,30 @@ def _what_happened(log_dir: Path, status: int) -> ShituError:
 def _said(path: Path) -> list[str]:
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
     return [line.strip() for line in lines if line.strip() and not _NOISE.match(line)][-_TAIL:]
+
+
+class StopRequest:
+    """The first signal asks to stop, the second stops at once."""
+
+    def __init__(self) -> None:
+        self._asked = threading.Event()
+
+    def heard(self) -> AbstractContextManager[None]:
+        """Inside the block, SIGINT and SIGTERM are this request."""
+        return _signals_to(self._ask)
+
+    def _ask(self, *_: object) -> None:
+        if self._asked.is_set():
+            raise KeyboardInterrupt
+        self._asked.set()
+        _log.warning("stopping after this step; again to stop at once")
+
+    def granted(self, world: int, *, due: bool) -> bool:
+        """Whether to stop now.
+
+        Several processes must stop at the same step. They ask each other where it is `due`, which is not at every step,
+        since it takes time.
+        """
+        stop, launchers = self._asked.is_set(), os.environ.get(_STOP_FILE, "")
+        # signals would reach the processes one by one, so their launcher leaves them a file
+        return stop if world == 1 else due and processes.any_of(stop or os.path.exists(launchers), world)

@@ -9,17 +9,20 @@ from __future__ import annotations
 import json
 import logging
 import math
+import os
 from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import paddle
 
-from shitu.errors import EngineError, ShituError
+from shitu.errors import ShituError
 from shitu.training.base.checkpoints import replace_file
-from shitu.training.base.plan import Plan
 from shitu.training.base.processes import summed
+from shitu.training.base.task import Plan
+from shitu.training.base.toolkits import imported
 
 _log = logging.getLogger("shitu")
 Record = dict[str, Any]
@@ -56,37 +59,6 @@ class Meter:
         self.sums, self.images = dict(state["sums"]), state["images"]
 
 
-# --- records -----------------------------------------------------------------------------------------------------
-
-
-class RunLog:
-    """Records of one run; `visualdl` writes them to folder/vdl too."""
-
-    def __init__(self, folder: Path, *, visualdl: bool) -> None:
-        self.metrics = MetricsLog(folder / "metrics.jsonl")
-        self.visualdl = visualdl_writer(folder / "vdl") if visualdl else None
-
-    def write(self, record: Mapping[str, float]) -> None:
-        """A record with `epoch` and `step`."""
-        self.metrics.write(record)
-        if self.visualdl:
-            for name, value in record.items():
-                if name not in ("epoch", "step"):
-                    self.visualdl.add_scalar(name, value, int(record["step"]))
-
-    def write_step(
-        self, plan: Plan, epoch: int, step: int, means: Mapping[str, float], steps_per_second: float
-    ) -> None:
-        """What training has come to after `step` steps, `means` being those of the losses; told, too."""
-        lr, images_per_s = plan.schedule(step - 1), steps_per_second * plan.total_batch
-        self.write({"epoch": epoch, "step": step, **means, "lr": lr, "images_per_s": round(images_per_s, 1)})
-        _log.info(
-            "epoch %d/%d, step %d/%d: %s, lr %.3g, %.1f images/s, %s left",
-            *(epoch, plan.epochs, step, plan.total_steps, shown(means), lr, images_per_s),
-            duration((plan.total_steps - step) / steps_per_second),
-        )
-
-
 class MetricsLog:
     """The file of one run, appended to by one process."""
 
@@ -117,10 +89,36 @@ class MetricsLog:
 
     def _cut_off_half_line(self) -> None:
         if self.path.exists():
-            whole = self.path.read_bytes().rpartition(b"\n")
-            if whole[2]:
-                with self.path.open("rb+") as file:
-                    file.truncate(len(whole[0]) + len(whole[1]))
+            whole, newline, rest = self.path.read_bytes().rpartition(b"\n")
+            if rest:
+                os.truncate(self.path, len(whole + newline))
+
+
+class RunLog(MetricsLog):
+    """The same, told to people as well; `visualdl` writes the records to folder/vdl, too."""
+
+    def __init__(self, folder: Path, *, visualdl: bool) -> None:
+        super().__init__(folder / "metrics.jsonl")
+        self.visualdl = visualdl_writer(folder / "vdl") if visualdl else None
+
+    def write(self, record: Mapping[str, float]) -> None:
+        super().write(record)
+        if self.visualdl:
+            for name, value in record.items():
+                if name not in ("epoch", "step"):
+                    self.visualdl.add_scalar(name, value, int(record["step"]))
+
+    def write_step(
+        self, plan: Plan, epoch: int, step: int, means: Mapping[str, float], steps_per_second: float
+    ) -> None:
+        """What training has come to after `step` steps, `means` being those of the losses; told, too."""
+        lr, images_per_s = plan.schedule(step - 1), steps_per_second * plan.total_batch
+        self.write({"epoch": epoch, "step": step, **means, "lr": lr, "images_per_s": round(images_per_s, 1)})
+        _log.info(
+            "epoch %d/%d, step %d/%d: %s, lr %.3g, %.1f images/s, %s left",
+            *(epoch, plan.epochs, step, plan.total_steps, shown(means), lr, images_per_s),
+            timedelta(seconds=round((plan.total_steps - step) / steps_per_second)),
+        )
 
 
 def read_records(path: str | Path) -> list[Record]:
@@ -146,27 +144,13 @@ def _plain(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-class ScalarWriter(Protocol):
-    """What is used of visualdl.LogWriter."""
-
-    def add_scalar(self, tag: str, value: float, step: int) -> None: ...
-    def close(self) -> None: ...
-
-
-def visualdl_writer(log_dir: str | Path) -> ScalarWriter:
+def visualdl_writer(log_dir: str | Path) -> Any:
     """A VisualDL log in a folder. Raises EngineError with the install command."""
-    try:
-        from visualdl import LogWriter  # type: ignore[import-not-found, unused-ignore]
-    except ImportError as error:
-        raise EngineError(
-            f"Global.use_visualdl wants VisualDL, which cannot be imported ({error}): pip install visualdl, or "
-            "-o Global.use_visualdl=False; metrics.jsonl and curves.png are written in any case"
-        ) from error
-    writer: ScalarWriter = LogWriter(logdir=str(log_dir))
-    return writer
-
-
-# --- for people --------------------------------------------------------------------------------------------------
+    advice = (
+        "Global.use_visualdl wants it: pip install visualdl, or -o Global.use_visualdl=False; metrics.jsonl and "
+        "curves.png are written in any case"
+    )
+    return imported("visualdl", advice).LogWriter(logdir=str(log_dir))
 
 
 def shown(values: Mapping[str, float]) -> str:
@@ -175,16 +159,3 @@ def shown(values: Mapping[str, float]) -> str:
     'loss 5.123, recall1 0.5, queries 35'
     """
     return ", ".join(f"{name} {value:.4g}" for name, value in values.items())
-
-
-def duration(seconds: float) -> str:
-    """
-    >>> duration(42), duration(754), duration(3 * 3600 + 61), duration(200_000)
-    ('42 s', '12 min 34 s', '3 h 1 min', '55 h 33 min')
-    """
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"

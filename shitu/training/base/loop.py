@@ -17,23 +17,11 @@ import numpy as np
 import paddle
 
 from shitu.errors import ModelError, ShituError, StoppedError
-from shitu.training.base import processes
-from shitu.training.base.checkpoints import State, load_states, save_states, save_weights, sweep
+from shitu.training.base import checkpoints, processes
 from shitu.training.base.curves import draw_curves
+from shitu.training.base.launch import StopRequest
 from shitu.training.base.log import Meter, RunLog, shown
 from shitu.training.base.precision import Precision
-from shitu.training.base.run_state import (
-    arrays,
-    begin,
-    changes,
-    check_fits,
-    find_checkpoint,
-    optimizer_state,
-    plain,
-    set_optimizer_state,
-    tensors,
-)
-from shitu.training.base.stop_request import StopRequest
 from shitu.training.base.task import Batch, Metrics, Settings, Task
 
 _log = logging.getLogger("shitu")
@@ -55,13 +43,13 @@ def train(
     """
     rank, world = processes.start()
     folder, key = settings.folder, settings.folder_key
-    found = checkpoint or find_checkpoint(folder, resume=resume, overwrite=overwrite, key=key, world=world)
+    found = checkpoint or checkpoints.find_checkpoint(folder, resume=resume, overwrite=overwrite, key=key, world=world)
     task = open_task(rank, world, found is not None)
     loop = Loop(task, rank)
     if found:
         loop.resume(str(found))
     elif rank == 0:
-        begin(folder, settings.config, overwrite=overwrite)
+        checkpoints.begin(folder, settings.config, overwrite=overwrite)
     if rank == 0:
         for line in task.summary():
             _log.info("%s", line)
@@ -163,12 +151,12 @@ class Loop(Generic[Batch]):
                 if evaluated and self._is_best(epoch, self.task.evaluate()):
                     names = [*names, "best_model"]
                 if self.rank == 0:
-                    weights = arrays(self.task.network)
+                    weights = checkpoints.arrays(self.task.network)
                     for name in names:
-                        save_weights(self.folder / name, weights)
+                        checkpoints.save_weights(self.folder / name, weights)
         self._save_states()
         if self.log:
-            draw_curves(self.log.metrics.path, self.folder / "curves.png")
+            draw_curves(self.log.path, self.folder / "curves.png")
         processes.barrier(self.world)
 
     def _is_best(self, epoch: int, results: Metrics) -> bool:
@@ -186,10 +174,10 @@ class Loop(Generic[Batch]):
         if self.rank > 0:
             return
         task, ema = self.task, self.ema
-        state: State = {
-            "network": arrays(task.network),
-            "losses": arrays(task.losses),
-            "optimizer": optimizer_state(task.optimizer, task.network),
+        state: checkpoints.State = {
+            "network": checkpoints.arrays(task.network),
+            "losses": checkpoints.arrays(task.losses),
+            "optimizer": checkpoints.optimizer_state(task.optimizer, task.network),
             "precision": self.precision.state(),
             "ema": ema.state() if ema else {},
         }
@@ -201,25 +189,27 @@ class Loop(Generic[Batch]):
             "ema": ema.position() if ema else {},
             "best": self.best,
             "meter": self.meter.state(),
-            "config": plain(self.settings.config),
+            "config": checkpoints.plain(self.settings.config),
         }
-        save_states(self.folder / "latest", state, position)
+        checkpoints.save_states(self.folder / "latest", state, position)
 
     def resume(self, path: str) -> None:
         """Go on from a checkpoint, before the first step. Raises ModelError where it is another network's."""
-        sweep(self.folder)
-        state, position = load_states(path)
+        checkpoints.sweep(self.folder)
+        state, position = checkpoints.load_states(path)
         # a checkpoint without it is from a version in which only a detector's had a place for the average's position
         what = position.get("what", "a detector" if "ema" in position else "an extractor")
         if what != self.settings.what or "images" not in position:
             raise ModelError(f"{path} is a checkpoint of {what}; that of {self.settings.what} is wanted: name one")
         task = self.task
-        check_fits(path, state.get("network", {}), arrays(task.network), self.settings.start_again)
-        task.network.set_state_dict(tensors(state["network"]))
-        task.losses.set_state_dict(tensors(state.get("losses", {})))
+        checkpoints.check_fits(
+            path, state.get("network", {}), checkpoints.arrays(task.network), self.settings.start_again
+        )
+        task.network.set_state_dict(checkpoints.tensors(state["network"]))
+        task.losses.set_state_dict(checkpoints.tensors(state.get("losses", {})))
         if self.world > 1 and state.get("losses"):
             _log.warning("the checkpoint holds the first process's memory of embeddings; all processes go on with that")
-        set_optimizer_state(task.optimizer, task.network, state.get("optimizer", {}))
+        checkpoints.set_optimizer_state(task.optimizer, task.network, state.get("optimizer", {}))
         self.precision.set_state(state.get("precision", {}))
         if self.ema and "ema" in state:
             self.ema.set_state(state["ema"], position.get("ema", {}))
@@ -228,8 +218,10 @@ class Loop(Generic[Batch]):
         self.step = position["images"] // self.plan.total_batch  # other cards than before: other steps, same images
         self.best = position["best"]
         self.meter.set_state(position["meter"])
-        for change in changes(position["config"], plain(self.settings.config), self.settings.may_change):
+        for change in checkpoints.changes(
+            position["config"], checkpoints.plain(self.settings.config), self.settings.may_change
+        ):
             _log.warning("changed since the checkpoint: %s", change)
         if self.log:
-            self.log.metrics.drop_after(self.step)
+            self.log.drop_after(self.step)
         _log.info("going on from %s at step %d of %d", path, self.step, self.plan.total_steps)

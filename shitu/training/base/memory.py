@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -43,25 +43,29 @@ def estimate_memory(
     optimizer_slots: numbers kept for each that learns, 1 for Momentum, 2 for Adam and AdamW, 0 for SGD.
     The network is left as it was.
     """
-    all_numbers = sum(math.prod(each.shape) for each in network.state_dict().values())
-    learning = sum(math.prod(each.shape) for each in network.parameters() if not each.stop_gradient)
+    learning = numbers(each for each in network.parameters() if not each.stop_gradient)
     return Memory(
-        weights=FLOAT * all_numbers * (2 if ema else 1),
+        weights=FLOAT * numbers(network.state_dict().values()) * (2 if ema else 1),
         gradients=FLOAT * learning,
         optimizer=FLOAT * learning * optimizer_slots,
         activations=FLOAT * batch_size * _outputs(network, image_shape),
     )
 
 
+def numbers(tensors: Iterable[paddle.Tensor]) -> int:
+    """How many there are in all."""
+    return sum(math.prod(each.shape) for each in tensors)
+
+
 def _outputs(network: nn.Layer, image_shape: Sequence[int]) -> int:
     """Numbers that all innermost layers give for one image."""
     innermost = [layer for layer in network.sublayers(include_self=True) if not list(layer.children())]
 
-    def numbers(_: nn.Layer, output: Any) -> int:
+    def of_one(_: nn.Layer, output: Any) -> int:
         return math.prod(output.shape) if isinstance(output, paddle.Tensor) else 0
 
     with evaluation_mode(network):  # batch norms refuse to learn from one image
-        return counted(innermost, numbers, lambda: network(paddle.zeros([1, *image_shape])))
+        return counted(innermost, of_one, lambda: network(paddle.zeros([1, *image_shape])))
 
 
 def counted(layers: Sequence[nn.Layer], count: Callable[[nn.Layer, Any], int], run: Callable[[], object]) -> int:

@@ -10,7 +10,7 @@ import numpy as np
 import paddle
 from paddle import nn
 
-from shitu.training.base.amp import AMP
+from shitu.training.base.schema import AMP
 
 _log = logging.getLogger("shitu")
 
@@ -24,52 +24,42 @@ class Precision:
             # Paddle 3.2.2 ignores autocast there, and has no bfloat16 matmul
             _log.warning("AMP works on GPUs only; going on in float32")
             self.section = None
-        if self.section is None:
-            return
-        self.dtype = self.section.dtype
-        if self.section.level == "O2":
-            paddle.amp.decorate(network, optimizer, level="O2", dtype=self.dtype, master_weight=True)
-        # bfloat16 has float32's range: nothing to scale
+        section = self.section or AMP()
+        if self.section and section.level == "O2":
+            paddle.amp.decorate(network, optimizer, level="O2", dtype=section.dtype, master_weight=True)
+        # bfloat16 has float32's range: nothing to scale. Where it is not in force, the scaler only passes on.
         self.scaler = paddle.amp.GradScaler(
-            enable=self.dtype == "float16",
-            init_loss_scaling=self.section.scale_loss,
-            use_dynamic_loss_scaling=self.section.use_dynamic_loss_scaling,
+            enable=self.section is not None and section.dtype == "float16",
+            init_loss_scaling=section.scale_loss,
+            use_dynamic_loss_scaling=section.use_dynamic_loss_scaling,
         )
 
     def cast(self) -> AbstractContextManager[Any]:
         """For the forward pass; losses are computed in float32."""
         if self.section is None:
             return nullcontext()
-        cast: AbstractContextManager[Any] = paddle.amp.auto_cast(level=self.section.level, dtype=self.dtype)
+        cast: AbstractContextManager[Any] = paddle.amp.auto_cast(level=self.section.level, dtype=self.section.dtype)
         return cast
 
     def scaled(self, loss: paddle.Tensor) -> paddle.Tensor:
         """What to call backward on."""
-        return loss if self.section is None else self.scaler.scale(loss)
+        return self.scaler.scale(loss)
 
     def step(self, optimizer: paddle.optimizer.Optimizer) -> None:
         """One step of the optimizer; left out where scaled gradients overflowed."""
-        if self.section is None:
-            optimizer.step()
-        else:
-            self.scaler.step(optimizer)
-            self.scaler.update()
+        self.scaler.step(optimizer)
+        self.scaler.update()
 
     def state(self) -> dict[str, np.ndarray]:
-        if self.section is None:
-            return {}
         return {
             key: np.asarray(value.numpy() if isinstance(value, paddle.Tensor) else value)
             for key, value in self.scaler.state_dict().items()
         }
 
     def set_state(self, state: dict[str, np.ndarray]) -> None:
-        if self.section is not None and state:
+        if state and self.scaler.is_enable():
             values: Any = {key: value if value.shape else value.item() for key, value in state.items()}
             self.scaler.load_state_dict(values)
-
-
-# --- arithmetic that half precision is too coarse for: losses, margins and vectors of unit length ---------------
 
 
 def full_precision(x: paddle.Tensor) -> paddle.Tensor:

@@ -12,7 +12,6 @@ from typing import TypeVar
 import numpy as np
 import paddle
 from numpy.typing import NDArray
-from paddle import nn
 
 from shitu.errors import EngineError, UsageError
 
@@ -43,17 +42,10 @@ def start() -> tuple[int, int]:
     return paddle.distributed.get_rank(), paddle.distributed.get_world_size()
 
 
-def same_start(network: nn.Layer, world: int) -> None:
-    """Every process gets rank 0's weights and running statistics."""
+def same(tensors: Iterable[paddle.Tensor], world: int) -> None:
+    """Every process gets rank 0's: weights at the start, and running statistics, since each saw its own batches."""
     if world > 1:
-        for value in network.state_dict().values():
-            paddle.distributed.broadcast(value, src=0)
-
-
-def same_statistics(network: nn.Layer, world: int) -> None:
-    """Every process gets rank 0's running statistics, which differ since each saw its own batches."""
-    if world > 1:
-        for value in network.buffers():
+        for value in tensors:
             paddle.distributed.broadcast(value, src=0)
 
 
@@ -76,9 +68,6 @@ def barrier(world: int) -> None:
     """Wait for all."""
     if world > 1:
         paddle.distributed.barrier()
-
-
-# --- arrays and gradients of all ---------------------------------------------------------------------------------
 
 
 def gather_rows(rows: NDArray[Scalar], world: int) -> NDArray[Scalar]:

@@ -1,4 +1,4 @@
-"""Reads .pdparams and .pdopt, which are pickles, without running what is in them.
+"""Reads .pdparams and .pdopt, which are pickles, without running what is in them; and sets networks from them.
 
 What paddle.save writes needs ten names: arrays and their types, and a few ways to spell a tuple. They are stood in for
 by functions of our own here, and any other name is refused, so not even numpy's own unpickling sees the file.
@@ -10,7 +10,7 @@ import io
 import logging
 import pickle
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
+from paddle import nn
 
 from shitu.errors import ModelError
 from shitu.models.folder import downloads_home
@@ -50,6 +51,11 @@ def read_state(path: Path) -> dict[str, Any]:
         raise ModelError(f"{path} holds a {type(found).__name__}; a dict of names is wanted: {_ADVICE}")
     found.pop(_NAMES_KEY, None)
     return _joined(found, path)
+
+
+def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """The arrays alone."""
+    return {name: value for name, value in read_state(path).items() if isinstance(value, np.ndarray)}
 
 
 def fetched(url: str) -> Path:
@@ -185,7 +191,7 @@ def _plain(value: Any, left: list[int]) -> Any:
     raise ModelError(f"it holds a {type(value).__name__}, which is no array and no plain value")
 
 
-# --- what went into a network ------------------------------------------------------------------------------------
+# --- into a network ------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -214,3 +220,49 @@ def some(names: tuple[str, ...]) -> str:
     """The first of the names, and how many more there are."""
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return f"{', '.join(names[:_SHOWN])}{more}"
+
+
+def load_fitting(
+    network: nn.Layer,
+    path: Path,
+    tensors: Mapping[str, NDArray[Any]],
+    check: Callable[[LoadReport], object],
+    *,
+    unexpected: tuple[str, ...] = (),
+) -> LoadReport:
+    """Set what is of the right shape, once `check` has let the report pass; `unexpected` is in the file, too.
+
+    What an export alone uses (`unused_in_training`) may be missing. Raises ModelError where a number is not finite.
+    """
+    own = network.state_dict()
+    known = {name: array for name, array in tensors.items() if name in own}
+    fitting = {name: array for name, array in known.items() if tuple(array.shape) == tuple(own[name].shape)}
+    needless = {name for name, each in network.named_parameters() if getattr(each, "unused_in_training", False)}
+    report = LoadReport(
+        str(path),
+        tuple(fitting),
+        tuple(name for name in own if name not in known and name not in needless),
+        (*(name for name in tensors if name not in own), *unexpected),
+        tuple(
+            f"{name} {tuple(own[name].shape)} here, {tuple(array.shape)} there"
+            for name, array in known.items()
+            if name not in fitting
+        ),
+    )
+    check(report)
+    values = {name: _values(array, own[name].numpy().dtype) for name, array in fitting.items()}
+    for name, each in values.items():
+        if not np.isfinite(each).all():
+            raise ModelError(
+                f"{path}: {name} holds numbers that are not finite; its training failed, take an earlier one"
+            )
+    for name, each in values.items():
+        own[name].set_value(each)
+    return report
+
+
+def _values(array: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """The array as `dtype`; Paddle saves bfloat16, which numpy has not, as the uint16 of the same bits."""
+    if array.dtype == np.uint16 and dtype == np.float32:
+        return (array.astype(np.uint32) << 16).view(np.float32)
+    return array.astype(dtype, copy=False)

@@ -1,24 +1,100 @@
-"""What the training loop has to be told: what a configuration says of a run, and what is trained in it."""
+"""What the training loop has to be told: a run in numbers, what a configuration says of it, and what is trained."""
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Generator, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
+import numpy as np
 import paddle
+from numpy.typing import NDArray
 from paddle import nn
 
 from shitu.config.values import Section
-from shitu.training.base.amp import AMP
 from shitu.training.base.ema import MovingAverage
-from shitu.training.base.plan import Plan
+from shitu.training.base.schema import AMP, ScaledRate
 
 Batch = TypeVar("Batch")
 Metrics = dict[str, Any]  # of an evaluation: name -> number, or None
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """The linear rule (PaddleClas FAQ Q5.3): k times the batch, k times the learning rate, a k-th of the iterations."""
+
+    factor: float
+    reason: str  # for the log: why the factor is what it is
+
+    @classmethod
+    def of(cls, section: ScaledRate, total_batch: int) -> Scaling:
+        """`total_batch`: images per step over all cards."""
+        if section.for_batch_size is None:
+            return cls(1.0, "not scaled: the config states no for_batch_size")
+        if section.scaling == "none":
+            return cls(1.0, "not scaled: the config's scaling is none")
+        factor = total_batch / section.for_batch_size
+        return cls(factor, f"linear rule, {total_batch} / {section.for_batch_size} = {factor:g}")
+
+
+class Schedule(ABC):
+    """`schedule(step)` is the learning rate of step 0, 1, 2 ...: a function, so that a resume needs no state."""
+
+    peak: float  # at the end of the warm-up
+    warmup_steps: int
+
+    def __init__(self, section: Any, scaling: Scaling, steps_per_epoch: int, total_steps: int) -> None:
+        self.section, self.scaling = section, scaling
+        self.steps_per_epoch, self.total_steps = steps_per_epoch, total_steps
+
+    def __call__(self, step: int) -> float:
+        return self.warming(step) if step < self.warmup_steps else self.decaying(step)
+
+    @abstractmethod
+    def warming(self, step: int) -> float: ...
+
+    @abstractmethod
+    def decaying(self, step: int) -> float: ...
+
+
+class Batches(Protocol):
+    """Which images go into a batch."""
+
+    def __len__(self) -> int:
+        """Of every epoch and stream."""
+
+    def batch(self, epoch: int, stream: int, index: int) -> NDArray[np.int64]:
+        """(n,) rows of the list; the same whatever was asked before."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Numbers of a run over `world` processes; a step takes `update_freq` batches on each of them."""
+
+    world: int
+    update_freq: int
+    batch_size: int
+    steps_per_epoch: int
+    total_steps: int
+    schedule: Schedule
+    sampler: Batches
+
+    @property
+    def epochs(self) -> int:
+        return math.ceil(self.total_steps / self.steps_per_epoch)
+
+    @property
+    def total_batch(self) -> int:
+        """Images per step over all processes."""
+        return self.world * self.update_freq * self.batch_size
+
+    def streams(self, rank: int) -> range:
+        """The streams of batches that a process trains on."""
+        return range(rank * self.update_freq, (rank + 1) * self.update_freq)
 
 
 @dataclass(frozen=True)
@@ -82,3 +158,27 @@ class Task(ABC, Generic[Batch]):
     @abstractmethod
     def summary(self) -> Iterable[str]:
         """What is told before the first step, line by line."""
+
+
+def learning_rate_table(plan: Plan) -> list[str]:
+    """The learning rate at steps over the run, as lines to print."""
+    from tabulate import tabulate
+
+    rows = [
+        (name, f"{step / plan.steps_per_epoch:.2f}", f"{step:,}", f"{plan.schedule(step):.6g}")
+        for name, step in _milestones(plan.total_steps, plan.schedule.warmup_steps)
+    ]
+    headers, columns = ("", "epoch", "step", "learning rate"), ("left", "right", "right", "right")
+    return tabulate(rows, headers, tablefmt="plain", colalign=columns, disable_numparse=True).splitlines()
+
+
+def _milestones(total_steps: int, warmup_steps: int) -> list[tuple[str, int]]:
+    """Steps at which a learning rate is worth knowing, ascending; the last step that is made stands for the end."""
+    last = total_steps - 1
+    named = {0: "start"}
+    if warmup_steps:
+        named.setdefault(min(warmup_steps, last), "after warm-up")
+    for share in (25, 50, 75):
+        named.setdefault(total_steps * share // 100, f"{share} %")
+    named.setdefault(last, "last step")
+    return [(name, step) for step, name in sorted(named.items())]

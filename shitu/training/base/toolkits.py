@@ -1,4 +1,4 @@
-"""The one door to paddleclas (networks) and paddledet (detector training); recognition needs neither."""
+"""The one door to paddleclas (networks), paddledet (detector training) and what else may not be installed."""
 
 from __future__ import annotations
 
@@ -17,17 +17,18 @@ INSTALL = (
 
 def paddleclas(module: str) -> ModuleType:
     """`paddleclas.<module>`. Raises EngineError with the install command."""
-    return _import("paddleclas", module)
+    return imported(f"paddleclas.{module}", f"it belongs to training: {INSTALL}")
 
 
 def ppdet(module: str) -> ModuleType:
     """`ppdet.<module>`, from the package paddledet. Raises EngineError with the install command."""
     with contextlib.redirect_stdout(io.StringIO()):  # it names there whatever optional package is missing
-        return _import("ppdet", module)
+        return imported(f"ppdet.{module}", f"it belongs to training: {INSTALL}")
 
 
-def _import(package: str, module: str) -> ModuleType:
+def imported(module: str, advice: str) -> ModuleType:
+    """A module of an optional package. Raises EngineError with the advice."""
     try:
-        return import_module(f"{package}.{module}")
+        return import_module(module)
     except ImportError as error:
-        raise EngineError(f"{package} cannot be imported ({error}); it belongs to training: {INSTALL}") from error
+        raise EngineError(f"{module.partition('.')[0]} cannot be imported ({error}); {advice}") from error

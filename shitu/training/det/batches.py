@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import functools
-import logging
-from collections.abc import Generator, Iterable
-from contextlib import closing
-from dataclasses import dataclass
-from math import prod
+from collections.abc import Generator
+from dataclasses import dataclass, replace
+from typing import Any
 
 import cv2
 import numpy as np
@@ -16,38 +14,25 @@ from numpy.typing import NDArray
 
 from shitu.errors import ConfigError, ImageError, ShituError
 from shitu.images.read import read_image
-from shitu.training.base.batch_task import OF_BATCH, Task
-from shitu.training.base.worker_pool import Slot, array_in, made_ahead
+from shitu.training.base.loader import OF_BATCH, Loader, Maker, Task, tasks_of
+from shitu.training.base.task import Batches
+from shitu.training.base.worker_pool import Slot, array_in
 from shitu.training.det.coco_data import DetData
 from shitu.training.det.schema import Reader
 from shitu.training.det.transforms import Sample, compile_reader, run
 
-_log = logging.getLogger("shitu")
-
 _TRIES = 20  # images in a row that cannot be used, before it is no longer an accident
-_REPORTED = 20  # bad images named one by one
-
-
-@dataclass(frozen=True)
-class Arrays:
-    """One batch in numpy."""
-
-    images: NDArray[np.float32]  # (n, 3, h, w)
-    boxes: list[NDArray[np.float32]]  # of each image (k, 4) in its pixels
-    classes: list[NDArray[np.int32]]  # of each image (k, 1)
-    indices: NDArray[np.int64]  # (n,): which images of the data
-    scales: NDArray[np.float32]  # (n, 2): the network's pixels per image pixel, vertical and horizontal
 
 
 @dataclass(frozen=True)
 class DetBatch:
-    """The same with tensors on paddle's current device."""
+    """Tensors on paddle's current device; as a worker makes it, arrays in their place."""
 
-    images: paddle.Tensor
-    boxes: list[paddle.Tensor]
-    classes: list[paddle.Tensor]
-    indices: NDArray[np.int64]
-    scales: NDArray[np.float32]
+    images: Any  # (n, 3, h, w) float32
+    boxes: list[Any]  # of each image (k, 4) float32 in its pixels
+    classes: list[Any]  # of each image (k, 1) int32
+    indices: NDArray[np.int64]  # (n,): which images of the data
+    scales: NDArray[np.float32]  # (n, 2): the network's pixels per image pixel, vertical and horizontal
 
 
 @dataclass(frozen=True)
@@ -84,73 +69,43 @@ def _permutation(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
     return np.random.default_rng([seed, epoch]).permutation(count)
 
 
-class DetLoader:
+class DetLoader(Loader[DetBatch]):
     """Batches of a dataset through the operators of a reader; `replace` says what becomes of bad images."""
 
     def __init__(self, data: DetData, reader: Reader, where: str, *, seed: int, workers: int, replace: bool) -> None:
-        self.maker = _Maker(data, reader, where, seed, replace)
-        self.workers, self.reader = workers, reader
-        self.bad: dict[str, str] = {}  # path -> reason, of all so far
+        bad_are = "replaced by another image" if replace else "counted as without a find"
+        maker = _Maker(data, reader, where, seed, replace)
+        super().__init__(maker, workers, use_shared_memory=reader.use_shared_memory, bad_are=bad_are)
+        self.count, self.batch_size = len(data), reader.batch_size
 
-    def epoch(self, order: Order, epoch: int, stream: int, start_step: int = 0) -> Generator[DetBatch, None, None]:
+    def epoch(self, order: Batches, epoch: int, stream: int, start_step: int = 0) -> Generator[DetBatch, None, None]:
         """The batches of one stream of one epoch from `start_step` on."""
-        steps = range(start_step, len(order))
-        return self._batches(Task(order.batch(epoch, stream, step), (epoch, stream, step)) for step in steps)
+        return self.batches(tasks_of(order, epoch, [stream], start_step))
 
     def in_order(self) -> Generator[DetBatch, None, None]:
         """All images; the last batch may be smaller."""
-        count, size = len(self.maker.data), self.reader.batch_size
-        firsts = range(0, count, size)
-        return self._batches(Task(np.arange(first, min(first + size, count)), (0, 0, first)) for first in firsts)
+        size, everything = self.batch_size, np.arange(self.count)
+        firsts = range(0, self.count, size)
+        return self.batches(Task(everything[first : first + size], (0, 0, first)) for first in firsts)
 
-    def _batches(self, tasks: Iterable[Task]) -> Generator[DetBatch, None, None]:
-        bytes_of = self.maker.bytes_of if self.reader.use_shared_memory else None
-        with closing(made_ahead(self.maker, tasks, self.workers, bytes_of=bytes_of)) as results:
-            for made, bad in results:
-                self._note(bad)
-                if isinstance(made, ShituError):
-                    raise made
-                yield DetBatch(
-                    images=paddle.to_tensor(made.images),  # copies, from shared memory straight to the device
-                    boxes=[paddle.to_tensor(boxes) for boxes in made.boxes],
-                    classes=[paddle.to_tensor(classes) for classes in made.classes],
-                    indices=made.indices,
-                    scales=made.scales,
-                )
-
-    def _note(self, bad: dict[str, str]) -> None:
-        for path, reason in bad.items():
-            if path not in self.bad and len(self.bad) < _REPORTED:
-                what = "replaced by another image" if self.maker.replace else "counted as without a find"
-                _log.warning("%s; %s", reason, what)
-            self.bad[path] = reason
+    def on_device(self, made: DetBatch) -> DetBatch:
+        # to_tensor copies, from shared memory straight to the device
+        boxes, classes = map(paddle.to_tensor, made.boxes), map(paddle.to_tensor, made.classes)
+        return replace(made, images=paddle.to_tensor(made.images), boxes=list(boxes), classes=list(classes))
 
 
-class _Maker:
-    """What a worker does."""
-
+class _Maker(Maker[DetBatch]):
     def __init__(self, data: DetData, reader: Reader, where: str, seed: int, replace: bool) -> None:
         self.data, self.seed, self.replace = data, seed, replace
-        self.of_sample, self.of_batch, self.largest = compile_reader(reader, where)
+        self.of_sample, self.of_batch, largest = compile_reader(reader, where)
+        self.shape = (3, *largest)
 
-    def bytes_of(self, task: Task) -> int:
-        """What the task's images take at their largest."""
-        return 4 * len(task.indices) * 3 * prod(self.largest)
-
-    def __call__(self, task: Task, slot: Slot) -> tuple[Arrays | ShituError, dict[str, str]]:
-        """The images go into the slot. With the batch, or why there is none, path -> reason of all bad images."""
-        bad: dict[str, str] = {}
-        try:
-            return self._make(task, slot, bad), bad
-        except ShituError as error:
-            return error, bad
-
-    def _make(self, task: Task, slot: Slot, bad: dict[str, str]) -> Arrays:
+    def make(self, task: Task, slot: Slot, bad: dict[str, str]) -> DetBatch:
         seeds = (self.seed, *task.key)
         samples = [self._sample(index, (*seeds, number), bad) for number, index in enumerate(task.indices.tolist())]
         samples = run(self.of_batch, samples, *seeds, OF_BATCH)
         images = [each["image"] for each in samples]
-        return Arrays(
+        return DetBatch(
             images=np.stack(images, out=array_in(slot, (len(images), *images[0].shape))),
             boxes=[np.asarray(each["gt_bbox"], np.float32).reshape(-1, 4) for each in samples],
             classes=[np.asarray(each["gt_class"], np.int32).reshape(-1, 1) for each in samples],
@@ -164,9 +119,9 @@ class _Maker:
             try:
                 return self._transformed(index, self._image(index), seeds)
             except (ImageError, ValueError, cv2.error) as error:  # what ppdet's operators raise on odd sizes
-                path = self.data.paths[index]
-                reason = str(error) if isinstance(error, ImageError) else f"{path}: an operator failed on it ({error})"
-                bad[path] = reason
+                path, told = self.data.paths[index], isinstance(error, ImageError)
+                bad[path] = str(error).removeprefix(f"{path}: ") if told else f"an operator failed on it ({error})"
+                reason = f"{path}: {bad[path]}"
             if not self.replace:
                 return self._transformed(index, np.zeros((*self.data.sizes[index].tolist(), 3), np.uint8), seeds)
             index = int(others.integers(len(self.data)))

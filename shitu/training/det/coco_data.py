@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shitu.errors import ConfigError
-from shitu.training.base.batch_task import EMPTY_IMAGES
+from shitu.training.base.loader import EMPTY_IMAGES
 from shitu.training.det.schema import COCODataSet
 
 _log = logging.getLogger("shitu")

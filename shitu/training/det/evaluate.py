@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import contextlib
+import io
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import paddle
+from numpy.typing import NDArray
 
 from shitu.config.schema import DetPreProcess
 from shitu.config.schema import Global as InferenceGlobal
@@ -17,22 +21,32 @@ from shitu.images.read import read_image
 from shitu.models import open_model
 from shitu.recognise.from_config import options_from, preprocessor_for
 from shitu.training.det.batches import DetLoader
-from shitu.training.det.build import PicoDet, build_detector
-from shitu.training.det.coco_ap import Found, coco_metrics
+from shitu.training.det.build import PicoDet, build_detector, load_trained
 from shitu.training.det.coco_data import DetData, read_coco
-from shitu.training.det.schema import COCODataSet, DetConfig
-from shitu.training.det.weights import load_trained
+from shitu.training.det.schema import DetConfig
 
 Progress = Callable[[int], AbstractContextManager[Any]]  # the number of images -> a bar with update(n)
 Metrics = dict[str, float | None]
+# in the order of pycocotools' stats; small is below 32 x 32 pixels of the image, large above 96 x 96
+METRICS: tuple[str, ...] = (
+    *("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large"),
+    *("AR1", "AR10", "AR100", "AR_small", "AR_medium", "AR_large"),
+)
+
+
+@dataclass(frozen=True)
+class Found:
+    """What was found in image `index` of the data: rows (k, 6) float of class, score, xyxy in the image's pixels."""
+
+    index: int
+    rows: NDArray[np.float32]
 
 
 def eval_data(config: DetConfig) -> DetData:
     """EvalDataset, read and checked. Raises ConfigError."""
-    section = config.EvalDataset
-    if not isinstance(section, COCODataSet):
+    if config.EvalDataset is None:
         raise ConfigError(f"{config.source} has no EvalDataset; it says which images to evaluate on")
-    return read_coco(section, config.num_classes, what="EvalDataset", training=False)
+    return read_coco(config.EvalDataset, config.num_classes, what="EvalDataset", training=False)
 
 
 def evaluate_config(config: DetConfig, progress: Progress) -> Metrics:
@@ -44,17 +58,11 @@ def evaluate_config(config: DetConfig, progress: Progress) -> Metrics:
 
 def evaluate(network: PicoDet, data: DetData, config: DetConfig, progress: Progress | None = None) -> Metrics:
     """COCO's numbers, and `images` and `bad_images`, the count of those that could not be read."""
-    loader = DetLoader(
-        data, config.EvalReader, "EvalReader", seed=config.seed, workers=config.worker_num, replace=False
-    )
-    found = []
+    how = {"seed": config.seed, "workers": config.worker_num}
+    loader = DetLoader(data, config.EvalReader, "EvalReader", replace=False, **how)
+    found = (None if data.paths[each.index] in loader.bad else each for each in detected(network, loader))
     with progress(len(data)) if progress else nullcontext() as bar:
-        for each in detected(network, loader):
-            found.append(each)
-            if bar is not None:
-                bar.update(1)
-    usable = [each for each in found if data.paths[each.index] not in loader.bad]
-    return {**coco_metrics(data, usable), "images": len(data), "bad_images": len(loader.bad)}
+        return _counted(data, found, bar.update if bar is not None else lambda _: None)
 
 
 def detected(network: PicoDet, loader: DetLoader) -> Iterator[Found]:
@@ -73,13 +81,17 @@ def detected(network: PicoDet, loader: DetLoader) -> Iterator[Found]:
 
 def evaluate_model(folder: str, config: DetConfig, progress: Progress) -> Metrics:
     """An exported program on EvalDataset."""
-    data, found = eval_data(config), []
+    data = eval_data(config)
     with progress(len(data)) as bar:
-        for each in detected_by_model(folder, data.paths):
-            bar.update(1)
-            found.append(each)
-    usable = [each for each in found if each is not None]
-    return {**coco_metrics(data, usable), "images": len(data), "bad_images": len(found) - len(usable)}
+        return _counted(data, detected_by_model(folder, data.paths), bar.update)
+
+
+def _counted(data: DetData, found: Iterable[Found | None], step: Callable[[int], object]) -> Metrics:
+    usable = []
+    for each in found:
+        step(1)
+        usable += [each] if each else []
+    return {**coco_metrics(data, usable), "images": len(data), "bad_images": len(data) - len(usable)}
 
 
 def detected_by_model(folder: str, paths: Sequence[str]) -> Iterator[Found | None]:
@@ -101,3 +113,35 @@ def detected_by_model(folder: str, paths: Sequence[str]) -> Iterator[Found | Non
         }
         rows = session.run({name: feeds[name] for name in session.input_names})[0]
         yield Found(index, rows if rows.size >= 6 else np.empty((0, 6), np.float32))
+
+
+def coco_metrics(data: DetData, found: Sequence[Found]) -> dict[str, float | None]:
+    """The numbers by the names in METRICS; None where there are no boxes of the kind, such as small ones."""
+    from pycocotools.coco import COCO  # type: ignore[import-untyped, unused-ignore]
+    from pycocotools.cocoeval import COCOeval  # type: ignore[import-untyped, unused-ignore]
+
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = COCO()
+        truth.dataset = data.coco
+        truth.createIndex()
+        records = [record for each in found for record in _records(data, each)]
+        # loadRes wants at least one; a box of score 0 that overlaps nothing changes no number
+        records = records or [_record(data.image_ids[0], 1, 0.0, [-2.0, -2.0, 1.0, 1.0])]
+        evaluation = COCOeval(truth, truth.loadRes(records), "bbox")
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    values = (float(value) for value in evaluation.stats)
+    return {name: None if value < 0 else value for name, value in zip(METRICS, values, strict=True)}
+
+
+def _records(data: DetData, found: Found) -> list[dict[str, Any]]:
+    image_id = data.image_ids[found.index]
+    return [
+        _record(image_id, int(kind) + 1, score, [x1, y1, x2 - x1, y2 - y1])
+        for kind, score, x1, y1, x2, y2 in found.rows.astype(np.float64).tolist()
+    ]
+
+
+def _record(image_id: int, category: int, score: float, xywh: list[float]) -> dict[str, Any]:
+    return {"image_id": image_id, "category_id": category, "score": score, "bbox": xywh}

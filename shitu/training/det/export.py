@@ -12,7 +12,6 @@ import logging
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import paddle
 from numpy.typing import NDArray
@@ -28,11 +27,11 @@ from shitu.models import Nms
 from shitu.models.write import PARAMS, PROGRAM, RAW_PARAMS, RAW_PROGRAM, new_folder, write_model_yaml
 from shitu.recognise.from_config import options_from
 from shitu.recognise.nms import multiclass_nms
+from shitu.recognise.preprocess import from_model_yaml
 from shitu.resources import bundled
-from shitu.training.base.fuse import fuse_batch_norms
-from shitu.training.det.build import PicoDet, build_detector
+from shitu.training.base.export import fuse_batch_norms
+from shitu.training.det.build import PicoDet, build_detector, load_trained
 from shitu.training.det.schema import DetConfig
-from shitu.training.det.weights import load_trained
 
 _log = logging.getLogger("shitu")
 _INTERPOLATION = {0: "nearest", 1: "bilinear", 2: "cubic", 3: "area", 4: "lanczos"}  # cv2's numbers
@@ -71,7 +70,8 @@ def export_detector(config: DetConfig, folder: Path | None = None) -> Path:
     network.head.eval_size = list(config.size)  # the anchor points become constants of the program
     network.head.anchor_points, network.head.stride_tensor = network.head._generate_anchors()
     feeds = _samples(config)
-    expected = _run_network(network, feeds)
+    with paddle.no_grad():  # boxes (n, a, 4) and scores (n, c, a) of the dynamic graph, batch norms not yet fused
+        boxes, scores = Mainbody(network, False)(*map(paddle.to_tensor, feeds))
     fuse_batch_norms(network)
     with new_folder(folder, "--output-dir") as new:
         for name, with_nms in ((PROGRAM, True), (RAW_PROGRAM, False)):
@@ -79,30 +79,17 @@ def export_detector(config: DetConfig, folder: Path | None = None) -> Path:
         if filecmp.cmp(new / PARAMS, new / RAW_PARAMS, shallow=False):
             (new / RAW_PARAMS).unlink()
         nms = Nms(**{key: getattr(network.nms, key) for key in Nms.__dataclass_fields__})
-        _check(new, expected, feeds, nms)
+        _check(new, (boxes.numpy(), scores.numpy()), feeds, nms)
         _describe(new, config, nms, weights, folder.name)
     return folder
 
 
 def _samples(config: DetConfig) -> tuple[Array, Array]:
     """Photos of the demo as the network gets them: images (n, 3, h, w), scale factors (n, 2)."""
-    spec = _preprocess(config)
-    height, width = config.size
-    inputs, scales = [], []
-    for path in sorted((bundled("demo") / "photos").glob("*.jpg"))[:_PHOTOS]:
-        photo = read_image(path)
-        resized = cv2.resize(photo, (width, height), interpolation=cv2.INTER_CUBIC).astype(np.float32)
-        normal = (resized * spec["scale"] - np.array(spec["mean"])) / np.array(spec["std"])
-        inputs.append(normal.transpose(2, 0, 1).astype(np.float32))
-        scales.append([height / photo.shape[0], width / photo.shape[1]])
-    return np.stack(inputs), np.array(scales, np.float32)
-
-
-def _run_network(network: PicoDet, feeds: tuple[Array, Array]) -> tuple[Array, Array]:
-    """Boxes (n, a, 4) and scores (n, c, a) of the network itself, in the dynamic graph, batch norms not yet fused."""
-    with paddle.no_grad():
-        boxes, scores = Mainbody(network, False)(*(paddle.to_tensor(each) for each in feeds))
-    return boxes.numpy(), scores.numpy()
+    preprocess = from_model_yaml(**_preprocess(config), detection=True)
+    photos = [read_image(path) for path in sorted((bundled("demo") / "photos").glob("*.jpg"))[:_PHOTOS]]
+    scales = [preprocess.scale_factor(*photo.shape[:2]) for photo in photos]
+    return np.stack([preprocess(photo) for photo in photos]), np.array(scales, np.float32)
 
 
 def _save_program(layer: nn.Layer, size: tuple[int, int], prefix: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager
 from typing import Any
@@ -13,19 +12,17 @@ from paddle import nn
 
 from shitu.errors import ConfigError
 from shitu.training.base import loop, processes
-from shitu.training.base.amp import AMP
 from shitu.training.base.ema import CycleEMA
-from shitu.training.base.memory import estimate_memory
-from shitu.training.base.plan import learning_rate_table
-from shitu.training.base.task import Settings, Task
+from shitu.training.base.memory import estimate_memory, numbers
+from shitu.training.base.schema import AMP
+from shitu.training.base.task import Plan, Settings, Task, learning_rate_table
 from shitu.training.det.batches import DetBatch, DetLoader
-from shitu.training.det.build import PicoDet, build_detector
+from shitu.training.det.build import PicoDet, build_detector, load_pretrained
 from shitu.training.det.coco_data import DetData, read_coco
 from shitu.training.det.evaluate import Metrics, eval_data, evaluate
-from shitu.training.det.plan import Plan, build_optimizer, make_plan
-from shitu.training.det.schema import COCODataSet, CosineDecay, DetConfig
+from shitu.training.det.plan import build_optimizer, make_plan
+from shitu.training.det.schema import CosineDecay, DetConfig
 from shitu.training.det.transforms import compile_reader
-from shitu.training.det.weights import load_pretrained
 
 _LOGGED = ("AP", "AP50", "AP75", "AR100", "bad_images")  # the others are for `shitu eval-det`
 
@@ -76,7 +73,7 @@ class DetTask(Task[DetBatch]):
     def __init__(self, config: DetConfig, rank: int, world: int) -> None:
         self.config, self.rank, self.settings = config, rank, settings_of(config)
         self.data, self.test = _data(config)
-        self.plan: Plan = make_plan(config, self.data, world)
+        self.plan = make_plan(config, self.data, world)
         self.loader = DetLoader(
             self.data, config.TrainReader, "TrainReader", seed=config.seed, workers=config.worker_num, replace=True
         )
@@ -87,12 +84,12 @@ class DetTask(Task[DetBatch]):
         on_gpu = paddle.device.get_device().startswith("gpu")
         if config.norm_type == "sync_bn" and world > 1 and on_gpu:
             nn.SyncBatchNorm.convert_sync_batchnorm(self.network)
-        processes.same_start(self.network, world)
+        processes.same(self.network.state_dict().values(), world)
         self.losses = nn.Layer()  # they have no state
         self.optimizer = build_optimizer(config.OptimizerBuilder, self.network)
 
     def batches(self, epoch: int, start: int) -> Generator[DetBatch, None, None]:
-        return self.loader.epoch(self.plan.order, epoch, self.rank, start)
+        return self.loader.epoch(self.plan.sampler, epoch, self.rank, start)
 
     def loss_of(self, batch: DetBatch, cast: AbstractContextManager[Any]) -> tuple[dict[str, paddle.Tensor], int]:
         return self.network.losses(batch.images, batch.boxes, batch.classes, cast), len(batch.boxes)
@@ -135,14 +132,10 @@ def _data(config: DetConfig) -> tuple[DetData, DetData | None]:
     """TrainDataset and EvalDataset; also what can be known to be wrong with the readers."""
     compile_reader(config.TrainReader, "TrainReader")
     compile_reader(config.EvalReader, "EvalReader")
-    section = config.TrainDataset
-    if not isinstance(section, COCODataSet):
+    if config.TrainDataset is None:
         raise ConfigError(f"{config.source} has no TrainDataset; it says which images to train on")
-    data = read_coco(section, config.num_classes, what="a detector", training=True, seed=config.seed)
+    data = read_coco(config.TrainDataset, config.num_classes, what="a detector", training=True, seed=config.seed)
     return data, eval_data(config) if config.EvalDataset is not None else None
-
-
-# --- what is told before a run -----------------------------------------------------------------------------------
 
 
 def _summary(config: DetConfig, data: DetData, test: DetData | None, plan: Plan, network: Any) -> Iterator[str]:
@@ -151,10 +144,10 @@ def _summary(config: DetConfig, data: DetData, test: DetData | None, plan: Plan,
     names = ", ".join(data.names[:5])
     yield f"data           {len(data):,} images, {len(data.xyxy):,} boxes ({each}), classes: {names}"
     yield f"evaluation     {f'{len(test):,} images' if test else 'none: no EvalDataset, so no best checkpoint either'}"
-    parameters = sum(math.prod(p.shape) for p in network.parameters())
-    yield f"network        PicoDet, LCNet x{config.LCNet.scale:g}, {parameters / 1e6:.2f} M parameters"
+    millions = numbers(network.parameters()) / 1e6
+    yield f"network        PicoDet, LCNet x{config.LCNet.scale:g}, {millions:.2f} M parameters"
     cards = f"{plan.world} card{'s' if plan.world > 1 else ''}"
-    yield f"batch          {plan.order.batch_size} images a card x {cards} = {plan.total_batch} images a step"
+    yield f"batch          {plan.batch_size} images a card x {cards} = {plan.total_batch} images a step"
     yield f"steps          {plan.epochs} epochs of {plan.steps_per_epoch:,} steps, {plan.total_steps:,} in all"
     schedule = plan.schedule
     yield (
@@ -168,5 +161,5 @@ def _summary(config: DetConfig, data: DetData, test: DetData | None, plan: Plan,
         yield f"               Warning: CosineDecay's max_epochs is {decay.max_epochs}, but epoch is {config.epoch}"
     _, _, (height, width) = compile_reader(config.TrainReader, "TrainReader")
     shape = (3, height, width)
-    memory = estimate_memory(network, plan.order.batch_size, image_shape=shape, ema=config.use_ema)
+    memory = estimate_memory(network, plan.batch_size, image_shape=shape, ema=config.use_ema)
     yield f"memory         about {memory.total / 1e6:,.0f} MB a card at the largest size, {height} x {width}"

@@ -10,18 +10,14 @@ from shitu.config.keys import Choice, FilePath, Flag, Maybe, Number, Operators, 
 from shitu.config.load import load_sections
 from shitu.config.values import BadValueError, Section, not_a_key, within
 from shitu.config.variants import ByName
+from shitu.training.base.schema import ScaledRate
 from shitu.training.det import schema_net as net
 
 _STRIDE = 32  # of LCNet's last level: what divides a picture's sides, so that the levels of the neck fit together
 
 
 @dataclass(frozen=True)
-class Dataset(ByName):
-    pass
-
-
-@dataclass(frozen=True)
-class COCODataSet(Dataset):
+class COCODataSet(ByName):
     """Images with boxes, in COCO's format. `dataset_dir` goes before the other two."""
 
     no_effect = frozenset({"data_fields", "load_crowd", "repeat", "use_default_label"})
@@ -53,8 +49,7 @@ class PiecewiseDecay(Scheduler):
     gamma: Several[Number] = within((0.1, 0.01), 0)  # of base_lr, after each milestone
     use_warmup: Flag = True
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def check(self) -> None:
         if len(self.gamma) != len(self.milestones):
             raise BadValueError("gamma", list(self.gamma), "as many numbers as milestones are wanted")
 
@@ -67,14 +62,11 @@ class LinearWarmup(Scheduler):
 
 
 @dataclass(frozen=True)
-class LearningRate(Section):
+class LearningRate(ScaledRate):
     base_lr: Number = within(0.01, 0)
     schedulers: Several[Scheduler] = (CosineDecay(), LinearWarmup())
-    for_batch_size: Maybe[Whole] = within(None, 1)  # ours: the total batch (all cards) that base_lr is made for
-    scaling: Choice[Literal["linear", "none"]] = "linear"  # ours: what another total batch does to it
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def check(self) -> None:
         kinds = [isinstance(each, LinearWarmup) for each in self.schedulers]
         if kinds not in ([False], [False, True]):
             names = [type(each).__name__ for each in self.schedulers]
@@ -118,8 +110,7 @@ class TrainReader(Reader):
     shuffle: Flag = True
     drop_last: Flag = True
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def check(self) -> None:
         if not self.drop_last:
             raise BadValueError("drop_last", False, "true is wanted: every step has a full batch")
 
@@ -174,15 +165,14 @@ class DetConfig(Section):
     LCNet: net.LCNet = field(default_factory=net.LCNet)
     CSPPAN: net.CSPPAN = field(default_factory=net.CSPPAN)
     PicoHead: net.PicoHead = field(default_factory=net.PicoHead)
-    TrainDataset: Maybe[Dataset] = None
-    EvalDataset: Maybe[Dataset] = None
+    TrainDataset: Maybe[COCODataSet] = None
+    EvalDataset: Maybe[COCODataSet] = None
     TrainReader: _TrainReader = field(default_factory=_TrainReader)
     EvalReader: _EvalReader = field(default_factory=_EvalReader)
     _BASE_: Several[Text] = ()
     source: str = not_a_key("built-in defaults")
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def check(self) -> None:
         if self._BASE_:
             wanted = "nothing is wanted: write all keys into one file, as those in configs/det do"
             raise BadValueError("_BASE_", list(self._BASE_), wanted)

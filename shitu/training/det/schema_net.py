@@ -35,12 +35,7 @@ class CSPPAN(Section):
 
 
 @dataclass(frozen=True)
-class ConvFeat(ByName):
-    pass
-
-
-@dataclass(frozen=True)
-class PicoFeat(ConvFeat):
+class PicoFeat(ByName):
     feat_in: Whole = within(128, 1)
     feat_out: Whole = within(128, 1)
     num_fpn_stride: Whole = within(4, 1)
@@ -52,12 +47,7 @@ class PicoFeat(ConvFeat):
 
 
 @dataclass(frozen=True)
-class ClassLoss(ByName):
-    pass
-
-
-@dataclass(frozen=True)
-class VarifocalLoss(ClassLoss):
+class VarifocalLoss(ByName):
     use_sigmoid: Flag = True
     alpha: Number = within(0.75, 0)
     gamma: Number = within(2.0, 0)
@@ -66,32 +56,17 @@ class VarifocalLoss(ClassLoss):
 
 
 @dataclass(frozen=True)
-class SideLoss(ByName):
-    pass
-
-
-@dataclass(frozen=True)
-class DistributionFocalLoss(SideLoss):
+class DistributionFocalLoss(ByName):
     loss_weight: Number = within(0.25, 0)
 
 
 @dataclass(frozen=True)
-class BoxLoss(ByName):
-    pass
-
-
-@dataclass(frozen=True)
-class GIoULoss(BoxLoss):
+class GIoULoss(ByName):
     loss_weight: Number = within(2.0, 0)
 
 
 @dataclass(frozen=True)
-class Assigner(ByName):
-    pass
-
-
-@dataclass(frozen=True)
-class SimOTAAssigner(Assigner):
+class SimOTAAssigner(ByName):
     candidate_topk: Whole = within(10, 1)
     iou_weight: Number = within(6.0, 0)
     center_radius: Number = within(2.5, 0)
@@ -100,12 +75,7 @@ class SimOTAAssigner(Assigner):
 
 
 @dataclass(frozen=True)
-class Suppression(ByName):
-    pass
-
-
-@dataclass(frozen=True)
-class MultiClassNMS(Suppression):
+class MultiClassNMS(ByName):
     nms_top_k: Whole = within(1000, -1)
     keep_top_k: Whole = within(100, -1)
     score_threshold: Number = within(0.025, 0, 1)
@@ -116,14 +86,14 @@ class MultiClassNMS(Suppression):
 class PicoHead(Section):
     """Defaults are those of PaddleDetection's configs/picodet for LCNet, not of the class."""
 
-    conv_feat: ConvFeat = field(default_factory=PicoFeat)
+    conv_feat: PicoFeat = field(default_factory=PicoFeat)
     fpn_stride: Several[Whole] = within((8, 16, 32, 64), 1)
     feat_in_chan: Whole = within(128, 1)
     prior_prob: Number = within(0.01, 0, 1)
     reg_max: Whole = within(7, 1)
     cell_offset: Number = within(0.5, 0, 1)
-    loss_class: ClassLoss = field(default_factory=VarifocalLoss)
-    loss_dfl: SideLoss = field(default_factory=DistributionFocalLoss)
-    loss_bbox: BoxLoss = field(default_factory=GIoULoss)
-    assigner: Assigner = field(default_factory=SimOTAAssigner)
-    nms: Suppression = field(default_factory=MultiClassNMS)
+    loss_class: VarifocalLoss = field(default_factory=VarifocalLoss)
+    loss_dfl: DistributionFocalLoss = field(default_factory=DistributionFocalLoss)
+    loss_bbox: GIoULoss = field(default_factory=GIoULoss)
+    assigner: SimOTAAssigner = field(default_factory=SimOTAAssigner)
+    nms: MultiClassNMS = field(default_factory=MultiClassNMS)

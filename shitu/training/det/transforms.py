@@ -10,7 +10,7 @@ import difflib
 import inspect
 import logging
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ import numpy as np
 from shitu.config.keys import Operators
 from shitu.config.values import BadValueError
 from shitu.errors import ConfigError
+from shitu.recognise.transform_ops import split_operator
 from shitu.training.base.toolkits import ppdet
 from shitu.training.det.schema import Reader, checked_size
 
@@ -35,13 +36,12 @@ def compile_reader(reader: Reader, where: str) -> tuple[list[Operator], list[Ope
 
     Raises ConfigError on an unknown operator or option, and where pictures of a batch would differ in size.
     """
-    lists = {
-        f"{where}.sample_transforms": reader.sample_transforms,
-        f"{where}.batch_transforms": reader.batch_transforms,
-    }
-    known = {f"{where}.sample_transforms": SAMPLE_OPERATORS, f"{where}.batch_transforms": BATCH_OPERATORS}
-    of_sample, of_batch = (_compiled(operators, known[key], key) for key, operators in lists.items())
-    named = {name: options for operators in lists.values() for each in operators for name, options in each.items()}
+    parts = (
+        ("sample_transforms", reader.sample_transforms, SAMPLE_OPERATORS),
+        ("batch_transforms", reader.batch_transforms, BATCH_OPERATORS),
+    )
+    of_sample, of_batch = (_compiled(operators, known, f"{where}.{key}") for key, operators, known in parts)
+    named = {name: options for _, operators, _ in parts for each in operators for name, options in each.items()}
     if not {"Resize", "BatchRandomResize"} & set(named) or not {"NormalizeImage", "Permute"} <= set(named):
         raise ConfigError(
             f"{where}: its transforms are {', '.join(named) or 'none'}; Resize or BatchRandomResize, NormalizeImage "
@@ -56,13 +56,8 @@ def _compiled(operators: Operators, known: Sequence[str], where: str) -> list[Op
     module = ppdet("data.transform")
     compiled: list[Operator] = []
     for number, each in enumerate(operators):
-        ((name, options),) = each.items()
         key = f"{where}.{number}"
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            advice = f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}"
-            raise ConfigError(f"{key}: unknown operator {name}; {advice}")
-        options = {} if options is None else options
+        name, options = split_operator(each, known, key)
         kind = getattr(module, name)
         _check_options(kind, name, options, key)
         if name == "Decode":
@@ -86,10 +81,8 @@ def _sizes(name: str, options: dict[str, Any], where: str) -> list[tuple[int, in
     return [checked_size(target, f"{key}.target_size")]
 
 
-def _check_options(kind: type, name: str, options: Any, key: str) -> None:
+def _check_options(kind: type, name: str, options: Mapping[str, Any], key: str) -> None:
     parameters = {each: p for each, p in inspect.signature(kind).parameters.items() if each != "self"}
-    if not isinstance(options, dict):
-        raise BadValueError(f"{key}.{name}", options, "a mapping of options is wanted; {} for none")
     for option in options:
         if option not in parameters:
             near = difflib.get_close_matches(str(option), parameters, n=1, cutoff=0.5)

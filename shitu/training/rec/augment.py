@@ -1,25 +1,30 @@
 """The random operators of a training recipe; each takes its numbers from the generator it is given, and nowhere else.
 
-Names and options are PaddleClas's. An image is (h, w, 3) uint8 RGB, and an operator never writes into the one it gets.
-`out` says what becomes of a known (height, width); None stands for sizes that differ from image to image.
+Each is the section that it is in a configuration, with the names, keys and defaults of PaddleClas. An image is
+(h, w, 3) uint8 RGB, and an operator never writes into the one it gets. `out` says what becomes of a known
+(height, width); None stands for sizes that differ from image to image.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from math import exp, log, sqrt
+from typing import Any, Literal
 
 import cv2
 import numpy as np
 from PIL import Image as PillowImage
 from PIL import ImageEnhance
 
+from shitu.config.keys import Choice, Flag, Several, Text, UnwantedError, Whole
+from shitu.config.values import BadValueError, Section, within
 from shitu.errors import ConfigError
-from shitu.recognise.preprocess import Crop, Image, Resize, Tensor
+from shitu.recognise.preprocess import CV2_INTERPOLATION, Crop, Image, Resize, Tensor
+from shitu.recognise.transform_ops import compile_ops
+from shitu.training.rec.augment_keys import Angles, Factors, Fraction, HeightWidth, Ratios, Shares, Size, Turns
 
-Size = tuple[int, int]
 Rng = np.random.Generator
 
 BORDERS = {
@@ -28,12 +33,12 @@ BORDERS = {
     "reflect": cv2.BORDER_REFLECT_101,
     "symmetric": cv2.BORDER_REFLECT,
 }
-ROTATIONS = {"nearest": cv2.INTER_NEAREST, "bilinear": cv2.INTER_LINEAR, "bicubic": cv2.INTER_CUBIC}
 
 
-class ImageOp(ABC):
-    @abstractmethod
-    def __call__(self, image: Image, rng: Rng) -> Image: ...
+@dataclass(frozen=True)
+class ImageOp(Section):
+    def __call__(self, image: Image, rng: Rng) -> Image:
+        raise NotImplementedError
 
     def out(self, size: Size | None) -> Size | None:
         return size
@@ -56,18 +61,27 @@ class Still(ImageOp):
 
 
 @dataclass(frozen=True)
-class ReverseChannels(ImageOp):
-    """DecodeImage with to_rgb: False."""
+class DecodeImage(ImageOp):
+    """The image comes decoded; what is left to do is to_rgb: False."""
+
+    to_rgb: Flag = True
+    channel_first: Flag = False
+    backend: Any = None
+    to_np: Any = None
+
+    def check(self) -> None:
+        if self.channel_first:
+            raise BadValueError("channel_first", True, "false is wanted: the operators work on (height, width, 3)")
 
     def __call__(self, image: Image, rng: Rng) -> Image:
-        return np.ascontiguousarray(image[..., ::-1])
+        return image if self.to_rgb else np.ascontiguousarray(image[..., ::-1])
 
 
 @dataclass(frozen=True)
 class RandFlipImage(ImageOp):
     """In one of two cases. `flip_code` is OpenCV's: 1 left and right, 0 up and down, -1 both."""
 
-    flip_code: int = 1
+    flip_code: Whole = within(1, -1, 1)
 
     def __call__(self, image: Image, rng: Rng) -> Image:
         return cv2.flip(image, self.flip_code) if rng.random() < 0.5 else image  # type: ignore
@@ -75,11 +89,12 @@ class RandFlipImage(ImageOp):
 
 @dataclass(frozen=True)
 class Pad(ImageOp):
-    """`padding` pixels more on every side."""
+    """`padding` pixels more on every side, of grey `fill` where the mode is constant; both backends do the same."""
 
-    padding: int
-    fill: int = 0
-    padding_mode: str = "constant"
+    padding: Whole = within(0, 0)
+    fill: Whole = within(0, 0, 255)
+    padding_mode: Choice[Literal["constant", "edge", "reflect", "symmetric"]] = "constant"
+    backend: Choice[Literal["cv2", "pil"]] = "cv2"
 
     def __call__(self, image: Image, rng: Rng) -> Image:
         each = self.padding
@@ -92,45 +107,59 @@ class Pad(ImageOp):
 
 @dataclass(frozen=True)
 class RandCropImageV2(ImageOp):
-    """A cut of (height, width), every position as likely as any other.
+    """A cut of `size`, (height, width), every position as likely as any other.
 
     PaddleClas draws from one position too many, and so cuts a row or column too few in 1 of 22 cases (224 of 244).
     """
 
-    height: int
-    width: int
+    size: HeightWidth = (0, 0)
+
+    def check(self) -> None:
+        _check_size(self.size)
 
     def __call__(self, image: Image, rng: Rng) -> Image:
-        rows, columns = image.shape[:2]
-        if rows < self.height or columns < self.width:
-            raise ConfigError(
-                f"RandCropImageV2 of {self.width}x{self.height} cannot be cut from {columns}x{rows}; "
-                "put ResizeImage or a larger Pad before it"
-            )
-        top = int(rng.integers(rows - self.height + 1))
-        left = int(rng.integers(columns - self.width + 1))
-        return image[top : top + self.height, left : left + self.width]
+        height, width = self.size
+        self._check(image.shape[:2], "put ResizeImage or a larger Pad before it")
+        top = int(rng.integers(image.shape[0] - height + 1))
+        left = int(rng.integers(image.shape[1] - width + 1))
+        return image[top : top + height, left : left + width]
 
     def out(self, size: Size | None) -> Size | None:
-        if size and (size[0] < self.height or size[1] < self.width):
-            raise ConfigError(
-                f"RandCropImageV2 of {self.width}x{self.height} cannot be cut from {size[1]}x{size[0]}, which the "
-                "operators before it make; make it smaller, or them larger"
-            )
-        return self.height, self.width
+        if size:
+            self._check(size, "which the operators before it make; make it smaller, or them larger")
+        return self.size
+
+    def _check(self, size: Sequence[int], advice: str) -> None:
+        (height, width), (rows, columns) = self.size, size
+        if rows < height or columns < width:
+            raise ConfigError(f"RandCropImageV2 of {width}x{height} cannot be cut from {columns}x{rows}; {advice}")
 
 
 @dataclass(frozen=True)
 class RandCropImage(ImageOp):
-    """A cut of a random share of the area and a random width / height, resized to one size.
+    """A cut of a random share of the area and a random width / height, resized to one size as ResizeImage does it.
 
     The share is limited to what an image has room for at that ratio, as in PaddleClas.
     """
 
-    resize: Resize
-    scale: tuple[float, float] = (0.08, 1.0)
-    ratio: tuple[float, float] = (3 / 4, 4 / 3)
-    use_log_aspect: bool = False
+    size: HeightWidth = (0, 0)
+    scale: Shares = (0.08, 1.0)
+    ratio: Ratios = (3 / 4, 4 / 3)
+    use_log_aspect: Flag = False
+    interpolation: Text = "bilinear"
+    backend: Text = "cv2"
+
+    def check(self) -> None:
+        _check_size(self.size)
+        try:
+            self.resize  # noqa: B018
+        except ConfigError as error:
+            raise UnwantedError(str(error)) from None
+
+    @cached_property
+    def resize(self) -> Resize | Crop:
+        options = {"size": self.size[::-1], "interpolation": self.interpolation, "backend": self.backend}
+        return compile_ops([{"ResizeImage": options}, {"ToCHWImage": None}], "RandCropImage").geometry[0]
 
     def __call__(self, image: Image, rng: Rng) -> Image:
         height, width = self.cut(image.shape[0], image.shape[1], rng)
@@ -148,35 +177,41 @@ class RandCropImage(ImageOp):
         return height, min(columns, max(1, int(sqrt(area * aspect) + 1e-6)))
 
     def out(self, size: Size | None) -> Size | None:
-        return self.resize.height, self.resize.width
+        return self.size
 
 
 @dataclass(frozen=True)
 class RandomRotation(ImageOp):
     """By an angle of `degrees` = (low, high) about the centre, with probability `prob`; the corners become black."""
 
-    prob: float
-    degrees: tuple[float, float]
-    interpolation: str = "nearest"
+    prob: Fraction = within(0.5, 0, 1)
+    degrees: Angles = ()
+    interpolation: Choice[Literal["nearest", "bilinear", "bicubic"]] = "nearest"
+
+    def check(self) -> None:
+        if not self.degrees:
+            raise BadValueError("degrees", None, "the largest angle, or [lowest, highest], is wanted")
 
     def __call__(self, image: Image, rng: Rng) -> Image:
         if rng.random() >= self.prob:
             return image
         rows, columns = image.shape[:2]
         # between the pixels' centres; paddle.vision turns about (w / 2, h / 2), half a pixel beside it
-        turn = cv2.getRotationMatrix2D(((columns - 1) / 2, (rows - 1) / 2), rng.uniform(*self.degrees), 1.0)
-        return cv2.warpAffine(image, turn, (columns, rows), flags=ROTATIONS[self.interpolation])  # type: ignore
+        turn = cv2.getRotationMatrix2D(
+            ((columns - 1) / 2, (rows - 1) / 2), rng.uniform(self.degrees[0], self.degrees[1]), 1.0
+        )
+        return cv2.warpAffine(image, turn, (columns, rows), flags=CV2_INTERPOLATION[self.interpolation])  # type: ignore
 
 
 @dataclass(frozen=True)
 class ColorJitter(ImageOp):
     """Brightness, contrast, saturation and hue, in random order; each pair the limits of its factor (hue: of turns)."""
 
-    brightness: tuple[float, float] = (1.0, 1.0)
-    contrast: tuple[float, float] = (1.0, 1.0)
-    saturation: tuple[float, float] = (1.0, 1.0)
-    hue: tuple[float, float] = (0.0, 0.0)
-    prob: float = 1.0
+    brightness: Factors = (1.0, 1.0)
+    contrast: Factors = (1.0, 1.0)
+    saturation: Factors = (1.0, 1.0)
+    hue: Turns = (0.0, 0.0)
+    prob: Fraction = within(1.0, 0)  # PaddleClas's default is 2: always
 
     def __call__(self, image: Image, rng: Rng) -> Image:
         if rng.random() >= self.prob:
@@ -207,29 +242,36 @@ _JITTER: dict[str, tuple[float, Callable[[PillowImage.Image, float], PillowImage
 
 
 @dataclass(frozen=True)
-class RandomErasing:
-    """Writes over a rectangle of the normalised tensor (Zhong et al. 2017), in place.
+class RandomErasing(Section):
+    """Writes over a rectangle of the normalised tensor (Zhong et al. 2017), in place, with probability EPSILON.
 
-    `area` limits its share of the image, `aspect` its height / width. `mode`: const writes `mean`, rand one normal
-    number per channel, pixel one per pixel.
+    Its share of the image is between sl and sh, its height / width between r1 and 1 / r1. `mode`: const writes `mean`,
+    rand one normal number per channel, pixel one per pixel.
     """
 
-    prob: float = 0.5
-    area: tuple[float, float] = (0.02, 0.4)
-    aspect: tuple[float, float] = (0.3, 1 / 0.3)
-    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    attempt: int = 100
-    use_log_aspect: bool = False
-    mode: str = "const"
+    EPSILON: Fraction = within(0.5, 0, 1)
+    sl: Fraction = within(0.02, 0, 1)
+    sh: Fraction = within(0.4, 0, 1)
+    r1: Fraction = within(0.3, 1e-3, 1)
+    mean: Several[Fraction] = (0.0, 0.0, 0.0)
+    attempt: Whole = within(100, 1)
+    use_log_aspect: Flag = False
+    mode: Choice[Literal["const", "rand", "pixel"]] = "const"
+
+    def check(self) -> None:
+        if self.sl > self.sh:
+            raise BadValueError("sl", self.sl, f"at most sh ({self.sh:g}) is wanted")
+        if len(self.mean) != 3:
+            raise BadValueError("mean", list(self.mean), "three numbers are wanted")
 
     def __call__(self, tensor: Tensor, rng: Rng) -> None:
         """`tensor`: (3, h, w) float32."""
-        if rng.random() >= self.prob:
+        if rng.random() >= self.EPSILON:
             return
         rows, columns = tensor.shape[1:]
         for _ in range(self.attempt):
-            area = rows * columns * rng.uniform(*self.area)
-            aspect = _uniform_ratio(self.aspect, self.use_log_aspect, rng)
+            area = rows * columns * rng.uniform(self.sl, self.sh)
+            aspect = _uniform_ratio((self.r1, 1 / self.r1), self.use_log_aspect, rng)
             height, width = max(1, round(sqrt(area * aspect))), max(1, round(sqrt(area / aspect)))
             if height < rows and width < columns:
                 top, left = int(rng.integers(rows - height + 1)), int(rng.integers(columns - width + 1))
@@ -247,3 +289,8 @@ def _uniform_ratio(limits: tuple[float, float], logarithmic: bool, rng: Rng) -> 
     if logarithmic:
         return exp(rng.uniform(log(limits[0]), log(limits[1])))
     return rng.uniform(*limits)
+
+
+def _check_size(size: Size) -> None:
+    if not all(size):
+        raise BadValueError("size", None, "a whole number above 0, or [width, height], is wanted")

@@ -10,13 +10,18 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
+from typing import Any
 
 import numpy as np
 from PIL import Image as PillowImage
 from PIL import ImageEnhance, ImageOps
 
+from shitu.config.keys import Text, Whole
+from shitu.config.values import BadValueError, not_a_key, within
 from shitu.recognise.preprocess import Image
 from shitu.training.rec.augment import ImageOp, Rng
+from shitu.training.rec.augment_keys import Fraction
 
 Picture = PillowImage.Image
 GREY = (128, 128, 128)
@@ -32,8 +37,14 @@ def _solarize_add(picture: Picture, strength: float) -> Picture:
     return picture.point([min(255, each + added) if each < 128 else each for each in range(256)] * 3)
 
 
-# (picture, strength 0..1, sign -1 or 1) -> picture
-OPERATIONS: dict[str, Callable[[Picture, float, int], Picture]] = {
+Operation = Callable[[Picture, float, int], Picture]  # (picture, strength 0..1, sign -1 or 1) -> picture
+
+
+def _enhanced(kind: Callable[[Picture], ImageEnhance._Enhance]) -> Operation:
+    return lambda picture, strength, sign: kind(picture).enhance(1 + sign * 0.9 * strength)
+
+
+OPERATIONS: dict[str, Operation] = {
     "shear_x": lambda picture, strength, sign: _affine(picture, (1, sign * 0.3 * strength, 0, 0, 1, 0)),
     "shear_y": lambda picture, strength, sign: _affine(picture, (1, 0, 0, sign * 0.3 * strength, 1, 0)),
     "translate_x": lambda picture, strength, sign: _affine(
@@ -45,16 +56,16 @@ OPERATIONS: dict[str, Callable[[Picture, float, int], Picture]] = {
     "rotate": lambda picture, strength, sign: picture.rotate(
         sign * 30 * strength, PillowImage.Resampling.BICUBIC, fillcolor=GREY
     ),
-    "color": lambda picture, strength, sign: ImageEnhance.Color(picture).enhance(1 + sign * 0.9 * strength),
-    "contrast": lambda picture, strength, sign: ImageEnhance.Contrast(picture).enhance(1 + sign * 0.9 * strength),
-    "brightness": lambda picture, strength, sign: ImageEnhance.Brightness(picture).enhance(1 + sign * 0.9 * strength),
-    "sharpness": lambda picture, strength, sign: ImageEnhance.Sharpness(picture).enhance(1 + sign * 0.9 * strength),
-    "posterize": lambda picture, strength, sign: ImageOps.posterize(picture, 8 - round(4 * strength)),
-    "solarize": lambda picture, strength, sign: ImageOps.solarize(picture, round(256 * (1 - strength))),
-    "solarize_add": lambda picture, strength, sign: _solarize_add(picture, strength),
-    "autocontrast": lambda picture, strength, sign: ImageOps.autocontrast(picture),
-    "equalize": lambda picture, strength, sign: ImageOps.equalize(picture),
-    "invert": lambda picture, strength, sign: ImageOps.invert(picture),
+    "color": _enhanced(ImageEnhance.Color),
+    "contrast": _enhanced(ImageEnhance.Contrast),
+    "brightness": _enhanced(ImageEnhance.Brightness),
+    "sharpness": _enhanced(ImageEnhance.Sharpness),
+    "posterize": lambda picture, strength, _: ImageOps.posterize(picture, 8 - round(4 * strength)),
+    "solarize": lambda picture, strength, _: ImageOps.solarize(picture, round(256 * (1 - strength))),
+    "solarize_add": lambda picture, strength, _: _solarize_add(picture, strength),
+    "autocontrast": lambda picture, *_: ImageOps.autocontrast(picture),
+    "equalize": lambda picture, *_: ImageOps.equalize(picture),
+    "invert": lambda picture, *_: ImageOps.invert(picture),
 }
 RAND_AUGMENT = tuple(name for name in OPERATIONS if name != "solarize_add")
 
@@ -107,11 +118,11 @@ class RandAugment(ImageOp):
     Their magnitude, 0 to 10, is normally distributed with `deviation` about `magnitude`.
     """
 
-    num_layers: int = 2
-    magnitude: float = 5.0
-    deviation: float = 0.0
-    prob: float = 1.0
-    operations: tuple[str, ...] = RAND_AUGMENT
+    num_layers: Whole = within(2, 0)
+    magnitude: Fraction = within(5.0, 0, 10)
+    deviation: float = not_a_key(0.0)
+    prob: float = not_a_key(1.0)
+    operations: tuple[str, ...] = not_a_key(RAND_AUGMENT)
 
     def __call__(self, image: Image, rng: Rng) -> Image:
         picture = PillowImage.fromarray(image)
@@ -124,6 +135,27 @@ class RandAugment(ImageOp):
         return np.asarray(picture)
 
 
+@dataclass(frozen=True)
+class TimmAutoAugment(ImageOp):
+    """By timm's text. What else may be set is so already: bicubic, relative to the image, grey outside."""
+
+    config_str: Text = "rand-m9-mstd0.5-inc1"
+    interpolation: Any = None
+    img_size: Any = None
+    mean: Any = None
+
+    def check(self) -> None:
+        if timm_rand_augment(self.config_str) is None:
+            wanted = "only timm's rand-...-inc1 is there, such as rand-m9-mstd0.5-inc1"
+            raise BadValueError("config_str", self.config_str, wanted)
+
+    def __call__(self, image: Image, rng: Rng) -> Image:
+        augment = timm_rand_augment(self.config_str)
+        assert augment
+        return augment(image, rng)
+
+
+@cache
 def timm_rand_augment(text: str) -> RandAugment | None:
     """timm's `rand-m7-mstd0.5-inc1` (also `-n2`, `-p0.5`); None for what is not of that kind.
 

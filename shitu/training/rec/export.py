@@ -25,13 +25,13 @@ from shitu.errors import ConfigError, ModelError, ShituError
 from shitu.models.model_yaml import Preprocess
 from shitu.models.write import ONNX, PARAMS, PROGRAM, new_folder, write_model_yaml
 from shitu.recognise.preprocess import from_model_yaml
-from shitu.training.base.fuse import fuse_batch_norms, re_parameterise
+from shitu.training.base.export import fuse_batch_norms, re_parameterise
 from shitu.training.base.log import read_records
 from shitu.training.rec import schema_arch as schema
-from shitu.training.rec.describe_network import describe
-from shitu.training.rec.networks import DistillationModel, RecModel, build_network, without_heads
+from shitu.training.rec.networks import DistillationModel, RecModel, build_network, part
 from shitu.training.rec.pretrained import find_weights, load_weights
 from shitu.training.rec.schema import TrainConfig
+from shitu.training.rec.summary import describe
 from shitu.training.rec.transforms import compile_transform
 
 TOLERANCE = 1e-4  # of the largest value of the features; folding and oneDNN give 1e-6 to 1e-5
@@ -77,7 +77,7 @@ def export_config(config: TrainConfig, *, name: str | None = None, licence: str 
         raise ConfigError(f"Global.pretrained_model is null: which weights are to be exported? {example}")
     preprocess_of(config)
     weights = find_weights(source)
-    network = build_network(without_heads(config.Arch), 1, image_shape=config.Global.image_shape)
+    network = build_network(config.Arch.without_heads(), 1, image_shape=config.Global.image_shape)
     report = load_weights(network, str(weights))
     lacking = (*report.missing, *report.other_shape)
     if lacking:
@@ -101,7 +101,8 @@ def export_model(
 
     Of a DistillationModel, Arch.infer_model_name is exported. Raises as `export_config`.
     """
-    model, section = _exported_model(network, config.Arch)
+    which = config.Arch.inferring
+    model, section = part(network, which), config.Arch.parts()[which]
     preprocess = preprocess_of(config)
     whole = copy.deepcopy(Features(model, _output(config.Arch, section)))
     whole.eval()
@@ -115,7 +116,7 @@ def export_model(
         difference = _checked("the exported program", lambda x: session.run({"x": x})[0], inputs, wanted)
         onnx_difference = None
         if onnx:
-            from shitu.training.base.export_onnx import onnx_runner, write_onnx
+            from shitu.training.base.export import onnx_runner, write_onnx
 
             write_onnx(folder)
             onnx_difference = _checked("the ONNX program", onnx_runner(folder / ONNX), inputs, wanted)
@@ -134,15 +135,6 @@ def export_model(
 
 
 # --- what is exported ------------------------------------------------------------------------------------------
-
-
-def _exported_model(network: RecModel | DistillationModel, arch: schema.Arch) -> tuple[RecModel, schema.RecModel]:
-    if isinstance(arch, schema.DistillationModel):
-        section = next(each.model for each in arch.models if each.key == arch.infer_model_name)
-        return getattr(network, arch.infer_model_name), section
-    assert isinstance(network, RecModel)
-    assert isinstance(arch, schema.RecModel)
-    return network, arch
 
 
 def _output(arch: schema.Arch, section: schema.RecModel) -> str:

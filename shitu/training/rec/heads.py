@@ -7,7 +7,9 @@ vector or a cosine beyond 1 gives no NaN, and they compute in float32 whatever t
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import asdict
+from typing import Any
 
 import paddle
 import paddle.nn.functional as F  # noqa: N812 - everybody's name for it
@@ -24,10 +26,9 @@ FROZEN_BELOW = 1e-10  # PaddleClas's V2 recipe freezes a bias by a learning rate
 def build_neck(section: schema_arch.Neck) -> nn.Layer:
     """A layer (n, d) -> (n, e)."""
     if isinstance(section, schema_arch.BNNeck):
-        return BNNeck(section.num_features, param_attr(section.weight_attr), param_attr(section.bias_attr))
-    if isinstance(section, schema_arch.FCNeck):
-        return FC(section.embedding_size, section.class_num, _fc_weight(section.weight_attr), _bias(section.bias_attr))
-    raise TypeError(section)
+        return BNNeck(section)
+    assert isinstance(section, schema_arch.FCNeck)
+    return FC(section, section.class_num)
 
 
 def build_head(section: schema_arch.Head, class_count: int) -> nn.Layer:
@@ -41,12 +42,13 @@ def build_head(section: schema_arch.Head, class_count: int) -> nn.Layer:
             f"The head has fewer outputs than the list has classes: Arch.Head.class_num is {class_num}, the train list "
             f"has {class_count} classes; write class_num: {class_count} or leave it out"
         )
-    d = section.embedding_size
-    if isinstance(section, schema_arch.FC):
-        return FC(d, class_num, _fc_weight(section.weight_attr), _bias(section.bias_attr))
-    kind = {each.__name__: each for each in (ArcMargin, CosMargin, CircleMargin)}[type(section).__name__]
-    keys = asdict(section)
-    return kind(d, class_num, **{key: keys[key] for key in keys if key not in ("embedding_size", "class_num")})
+    kinds: dict[type[schema_arch.Head], Callable[..., nn.Layer]] = {
+        schema_arch.FC: FC,
+        schema_arch.ArcMargin: ArcMargin,
+        schema_arch.CosMargin: CosMargin,
+        schema_arch.CircleMargin: CircleMargin,
+    }
+    return kinds[type(section)](section, class_num)
 
 
 def param_attr(section: schema_arch.ParamAttr, default: Initializer | None = None) -> paddle.ParamAttr | bool:
@@ -56,26 +58,20 @@ def param_attr(section: schema_arch.ParamAttr, default: Initializer | None = Non
     """
     if not section.present:
         return False
-    frozen = section.learning_rate < FROZEN_BELOW
-    return paddle.ParamAttr(
-        initializer=default if section.initializer is None else _initializer(section.initializer),
-        learning_rate=section.learning_rate,
-        trainable=not frozen,
-    )
+    if section.initializer is not None:
+        default = getattr(nn.initializer, type(section.initializer).__name__)(**asdict(section.initializer))
+    rate = section.learning_rate
+    return paddle.ParamAttr(initializer=default, learning_rate=rate, trainable=rate >= FROZEN_BELOW)
 
 
 class BNNeck(nn.Layer):
     """Batch norm of the embedding: what the triplet loss sees before it, cross-entropy sees after it."""
 
-    def __init__(
-        self,
-        num_features: int,
-        weight_attr: paddle.ParamAttr | bool | None = None,
-        bias_attr: paddle.ParamAttr | bool | None = None,
-    ) -> None:
+    def __init__(self, section: schema_arch.BNNeck) -> None:
         super().__init__()
+        weight_attr, bias_attr = param_attr(section.weight_attr), param_attr(section.bias_attr)
         # Paddle's momentum is the share of the old mean that is kept.
-        self.feat_bn = nn.BatchNorm1D(num_features, 0.9, 1e-5, weight_attr=weight_attr, bias_attr=bias_attr)
+        self.feat_bn = nn.BatchNorm1D(section.num_features, 0.9, 1e-5, weight_attr=weight_attr, bias_attr=bias_attr)
         bias = self.feat_bn.bias
         if bias is not None and bias.stop_gradient:
             # Paddle 3.2.2 gives a batch norm whose bias wants no gradient none for its scale either. So the bias takes
@@ -92,15 +88,11 @@ class BNNeck(nn.Layer):
 class FC(nn.Layer):
     """A linear layer, as head or as neck. Obeys autocast, unlike the margin heads."""
 
-    def __init__(
-        self,
-        embedding_size: int,
-        class_num: int,
-        weight_attr: paddle.ParamAttr | bool | None = None,
-        bias_attr: paddle.ParamAttr | bool | None = None,
-    ) -> None:
+    def __init__(self, section: schema_arch.FC | schema_arch.FCNeck, class_num: int) -> None:
         super().__init__()
-        self.fc = nn.Linear(embedding_size, class_num, weight_attr=weight_attr, bias_attr=bias_attr)
+        weight = param_attr(section.weight_attr, nn.initializer.XavierNormal())
+        bias = param_attr(section.bias_attr)
+        self.fc = nn.Linear(section.embedding_size, class_num, weight_attr=weight, bias_attr=bias)
 
     def forward(self, features: paddle.Tensor, labels: paddle.Tensor | None = None) -> paddle.Tensor:
         """(n, d) -> (n, C); the labels are there because other heads want them."""
@@ -111,13 +103,11 @@ class FC(nn.Layer):
 class MarginHead(nn.Layer):
     """Cosines of features (n, d) and one weight vector per class; in training the true class's are made smaller."""
 
-    def __init__(self, embedding_size: int, class_num: int, margin: float, scale: float) -> None:
+    def __init__(self, section: Any, class_num: int) -> None:
         super().__init__()
-        self.margin = margin
-        self.scale = scale
-        self.weight = self.create_parameter(
-            [embedding_size, class_num], default_initializer=nn.initializer.XavierNormal()
-        )
+        self.section = section
+        xavier = nn.initializer.XavierNormal()
+        self.weight = self.create_parameter([section.embedding_size, class_num], default_initializer=xavier)
 
     def forward(self, features: paddle.Tensor, labels: paddle.Tensor | None = None) -> paddle.Tensor:
         """(n, d), (n,) int64 -> (n, C) logits, at least float32; unscaled cosines in eval mode or without labels."""
@@ -125,7 +115,8 @@ class MarginHead(nn.Layer):
             cosine = unit_vectors(full_precision(features)) @ unit_vectors(full_precision(self.weight), axis=0)
             if labels is None or not self.training:
                 return cosine
-            return self.scale * self.with_margin(cosine, labels.reshape([-1, 1]))
+            scale: float = self.section.scale
+            return scale * self.with_margin(cosine, labels.reshape([-1, 1]))
 
     def with_margin(self, cosine: paddle.Tensor, labels: paddle.Tensor) -> paddle.Tensor:
         """(n, C) cosines, (n, 1) labels -> (n, C)."""
@@ -135,54 +126,32 @@ class MarginHead(nn.Layer):
 class ArcMargin(MarginHead):
     """Deng et al. 2019, ArcFace: cos(angle + margin) in the true class's place."""
 
-    def __init__(
-        self, embedding_size: int, class_num: int, margin: float = 0.5, scale: float = 80.0, easy_margin: bool = False
-    ) -> None:
-        super().__init__(embedding_size, class_num, margin, scale)
-        self.easy_margin = easy_margin
-
     def with_margin(self, cosine: paddle.Tensor, labels: paddle.Tensor) -> paddle.Tensor:
         true = paddle.take_along_axis(cosine, labels, 1)
         sine = paddle.sqrt((1.0 - true * true).clip(min=0.0) + 1e-6)
-        moved = true * math.cos(self.margin) - sine * math.sin(self.margin)
+        margin = self.section.margin
+        moved = true * math.cos(margin) - sine * math.sin(margin)
         # Where angle + margin would pass 180 degrees its cosine rises again: a line takes over.
-        limit, line = -math.cos(self.margin), true - math.sin(self.margin) * self.margin
-        moved = paddle.where(true > 0, moved, true) if self.easy_margin else paddle.where(true > limit, moved, line)
+        limit, line = -math.cos(margin), true - math.sin(margin) * margin
+        moved = (
+            paddle.where(true > 0, moved, true) if self.section.easy_margin else paddle.where(true > limit, moved, line)
+        )
         return paddle.put_along_axis(cosine, labels, moved, 1)
 
 
 class CosMargin(MarginHead):
     """Wang et al. 2018, CosFace: cos(angle) - margin in the true class's place."""
 
-    def __init__(self, embedding_size: int, class_num: int, margin: float = 0.35, scale: float = 64.0) -> None:
-        super().__init__(embedding_size, class_num, margin, scale)
-
     def with_margin(self, cosine: paddle.Tensor, labels: paddle.Tensor) -> paddle.Tensor:
-        return paddle.put_along_axis(cosine, labels, paddle.take_along_axis(cosine, labels, 1) - self.margin, 1)
+        return paddle.put_along_axis(cosine, labels, paddle.take_along_axis(cosine, labels, 1) - self.section.margin, 1)
 
 
 class CircleMargin(MarginHead):
     """Sun et al. 2020, Circle loss: each cosine is weighted by how far it is from where it should be."""
 
-    def __init__(self, embedding_size: int, class_num: int, margin: float = 0.25, scale: float = 64.0) -> None:
-        super().__init__(embedding_size, class_num, margin, scale)
-
     def with_margin(self, cosine: paddle.Tensor, labels: paddle.Tensor) -> paddle.Tensor:
-        true = paddle.take_along_axis(cosine, labels, 1)
+        true, margin = paddle.take_along_axis(cosine, labels, 1), self.section.margin
         # The weights are constants to the gradient.
-        true = F.relu(1.0 + self.margin - true.detach()) * (true - (1.0 - self.margin))
-        others = F.relu(cosine.detach() + self.margin) * (cosine - self.margin)
+        true = F.relu(1.0 + margin - true.detach()) * (true - (1.0 - margin))
+        others = F.relu(cosine.detach() + margin) * (cosine - margin)
         return paddle.put_along_axis(others, labels, true, 1)
-
-
-def _fc_weight(section: schema_arch.ParamAttr) -> paddle.ParamAttr | bool:
-    return param_attr(section, nn.initializer.XavierNormal())
-
-
-def _bias(section: schema_arch.ParamAttr) -> paddle.ParamAttr | bool:
-    return param_attr(section)
-
-
-def _initializer(section: schema_arch.Initializer) -> Initializer:
-    initializer: Initializer = getattr(nn.initializer, type(section).__name__)(**asdict(section))
-    return initializer

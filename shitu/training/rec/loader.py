@@ -6,78 +6,55 @@ on where an epoch begins. A bad image is replaced by another of its class, in an
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Generator, Iterable, Iterator, Sequence
-from contextlib import closing
-from dataclasses import dataclass
-from math import ceil, prod
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, replace
+from math import ceil
+from typing import Any
 
 import numpy as np
 import paddle
 from numpy.typing import NDArray
 
-from shitu.errors import ConfigError, ImageError, ShituError
+from shitu.errors import ConfigError, ImageError
 from shitu.images.read import Picture, read_image
-from shitu.training.base.batch_task import Task
-from shitu.training.base.worker_pool import Slot, array_in, made_ahead
+from shitu.training.base.loader import Loader, Maker, Task, tasks_of
+from shitu.training.base.task import Batches
+from shitu.training.base.worker_pool import Slot, array_in
 from shitu.training.rec.image_list import ImageList
-from shitu.training.rec.samplers import BatchSampler
 from shitu.training.rec.transforms import Transform
-
-_log = logging.getLogger("shitu")
-_SHOWN = 20
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Tensors on paddle's current device. A replaced image's `index` is its replacement's."""
+    """Tensors on paddle's current device; as a worker makes it, arrays in their place.
 
-    images: paddle.Tensor  # (n, 3, height, width) float32
-    labels: paddle.Tensor  # (n,) int64
-    index: np.ndarray  # (n,) int64: which entry of the list each row shows
+    A replaced image's `index` and label are its replacement's.
+    """
+
+    images: Any  # (n, 3, height, width) float32
+    labels: Any  # (n,) int64
+    index: NDArray[np.int64]  # (n,) which entry of the list each row shows
     replaced: int = 0
 
 
-class _Loader:
-    """`bad` holds path -> reason of every bad image met so far."""
-
-    def __init__(self, maker: BatchMaker, workers: int, use_shared_memory: bool, bad_are: str) -> None:
-        self.maker, self.workers, self.use_shared_memory = maker, workers, use_shared_memory
-        self.bad: dict[str, str] = {}
-        self._bad_are = bad_are
-
-    def _batches(self, tasks: Iterable[Task]) -> Generator[Batch, None, None]:
-        known = len(self.bad)
-        bytes_of = self.maker.bytes_of if self.use_shared_memory else None
-        with closing(made_ahead(self.maker, tasks, self.workers, bytes_of=bytes_of)) as batches:
-            for made in batches:
-                self._take_note(made)
-                if made.error:
-                    raise made.error
-                if len(made.index):
-                    labels = self.maker.images.labels[made.index]
-                    # to_tensor copies, from shared memory straight to the device
-                    yield Batch(paddle.to_tensor(made.images), paddle.to_tensor(labels), made.index, made.replaced)
-        if len(self.bad) > max(known, _SHOWN):
-            _log.warning("%d images cannot be read; the first %d of them are named above", len(self.bad), _SHOWN)
-
-    def _take_note(self, made: Made) -> None:
-        for path, reason in made.bad.items():
-            if path not in self.bad:
-                self.bad[path] = reason
-                if len(self.bad) <= _SHOWN:
-                    _log.warning("%s: %s; %s", path, reason, self._bad_are)
+class _Loader(Loader[Batch]):
+    def on_device(self, made: Batch) -> Batch | None:
+        if not len(made.index):
+            return None
+        # to_tensor copies, from shared memory straight to the device
+        return replace(made, images=paddle.to_tensor(made.images), labels=paddle.to_tensor(made.labels))
 
 
 class TrainLoader(_Loader):
     """One step is one batch of each of `streams`. Raises ConfigError where images come out in different sizes."""
 
     def __init__(
-        self, images: ImageList, sampler: BatchSampler, transform: Transform, *, seed: int, streams: Sequence[int],
+        self, images: ImageList, sampler: Batches, transform: Transform, *, seed: int, streams: Sequence[int],
         workers: int, use_shared_memory: bool = True,
     ) -> None:  # fmt: skip
         maker = BatchMaker(images, transform, seed=seed, replace=True)
-        super().__init__(maker, workers, use_shared_memory, "replaced by others of the same class")
+        bad_are = "replaced by others of the same class"
+        super().__init__(maker, workers, use_shared_memory=use_shared_memory, bad_are=bad_are)
         self.sampler, self.streams = sampler, tuple(streams)
 
     def __len__(self) -> int:
@@ -88,22 +65,17 @@ class TrainLoader(_Loader):
 
         Raises ImageError where no image of a class can be read, EngineError where a worker dies.
         """
-        return self._batches(
-            Task(self.sampler.batch(epoch, stream, step), (epoch, stream, step))
-            for step in range(start_step, len(self))
-            for stream in self.streams
-        )
+        return self.batches(tasks_of(self.sampler, epoch, self.streams, start_step))
 
 
 class EvalLoader(_Loader):
     """The images of `indices` in their order, each once; iterate as often as wanted. Bad ones are left out."""
 
     def __init__(
-        self, images: ImageList, transform: Transform, indices: np.ndarray, batch_size: int, workers: int,
-        *, use_shared_memory: bool = True,
-    ) -> None:  # fmt: skip
+        self, images: ImageList, transform: Transform, indices: np.ndarray, batch_size: int, workers: int
+    ) -> None:
         maker = BatchMaker(images, transform, seed=0, replace=False)
-        super().__init__(maker, workers, use_shared_memory, "left out")
+        super().__init__(maker, workers, use_shared_memory=True, bad_are="left out")
         self.indices, self.batch_size = np.asarray(indices, np.int64), batch_size
 
     def __len__(self) -> int:
@@ -112,26 +84,12 @@ class EvalLoader(_Loader):
     def __iter__(self) -> Generator[Batch, None, None]:
         """Batches of `batch_size`, smaller where images are left out and at the end. Raises EngineError."""
         starts = range(0, len(self.indices), self.batch_size)
-        return self._batches(
+        return self.batches(
             Task(self.indices[start : start + self.batch_size], (0, 0, start // self.batch_size)) for start in starts
         )
 
 
-# --- what a worker does: read, replace bad images, transform, stack; numpy only ----------------------------------
-
-
-@dataclass(frozen=True)
-class Made:
-    """One batch in numpy, or the error that kept it from being made."""
-
-    images: NDArray[np.float32]  # (n, 3, height, width)
-    index: NDArray[np.int64]  # (n,) which entry of the list each row shows
-    bad: dict[str, str]  # path -> reason
-    replaced: int = 0
-    error: ShituError | None = None
-
-
-class BatchMaker:
+class BatchMaker(Maker[Batch]):
     """Raises ConfigError where the transform makes images of different sizes."""
 
     def __init__(self, images: ImageList, transform: Transform, *, seed: int, replace: bool) -> None:
@@ -144,20 +102,8 @@ class BatchMaker:
         self.shape = (3, *transform.size)
         self._known_bad: dict[int, str] = {}  # to this process; saves reading a bad image again
 
-    def bytes_of(self, task: Task) -> int:
-        """What the task's images take."""
-        return 4 * len(task.indices) * prod(self.shape)
-
-    def __call__(self, task: Task, slot: Slot) -> Made:
-        """The images go into the slot."""
-        bad: dict[str, str] = {}
+    def make(self, task: Task, slot: Slot, bad: dict[str, str]) -> Batch:
         out = array_in(slot, (len(task.indices), *self.shape))
-        try:
-            return self._make(task, out, bad)
-        except ShituError as error:
-            return Made(out[:0], np.empty(0, np.int64), bad, error=error)
-
-    def _make(self, task: Task, out: NDArray[np.float32], bad: dict[str, str]) -> Made:
         shown: list[int] = []
         replaced = 0
         for position, wanted in enumerate(task.indices.tolist()):
@@ -169,7 +115,8 @@ class BatchMaker:
             if picture is not None:
                 out[len(shown)] = self.transform(picture, np.random.default_rng(seed))
                 shown.append(index)
-        return Made(out[: len(shown)], np.array(shown, np.int64), bad, replaced)
+        index = np.array(shown, np.int64)
+        return Batch(out[: len(shown)], self.images.labels[index], index, replaced)
 
     def _read(self, index: int, bad: dict[str, str]) -> Picture | None:
         path = self.images.path(index)
@@ -186,7 +133,9 @@ class BatchMaker:
     ) -> tuple[int, Picture]:
         """Another image of the same class, if possible one that the batch does not hold yet."""
         of_class = np.flatnonzero(self.images.labels == self.images.labels[index])
-        for other in _in_random_order(of_class, batch, rng):
+        order = rng.permutation(of_class)
+        in_batch = np.isin(order, batch)
+        for other in (*order[~in_batch].tolist(), *order[in_batch].tolist()):
             picture = self._read(other, bad)
             if picture is not None:
                 return other, picture
@@ -196,10 +145,3 @@ class BatchMaker:
             f"label {self.images.original_labels[self.images.labels[index]]}: none of its {len(of_class)} images can "
             f"be read: {', '.join(files)}{more}; mend them, or take the class out of the list"
         )
-
-
-def _in_random_order(of_class: NDArray[np.int64], batch: NDArray[np.int64], rng: np.random.Generator) -> Iterator[int]:
-    order = rng.permutation(of_class)
-    in_batch = np.isin(order, batch)
-    yield from order[~in_batch].tolist()
-    yield from order[in_batch].tolist()

@@ -1,37 +1,29 @@
-"""The weighted sum of the losses that a training configuration lists."""
+"""The losses that a training configuration lists, and their weighted sum."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import paddle
+import paddle.nn.functional as F  # noqa: N812
 from paddle import nn
 
 from shitu.errors import ConfigError
-from shitu.training.rec import distillation, schema_loss
-from shitu.training.rec.cross_entropy import CELoss, Outputs
-from shitu.training.rec.triplet import EmbeddingMemory, TripletAngularMarginLoss, TripletAngularMarginLossXBM
+from shitu.training.base.precision import full_precision, unit_vectors
+from shitu.training.rec import schema_loss
 
-KINDS: dict[type[schema_loss.Loss], Callable[..., nn.Layer]] = {
-    schema_loss.CELoss: CELoss,
-    schema_loss.TripletAngularMarginLoss: TripletAngularMarginLoss,
-    schema_loss.TripletAngularMarginLoss_XBM: TripletAngularMarginLossXBM,
-    schema_loss.DistillationGTCELoss: distillation.DistillationGTCELoss,
-    schema_loss.DistillationDMLLoss: distillation.DistillationDMLLoss,
-    schema_loss.DistillationDistanceLoss: distillation.DistillationDistanceLoss,
-}
+Outputs = Mapping[str, Any]  # name -> tensor, or model -> name -> tensor for DistillationModel
 
 
 def build_losses(sections: Sequence[schema_loss.Loss]) -> TotalLoss:
     """The losses of Loss.Train. Raises ConfigError where there are none."""
     if not sections:
         raise ConfigError("Loss.Train lists no loss; there is nothing to learn from: add one, such as - CELoss: {}")
-    names = [type(section).__name__ for section in sections]
-    again = [names[:place].count(name) for place, name in enumerate(names)]
-    names = [f"{name}_{number}" if number else name for name, number in zip(names, again, strict=True)]
-    losses = [(KINDS[type(section)](section), section.weight) for section in sections]
-    return TotalLoss(dict(zip(names, losses, strict=True)))
+    kinds = [type(section).__name__ for section in sections]
+    again = [kinds[:place].count(kind) for place, kind in enumerate(kinds)]
+    names = [f"{kind}_{number}" if number else kind for kind, number in zip(kinds, again, strict=True)]
+    return TotalLoss({name: (_loss(section), section.weight) for name, section in zip(names, sections, strict=True)})
 
 
 class TotalLoss(nn.Layer):
@@ -67,3 +59,228 @@ class TotalLoss(nn.Layer):
                     )
                 layer.reserve(saved.shape[1])
         return super().set_state_dict(state_dict, *args, **options)
+
+
+def output_of(outputs: Outputs, key: str, loss: str) -> paddle.Tensor:
+    """`outputs[key]`, at least float32. Raises ConfigError where a plain network has no such output."""
+    value = outputs.get(key)
+    if isinstance(value, paddle.Tensor):
+        return full_precision(value)
+    if any(isinstance(each, Mapping) for each in outputs.values()):
+        raise ConfigError(
+            f"{loss} is for one network, and DistillationModel has several ({', '.join(outputs)}); "
+            "use DistillationGTCELoss, DistillationDMLLoss or DistillationDistanceLoss"
+        )
+    given = [name for name, each in outputs.items() if each is not None]
+    advice = "; add Arch.Head" if key == "logits" else ""
+    raise ConfigError(f"{loss} needs the output {key}, but the network gives {', '.join(given)}{advice}")
+
+
+def output_of_model(outputs: Outputs, model: str, key: str, loss: str) -> paddle.Tensor:
+    """`outputs[model][key]`, at least float32. Raises ConfigError that lists the models."""
+    models = [name for name, each in outputs.items() if isinstance(each, Mapping)]
+    if not models:
+        raise ConfigError(f"{loss} compares several networks: it needs Arch.name: DistillationModel")
+    if model not in models:
+        raise ConfigError(f"{loss} names the model {model}, but the models are {', '.join(models)}")
+    return output_of(outputs[model], key, f"{loss} for {model}")
+
+
+# --- of one network ------------------------------------------------------------------------------------------
+
+
+class OneLoss(nn.Layer):
+    """What all have: the section that asks for it, and its name there."""
+
+    def __init__(self, section: schema_loss.Loss) -> None:
+        super().__init__()
+        self.section: Any = section
+        self.name = type(section).__name__
+
+
+class CELoss(OneLoss):
+    def forward(self, outputs: Outputs, labels: paddle.Tensor) -> paddle.Tensor:
+        """Logits (n, C), (n,) int64 -> scalar."""
+        return cross_entropy(output_of(outputs, "logits", self.name), labels, self.section.epsilon or 0.0)
+
+
+def cross_entropy(logits: paddle.Tensor, labels: paddle.Tensor, epsilon: float = 0.0) -> paddle.Tensor:
+    """(n, C), (n,) int64 -> mean over the rows, scalar; each class weighs epsilon / C, the true one 1 - epsilon more.
+
+    Written so that no (n, C) array of soft labels is needed (192,612 classes times 256 images are 197 MB), and not with
+    F.cross_entropy, which on the CPU reports 64 for all that is more; a margin head's 160 should be seen as such.
+    """
+    logits = logits - paddle.amax(logits.detach(), axis=[1], keepdim=True)
+    true = paddle.take_along_axis(logits, labels.reshape([-1, 1]), 1)
+    loss = (paddle.logsumexp(logits, axis=[1], keepdim=True) - true).mean()
+    return loss + epsilon * (true.mean() - logits.mean()) if epsilon else loss
+
+
+class TripletAngularMarginLoss(OneLoss):
+    """mean(relu(margin - (s_ap - s_an))), where s_ap is a row's least similarity to its own class and s_an the
+    greatest to another, both in the batch, and the image itself counted with its class, as in PaddleClas.
+
+    With `add_absolute`: + absolute_loss_weight * (mean(relu(ap_value - s_ap)) + mean(relu(s_an - an_value))).
+    PaddleClas logs 1 instead of 0 for each satisfied row of the last term (`ones_like`); gradients are the same.
+    Classes may have unequal numbers of images. A row without a negative adds nothing to the terms that want one.
+    """
+
+    def forward(self, outputs: Outputs, labels: paddle.Tensor) -> paddle.Tensor:
+        """(n, d) features, (n,) int64 -> scalar."""
+        features = self.features(outputs)
+        return self.compare(features, labels, features, labels)
+
+    def features(self, outputs: Outputs) -> paddle.Tensor:
+        """(n, d), of unit length unless the section says otherwise."""
+        features = output_of(outputs, self.section.feature_from, self.name)
+        return unit_vectors(features) if self.section.normalize_feature else features
+
+    def compare(
+        self, anchors: paddle.Tensor, labels: paddle.Tensor, others: paddle.Tensor, other_labels: paddle.Tensor
+    ) -> paddle.Tensor:
+        """(n, d), (n,), (m, d), (m,) -> scalar: the loss of the anchors against the others."""
+        own = self.section
+        similarity = anchors @ others.t()
+        same = labels.unsqueeze(1) == other_labels.unsqueeze(0)
+        # A row that has none is infinitely well off: every relu below makes 0 of it, in value and gradient.
+        infinity = paddle.full_like(similarity, float("inf"))
+        s_ap = paddle.where(same, similarity, infinity).amin(axis=1)
+        s_an = paddle.where(same, -infinity, similarity).amax(axis=1)
+        ranking: paddle.Tensor = F.relu(own.margin - (s_ap - s_an))
+        loss = ranking.sum() if own.reduction == "sum" else ranking.mean()
+        if own.add_absolute:
+            absolute = F.relu(own.ap_value - s_ap).mean() + F.relu(s_an - own.an_value).mean()
+            loss = loss + own.absolute_loss_weight * absolute
+        return loss
+
+
+class TripletAngularMarginLoss_XBM(TripletAngularMarginLoss):  # noqa: N801 - PaddleClas's name
+    """The same, plus `xbm_weight` times the loss of the batch against a memory of the last `xbm_size` embeddings.
+
+    Wang et al. 2020, Cross-Batch Memory for Embedding Learning. As there and in PaddleClas, for the first
+    `start_iter` batches (forwards in training mode; with gradient accumulation more than steps) the network is taken
+    to change too fast to remember, and a batch enters the memory before it is compared with it. Each process
+    remembers its own batches. In eval mode only the batch counts, and nothing is remembered.
+
+    Unlike PaddleClas's memory this one drops exactly the oldest, and class 0 in its last row does not empty it.
+    """
+
+    def __init__(self, section: schema_loss.TripletAngularMarginLoss_XBM) -> None:
+        super().__init__(section)
+        self.memory = EmbeddingMemory(section.xbm_size)
+        self.register_buffer("batches", paddle.zeros([1], "int64"))
+
+    def forward(self, outputs: Outputs, labels: paddle.Tensor) -> paddle.Tensor:
+        """(n, d) features, (n,) int64 -> scalar."""
+        features = self.features(outputs)
+        loss = self.compare(features, labels, features, labels)
+        if not self.training:
+            return loss
+        self.batches.set_value(self.batches + 1)
+        if self.batches.item() <= self.section.start_iter:
+            return loss
+        self.memory.push(features.detach(), labels)
+        weight: float = self.section.xbm_weight
+        return loss + weight * self.compare(features, labels, *self.memory.content())
+
+
+class EmbeddingMemory(nn.Layer):
+    """The last `size` embeddings and their labels, oldest overwritten first; all of it in the state_dict."""
+
+    embeddings: paddle.Tensor
+    labels: paddle.Tensor
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size = size
+        self.register_buffer("seen", paddle.zeros([1], "int64"))
+
+    def reserve(self, dimension: int) -> None:
+        """Make room for embeddings (size, dimension) float32, known only when the first come, or are loaded."""
+        self.register_buffer("embeddings", paddle.zeros([self.size, dimension], "float32"))
+        self.register_buffer("labels", paddle.zeros([self.size], "int64"))
+
+    def push(self, embeddings: paddle.Tensor, labels: paddle.Tensor) -> None:
+        """(n, d), (n,) int64; of more than `size`, the last stay."""
+        if "embeddings" not in self._buffers:
+            self.reserve(embeddings.shape[1])
+        seen = self.seen.item() + len(labels)
+        kept = min(len(labels), self.size)
+        rows = paddle.arange(seen - kept, seen) % self.size
+        # New arrays, not written in place: an earlier forward may still wait for its backward.
+        self.embeddings = paddle.scatter(self.embeddings, rows, embeddings[-kept:].astype("float32"))
+        self.labels = paddle.scatter(self.labels, rows, labels[-kept:])
+        self.seen.set_value(self.seen + len(labels))
+
+    def content(self) -> tuple[paddle.Tensor, paddle.Tensor]:
+        """(m, d) float32 and (m,) int64, m <= size, in no particular order."""
+        filled = min(self.seen.item(), self.size)
+        return self.embeddings[:filled], self.labels[:filled]
+
+
+# --- between the networks of a DistillationModel, as PaddleClas's _dml and _udml recipes use them ------------------
+# Each is the sum over its models or pairs. Whether a teacher learns too is for Arch.freeze_params_list to say.
+
+
+class DistillationGTCELoss(OneLoss):
+    """Cross-entropy of every named model's `key` output with the labels."""
+
+    def forward(self, outputs: Outputs, labels: paddle.Tensor) -> paddle.Tensor:
+        """model -> key -> (n, C) logits, (n,) int64 -> scalar."""
+        own = self.section
+        taken = [output_of_model(outputs, model, own.key, self.name) for model in own.model_names]
+        return paddle.stack([cross_entropy(logits, labels, own.epsilon or 0.0) for logits in taken]).sum()
+
+
+class PairLoss(OneLoss):
+    """A loss between the `key` outputs of the two models of every pair."""
+
+    def forward(self, outputs: Outputs, labels: paddle.Tensor) -> paddle.Tensor:
+        """model -> key -> (n, C) -> scalar; the labels have no part in it."""
+        pairs, key = self.section.model_name_pairs, self.section.key
+        taken = [[output_of_model(outputs, model, key, self.name) for model in pair] for pair in pairs]
+        for pair, (a, b) in zip(pairs, taken, strict=True):
+            if a.shape != b.shape:
+                shapes = f"{pair[0]} has {list(a.shape)}, {pair[1]} {list(b.shape)}"
+                raise ConfigError(f"{self.name} compares {key} of equal shapes, but {shapes}; make them equal")
+        return paddle.stack([self.between(a, b) for a, b in taken]).sum()
+
+    def between(self, a: paddle.Tensor, b: paddle.Tensor) -> paddle.Tensor:
+        """(n, C), (n, C) -> scalar."""
+        raise NotImplementedError
+
+
+class DistillationDMLLoss(PairLoss):
+    """Deep mutual learning: (KL(p||q) + KL(q||p)) / 2, summed over the classes, mean over the rows.
+
+    The 1e-12 within the logarithms is PaddleClas's and matters: with ArcMargin's scale of 30, probabilities reach
+    1e-26, and the loss would grow with logarithms of these.
+    """
+
+    def between(self, a: paddle.Tensor, b: paddle.Tensor) -> paddle.Tensor:
+        p, q = (F.softmax(x) if self.section.act == "softmax" else F.sigmoid(x) for x in (a, b))
+        return ((p - q) * (paddle.log(p + 1e-12) - paddle.log(q + 1e-12))).sum(axis=-1).mean() / 2
+
+
+_DISTANCES: dict[str, Any] = {"l2": F.mse_loss, "l1": F.l1_loss, "smooth_l1": F.smooth_l1_loss}
+
+
+class DistillationDistanceLoss(PairLoss):
+    """Mean over all elements of d * d (l2), |d| (l1), or d * d / 2 up to |d| = 1 and |d| - 1/2 beyond (smooth_l1)."""
+
+    def between(self, a: paddle.Tensor, b: paddle.Tensor) -> paddle.Tensor:
+        distance: paddle.Tensor = _DISTANCES[self.section.mode](a, b)
+        return distance
+
+
+def _loss(section: schema_loss.Loss) -> OneLoss:
+    """The class that is called as the section."""
+    kinds: tuple[type[OneLoss], ...] = (
+        *(CELoss, TripletAngularMarginLoss, TripletAngularMarginLoss_XBM),
+        *(DistillationGTCELoss, DistillationDMLLoss, DistillationDistanceLoss),
+    )
+    for key, wanted in (("model_names", "models"), ("model_name_pairs", "pairs")):
+        if getattr(section, key, None) == ():
+            example = "[Student, Teacher]" if wanted == "models" else "[[Student, Teacher]]"
+            raise ConfigError(f"{type(section).__name__}.{key} is empty; name {wanted}, such as {example}")
+    return next(kind for kind in kinds if kind.__name__ == type(section).__name__)(section)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from difflib import get_close_matches
+from typing import Any
 
 import paddle
 from paddle import nn
@@ -75,12 +75,8 @@ def build_network(
     `device`: "gpu", "gpu:0", "cpu"; None: the current one; it only decides whether use_sync_bn can be obeyed.
     One image of zeros goes through it, so that sizes that do not fit show here and not after the data is read.
     """
-    network: RecModel | DistillationModel
-    if isinstance(arch, schema.DistillationModel):
-        network = DistillationModel(arch, class_count)
-    else:
-        assert isinstance(arch, schema.RecModel)
-        network = RecModel(arch, class_count)
+    kind: Any = DistillationModel if isinstance(arch, schema.DistillationModel) else RecModel
+    network: RecModel | DistillationModel = kind(arch, class_count)
     for key, section, model in _models(network, arch):
         _check_sizes(model.backbone, section, key, image_shape)
     _rest_unused(network)
@@ -92,30 +88,21 @@ def build_network(
     return network
 
 
-def without_heads(arch: schema.Arch) -> schema.Arch:
-    """The same section for evaluation and export, which need no logits."""
-    if isinstance(arch, schema.DistillationModel):
-        models = tuple(replace(each, model=replace(each.model, Head=None)) for each in arch.models)
-        return replace(arch, models=models)
-    assert isinstance(arch, schema.RecModel)
-    return replace(arch, Head=None)
+def part(network: nn.Layer, name: str) -> Any:
+    """The RecModel that Arch.parts has under that name."""
+    return getattr(network, name) if name else network
 
 
 def _models(network: nn.Layer, arch: schema.Arch) -> Iterator[tuple[str, schema.RecModel, RecModel]]:
     """Each RecModel with its section and the section's key."""
-    if isinstance(arch, schema.DistillationModel):
-        for number, each in enumerate(arch.models):
-            yield f"Arch.models.{number}.{each.key}", each.model, getattr(network, each.key)
-    else:
-        assert isinstance(arch, schema.RecModel)
-        assert isinstance(network, RecModel)
-        yield "Arch", arch, network
+    for number, (name, section) in enumerate(arch.parts().items()):
+        yield f"Arch.models.{number}.{name}" if name else "Arch", section, part(network, name)
 
 
 def _rest_unused(network: nn.Layer) -> None:
     """PaddleClas's re-parameterisable layers hold the fused convolution, too, which only an export uses.
 
-    Without gradients of its own it would make paddle.DataParallel wait for them.
+    Left free, it would have gradients of zero where several processes average theirs, and decay.
     """
     for layer in network.sublayers():
         if getattr(layer, "use_rep", False) and hasattr(layer, "dw_conv_list"):
@@ -158,17 +145,14 @@ def set_train_mode(network: nn.Layer) -> None:
 
 def _freeze_named(network: nn.Layer, prefix: str, key: str) -> None:
     layers = dict(network.named_sublayers())
-    found = False
-    for name, layer in layers.items():
-        if _is_below(name, prefix):
-            _freeze_layer(layer)
-            found = True
-    for name, parameter in network.named_parameters():
-        if _is_below(name, prefix):
-            _freeze_parameter(parameter)
-            found = True
-    if not found:
+    inside = [layer for name, layer in layers.items() if _is_below(name, prefix)]
+    parameters = [parameter for name, parameter in network.named_parameters() if _is_below(name, prefix)]
+    if not inside and not parameters:
         raise _not_there(key, prefix, list(layers))
+    for layer in inside:
+        _freeze_layer(layer)
+    for parameter in parameters:
+        _freeze_parameter(parameter)
 
 
 def _freeze_before(backbone: nn.Layer, wanted: str, key: str) -> None:
@@ -227,22 +211,25 @@ def _check_sizes(backbone: nn.Layer, arch: schema.RecModel, key: str, image_shap
 
     Raises ConfigError that names the key, what it is, and what the layer before it gives.
     """
-    name = arch.Backbone.name
-    given = _output_shape(backbone, name, key, image_shape)
-    if isinstance(arch.Neck, schema.BNNeck) and arch.Neck.num_features != math.prod(given):
-        raise _misfit(f"{key}.Neck.num_features", arch.Neck.num_features, f"the backbone {name} gives {_told(given)}")
-    if isinstance(arch.Neck, schema.FCNeck) and arch.Neck.embedding_size != given[-1]:
-        raise _misfit(
-            f"{key}.Neck.embedding_size", arch.Neck.embedding_size, f"the backbone {name} gives {_told(given)}"
-        )
-    from_neck = arch.head_feature_from == "neck"
-    whose, width = f"the backbone {name}", given
-    if from_neck and isinstance(arch.Neck, schema.BNNeck):
-        whose, width = "the neck", (arch.Neck.num_features,)
-    elif from_neck and isinstance(arch.Neck, schema.FCNeck):
-        whose, width = "the neck", (arch.Neck.class_num,)
-    if arch.Head and (arch.Head.embedding_size,) != width:
-        raise _misfit(f"{key}.Head.embedding_size", arch.Head.embedding_size, f"{whose} gives {_told(width)}")
+    before, gives = f"the backbone {arch.Backbone.name}", _output_shape(backbone, arch.Backbone.name, key, image_shape)
+    after_neck = None
+    if isinstance(arch.Neck, schema.BNNeck):
+        _check_width(f"{key}.Neck.num_features", arch.Neck.num_features, before, gives, math.prod(gives))
+        after_neck = arch.Neck.num_features
+    elif isinstance(arch.Neck, schema.FCNeck):
+        _check_width(f"{key}.Neck.embedding_size", arch.Neck.embedding_size, before, gives, gives[-1])
+        after_neck = arch.Neck.class_num
+    if arch.head_feature_from == "neck" and after_neck:
+        before, gives = "the neck", (after_neck,)
+    if arch.Head:
+        wanted = gives[0] if len(gives) == 1 else None
+        _check_width(f"{key}.Head.embedding_size", arch.Head.embedding_size, before, gives, wanted)
+
+
+def _check_width(key: str, value: int, before: str, gives: tuple[int, ...], wanted: int | None) -> None:
+    if value != wanted:
+        told = f"{gives[0]} values" if len(gives) == 1 else f"a map of {'x'.join(map(str, gives))}"
+        raise ConfigError(f"{key} is {value}, but {before} gives {told}; is this configuration for another network?")
 
 
 def _output_shape(backbone: nn.Layer, name: str, key: str, image_shape: Sequence[int]) -> tuple[int, ...]:
@@ -265,11 +252,3 @@ def _output_shape(backbone: nn.Layer, name: str, key: str, image_shape: Sequence
             "BackboneStopLayer or another backbone"
         )
     return tuple(output.shape[1:])
-
-
-def _misfit(key: str, value: int, given: str) -> ConfigError:
-    return ConfigError(f"{key} is {value}, but {given}; is this configuration for another network?")
-
-
-def _told(shape: tuple[int, ...]) -> str:
-    return f"{shape[0]} values" if len(shape) == 1 else f"a map of {'x'.join(map(str, shape))}"

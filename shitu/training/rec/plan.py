@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
-from dataclasses import dataclass
+import sys
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -13,20 +13,12 @@ from paddle import nn
 from paddle.regularizer import L2Decay
 
 from shitu.errors import ConfigError
-from shitu.training.base import plan
-from shitu.training.base.plan import Scaling
+from shitu.training.base import task
+from shitu.training.base.task import Plan, Scaling
 from shitu.training.rec import schema
-from shitu.training.rec.samplers import BatchSampler, build_sampler
+from shitu.training.rec.samplers import build_sampler
 from shitu.training.rec.schema import Constant, Cosine, LearningRate, Linear, Piecewise, Step, TrainConfig
 from shitu.training.rec.schema_data import Data
-
-
-@dataclass(frozen=True)
-class Plan(plan.Plan):
-    """With what makes the batches, and what the size of all of them does to the learning rate."""
-
-    sampler: BatchSampler
-    scaling: Scaling
 
 
 def train_data(config: TrainConfig) -> Data:
@@ -47,66 +39,54 @@ def make_plan(config: TrainConfig, labels: np.ndarray, world: int) -> Plan:
             "(cards x update_freq); lower DataLoader.Train.sampler.batch_size or set drop_last: False"
         )
     scaling = Scaling.of(lr, world * update_freq * section.batch_size)
-    limit = scaling.iterations(lr, config.Global.max_iters)
-    total_steps = min(config.Global.epochs * steps_per_epoch, limit or math.inf)
+    total_steps = min(config.Global.epochs * steps_per_epoch, most_steps(lr, scaling, config.Global.max_iters))
     return Plan(
         world=world,
         update_freq=update_freq,
         batch_size=section.batch_size,
         steps_per_epoch=steps_per_epoch,
-        total_steps=int(total_steps),
-        scaling=scaling,
-        schedule=Schedule(lr, scaling, steps_per_epoch, int(total_steps)),
+        total_steps=total_steps,
+        schedule=Schedule(lr, scaling, steps_per_epoch, total_steps),
         sampler=sampler,
     )
 
 
-# --- the learning rate at each step -----------------------------------------------------------------------------
+def most_steps(lr: LearningRate, scaling: Scaling, max_iters: int | None) -> int:
+    """`max_iters`, by the inverse of the linear rule where scale_iters asks for that."""
+    if max_iters is None:
+        return sys.maxsize
+    return max(1, round(max_iters / scaling.factor)) if lr.scale_iters else max_iters
 
 
-class Schedule:
-    """`schedule(step)` is the learning rate of step 0, 1, 2 ...: a function, so a resume needs no state.
-
-    The warm-up is linear and by step, and what follows spans the steps after it, as in PaddleClas's
+class Schedule(task.Schedule):
+    """The warm-up is linear and by step, and what follows spans the steps after it, as in PaddleClas's
     ppcls/optimizer/learning_rate.py.
     """
 
     def __init__(self, section: LearningRate, scaling: Scaling, steps_per_epoch: int, total_steps: int) -> None:
-        scaled = {"learning_rate": section.learning_rate * scaling.factor}
-        if isinstance(section, Piecewise):
-            scaled = {"values": tuple(value * scaling.factor for value in section.values)}  # type: ignore[dict-item]
-        self.section = dataclasses.replace(section, **scaled)  # type: ignore[arg-type]
-        self.steps_per_epoch, self.total_steps = steps_per_epoch, total_steps
+        super().__init__(section, scaling, steps_per_epoch, total_steps)
+        self.peak = scaling.factor * (section.values[0] if isinstance(section, Piecewise) else section.learning_rate)
         self.warmup_steps = min(round(section.warmup_epoch * steps_per_epoch), total_steps)
 
-    @property
-    def peak(self) -> float:
-        """The learning rate at the end of the warm-up."""
-        return self.section.values[0] if isinstance(self.section, Piecewise) else self.section.learning_rate
+    def warming(self, step: int) -> float:
+        start: float = self.section.warmup_start_lr
+        return start + (self.peak - start) * step / self.warmup_steps
 
-    def __call__(self, step: int) -> float:
-        if step < self.warmup_steps:
-            start = self.section.warmup_start_lr
-            return start + (self.peak - start) * step / self.warmup_steps
-        return self._after_warmup(step - self.warmup_steps, max(1, self.total_steps - self.warmup_steps))
-
-    def _after_warmup(self, step: int, span: int) -> float:
-        section, rate = self.section, self.peak
+    def decaying(self, step: int) -> float:
+        section: LearningRate = self.section
+        rate, after, span = self.peak, step - self.warmup_steps, max(1, self.total_steps - self.warmup_steps)
         if isinstance(section, Cosine):
-            return section.eta_min + (rate - section.eta_min) * (1 + math.cos(math.pi * step / span)) / 2
+            return section.eta_min + (rate - section.eta_min) * (1 + math.cos(math.pi * after / span)) / 2
         if isinstance(section, Linear):
-            left: float = max(0.0, 1 - step / span) ** section.power
+            left: float = max(0.0, 1 - after / span) ** section.power
             return (rate - section.end_lr) * left + section.end_lr
-        epoch = (step + self.warmup_steps) / self.steps_per_epoch
+        epoch = step / self.steps_per_epoch
         if isinstance(section, Step):
             return rate * section.gamma ** math.floor(epoch / section.step_size)
         if isinstance(section, Piecewise):
-            return section.values[sum(epoch >= limit for limit in section.decay_epochs)]
+            return section.values[sum(epoch >= limit for limit in section.decay_epochs)] * self.scaling.factor
         assert type(section) in (Constant, LearningRate)
         return rate
-
-
-# --- the optimizer, with weight decay where it belongs ----------------------------------------------------------
 
 
 def build_optimizer(section: schema.Optimizer, network: nn.Layer, losses: nn.Layer) -> paddle.optimizer.Optimizer:
@@ -119,32 +99,23 @@ def build_optimizer(section: schema.Optimizer, network: nn.Layer, losses: nn.Lay
         if parameter.name in exempt:
             parameter.regularizer = L2Decay(0.0)
     clip = nn.ClipGradByGlobalNorm(section.clip_norm) if section.clip_norm else None
-    decay = L2Decay(section.regularizer.coeff) if section.regularizer else None
-    common: dict[str, Any] = {"learning_rate": 0.0, "parameters": parameters, "grad_clip": clip}
+    # the keys that a kind has for itself are parameters of Paddle's class, which is called alike
+    own = {each.name for each in fields(section)} - {each.name for each in fields(schema.Optimizer)}
+    options: dict[str, Any] = {name: getattr(section, name) for name in own}
     if isinstance(section, schema.AdamW):
-        return paddle.optimizer.AdamW(
-            beta1=section.beta1,
-            beta2=section.beta2,
-            epsilon=section.epsilon,
-            weight_decay=section.weight_decay,
-            apply_decay_param_fun=lambda name: name not in exempt,
-            **common,
-        )
-    common["weight_decay"] = decay
-    if isinstance(section, schema.Adam):
-        return paddle.optimizer.Adam(beta1=section.beta1, beta2=section.beta2, epsilon=section.epsilon, **common)
-    if isinstance(section, schema.SGD):
-        return paddle.optimizer.SGD(**common)
-    assert isinstance(section, schema.Momentum)
-    return paddle.optimizer.Momentum(momentum=section.momentum, use_nesterov=section.use_nesterov, **common)
+        options["apply_decay_param_fun"] = lambda name: name not in exempt
+    elif section.regularizer:
+        options["weight_decay"] = L2Decay(section.regularizer.coeff)
+    kind = getattr(paddle.optimizer, type(section).__name__)
+    optimizer: paddle.optimizer.Optimizer = kind(0.0, parameters=parameters, grad_clip=clip, **options)
+    return optimizer
 
 
 def undecayed(network: nn.Layer) -> set[str]:
     """Names of the parameters without weight decay: those of norms, and biases."""
-    names = set()
-    for layer in network.sublayers(include_self=True):
-        is_norm = "Norm" in type(layer).__name__
-        for name, parameter in layer.named_parameters(include_sublayers=False):
-            if is_norm or name == "bias":
-                names.add(parameter.name)
-    return names
+    return {
+        parameter.name
+        for layer in network.sublayers(include_self=True)
+        for name, parameter in layer.named_parameters(include_sublayers=False)
+        if name == "bias" or "Norm" in type(layer).__name__
+    }

@@ -9,21 +9,20 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 from paddle import nn
 
 from shitu.errors import ConfigError, DownloadError, ModelError
 from shitu.models.folder import model_homes
-from shitu.training.base.read_weights import SUFFIX, LoadReport, fetched, read_state, some, weights_home
-from shitu.training.rec import schema_arch as schema
+from shitu.training.base.read_weights import SUFFIX, LoadReport, fetched, load_fitting, read_arrays, some, weights_home
 from shitu.training.rec.backbones import known_names, model_url
-from shitu.training.rec.networks import DistillationModel, RecModel
+from shitu.training.rec.networks import DistillationModel, RecModel, part
+from shitu.training.rec.schema import TrainConfig
 from shitu.training.rec.schema_arch import Arch, Backbone
 
 IN_FOLDER = "weights.pdparams"  # where a model folder keeps them, if it does
+_log = logging.getLogger("shitu")
 _LEAST_SHARE = 0.1  # below it, the names that fit do so by chance
-log = logging.getLogger("shitu")
 
 
 def load_weights(network: nn.Layer, source: str, *, strict_heads: bool = False) -> LoadReport:
@@ -36,42 +35,22 @@ def load_weights(network: nn.Layer, source: str, *, strict_heads: bool = False) 
 
     Raises ModelError where there is no such file, where nothing in it fits, and where it is of another shape.
     """
-    path = find_weights(source)
-    state = {name: array for name, array in read_state(path).items() if isinstance(array, np.ndarray)}
-    own = network.state_dict()
-    match = _best_match(state, list(own), network)
-    fitting = {name: array for name, array in match.tensors.items() if tuple(array.shape) == tuple(own[name].shape)}
-    other = {
-        name: f"{name} {tuple(own[name].shape)} here, {tuple(array.shape)} there"
-        for name, array in match.tensors.items()
-        if name not in fitting
-    }
-    unused = {name for name, each in network.named_parameters() if getattr(each, "unused_in_training", False)}
-    report = LoadReport(
-        str(path),
-        tuple(fitting),
-        tuple(name for name in own if name not in match.tensors and name not in unused),
-        match.unexpected,
-        tuple(other.values()),
-    )
-    _check(report, list(own), set(other), match.of_backbone, strict_heads)
-    values = {name: _values(array, own[name].numpy().dtype) for name, array in fitting.items()}
-    for name, each in values.items():
-        if not np.isfinite(each).all():
-            raise ModelError(
-                f"{path}: {name} holds numbers that are not finite; its training failed, take an earlier one"
-            )
-    for name, each in values.items():
-        own[name].set_value(each)
-    (log.warning if report.other_shape or report.missing else log.info)("%s", report)
+    path, names = find_weights(source), list(network.state_dict())
+    match = _best_match(read_arrays(path), names, network)
+
+    def check(report: LoadReport) -> None:
+        _check(report, names, match.of_backbone, strict_heads)
+
+    report = load_fitting(network, path, match.tensors, check, unexpected=match.unexpected)
+    (_log.warning if report.other_shape or report.missing else _log.info)("%s", report)
     return report
 
 
-def _values(array: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """The array as `dtype`; Paddle saves bfloat16, which numpy has not, as the uint16 of the same bits."""
-    if array.dtype == np.uint16 and dtype == np.float32:
-        return (array.astype(np.uint32) << 16).view(np.float32)
-    return array.astype(dtype, copy=False)
+def load_named(network: RecModel | DistillationModel, config: TrainConfig) -> list[LoadReport]:
+    """Global.pretrained_model; without it, what Arch itself names: that of the whole network makes these needless."""
+    if config.Global.pretrained_model:
+        return [load_weights(network, config.Global.pretrained_model)]
+    return load_start_weights(network, config.Arch)
 
 
 def load_start_weights(network: RecModel | DistillationModel, arch: Arch) -> list[LoadReport]:
@@ -79,24 +58,15 @@ def load_start_weights(network: RecModel | DistillationModel, arch: Arch) -> lis
 
     Raises as load_weights does, and DownloadError.
     """
-    if isinstance(arch, schema.DistillationModel):
-        reports = []
-        for each in arch.models:
-            reports += load_start_weights(getattr(network, each.key), each.model)
-        for each, source in zip(arch.models, arch.pretrained_list or (), strict=False):
-            if source:
-                reports.append(load_weights(getattr(network, each.key), source))
-        return reports
-    assert isinstance(arch, schema.RecModel)
-    assert isinstance(network, RecModel)
-    wanted = arch.Backbone.pretrained
-    if wanted is None:
-        return []
-    source = str(fetch_imagenet(arch.Backbone)) if wanted == "True" else wanted
-    return [load_weights(network.backbone, source)]
-
-
-# --- where the file is -----------------------------------------------------------------------------------------
+    reports = []
+    for name, section in arch.parts().items():
+        if (source := section.Backbone.pretrained) is not None:
+            source = str(fetch_imagenet(section.Backbone)) if source == "True" else source
+            reports.append(load_weights(part(network, name).backbone, source))
+    for name, whole in zip(arch.parts(), getattr(arch, "pretrained_list", None) or (), strict=False):
+        if whole:
+            reports.append(load_weights(part(network, name), whole))
+    return reports
 
 
 def find_weights(source: str) -> Path:
@@ -140,9 +110,6 @@ def fetch_imagenet(section: Backbone) -> Path:
         ) from error
 
 
-# --- which name is which ---------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class _Match:
     """`tensors` by the network's names; `of_backbone`: the file is a backbone's, ImageNet weights as a rule."""
@@ -182,7 +149,8 @@ def _readings(state: Iterable[str], network: nn.Layer) -> Iterator[tuple[str, li
             yield begin, target
 
 
-def _check(report: LoadReport, own: list[str], other: set[str], of_backbone: bool, strict_heads: bool) -> None:
+def _check(report: LoadReport, own: list[str], of_backbone: bool, strict_heads: bool) -> None:
+    other = {each.split(" ")[0] for each in report.other_shape}
     if len(report.loaded) < _LEAST_SHARE * (len(report.loaded) + len(report.missing) + len(other)):
         fits = f"only {some(report.loaded)}" if report.loaded else "nothing in it"
         raise ModelError(

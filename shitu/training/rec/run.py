@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -15,19 +15,17 @@ from shitu.errors import ShituError
 from shitu.training.base import loop, processes
 from shitu.training.base.ema import MovingAverage
 from shitu.training.base.memory import estimate_memory
-from shitu.training.base.plan import learning_rate_table
-from shitu.training.base.task import Metrics, Settings, Task
-from shitu.training.rec.describe_network import describe
+from shitu.training.base.task import Metrics, Plan, Settings, Task, learning_rate_table
 from shitu.training.rec.evaluate import EvalSet, evaluate, metric_names, open_eval
 from shitu.training.rec.export import export_config
 from shitu.training.rec.image_list import ImageList, read_image_list
 from shitu.training.rec.loader import Batch, TrainLoader
 from shitu.training.rec.losses import build_losses
 from shitu.training.rec.networks import DistillationModel, RecModel, build_network, freeze, set_train_mode
-from shitu.training.rec.plan import Plan, build_optimizer, make_plan, train_data
-from shitu.training.rec.pretrained import load_start_weights, load_weights
+from shitu.training.rec.plan import build_optimizer, make_plan, train_data
+from shitu.training.rec.pretrained import load_named
 from shitu.training.rec.schema import SGD, Adam, AdamW, TrainConfig
-from shitu.training.rec.summary import summarise
+from shitu.training.rec.summary import describe, summarise
 from shitu.training.rec.transforms import compile_transform
 
 _log = logging.getLogger("shitu")
@@ -76,7 +74,7 @@ class RecTask(Task[Batch]):
         self.config, self.rank, self.world, self.settings = config, rank, world, settings_of(config)
         data = train_data(config)
         self.images = read_image_list(data.dataset, what="DataLoader.Train.dataset")
-        self.plan: Plan = make_plan(config, self.images.labels, world)
+        self.plan = make_plan(config, self.images.labels, world)
         self.loader = TrainLoader(
             self.images,
             self.plan.sampler,
@@ -88,16 +86,12 @@ class RecTask(Task[Batch]):
         )
         self.eval_set = _eval_set(config)
         paddle.seed(config.Global.seed)
-        self.network: RecModel | DistillationModel = build_network(
-            config.Arch,
-            self.images.class_count,
-            image_shape=config.Global.image_shape,
-            device=paddle.device.get_device(),
-        )
+        shape, classes = config.Global.image_shape, self.images.class_count
+        self.network: RecModel | DistillationModel = build_network(config.Arch, classes, image_shape=shape)
         if not resumes:
-            _load_start(self.network, config)
+            load_named(self.network, config)
         freeze(self.network, config.Arch)
-        processes.same_start(self.network, world)
+        processes.same(self.network.state_dict().values(), world)
         self.losses = build_losses(config.Loss.Train)
         self.optimizer = build_optimizer(config.Optimizer, self.network, self.losses)
 
@@ -123,23 +117,15 @@ class RecTask(Task[Batch]):
 
     def evaluate(self) -> Metrics:
         assert self.eval_set is not None
-        processes.same_statistics(self.network, self.world)
+        processes.same(self.network.buffers(), self.world)
         return evaluate(self.network, self.eval_set, self.config, rank=self.rank, world=self.world)
 
     def score(self, results: Metrics) -> float:
         """The first of Metric.Eval."""
         return float(results.get(metric_names(self.config.Metric.Eval)[0], -1.0))
 
-    def summary(self) -> list[str]:
+    def summary(self) -> Iterator[str]:
         return _summary(self.config, self.images, self.plan, self.network)
-
-
-def _load_start(network: RecModel | DistillationModel, config: TrainConfig) -> None:
-    """The weights that the config names; those of the whole network make those of its backbone needless."""
-    if config.Global.pretrained_model:
-        load_weights(network, config.Global.pretrained_model)
-    else:
-        load_start_weights(network, config.Arch)
 
 
 def _eval_set(config: TrainConfig) -> EvalSet | None:
@@ -161,9 +147,6 @@ def _export(config: TrainConfig, weights: Path) -> None:
         _log.info("the model of %s: -o Global.rec_inference_model_dir=%s", weights.name, done.folder)
 
 
-# --- what is told before a run -----------------------------------------------------------------------------------
-
-
 def dry_run(config: TrainConfig, cards: int) -> list[str]:
     """What a run on so many cards would do, as lines; nothing is trained or written."""
     processes.use_device("cpu")
@@ -174,7 +157,9 @@ def dry_run(config: TrainConfig, cards: int) -> list[str]:
     return [*_summary(config, images, plan, network), "", *learning_rate_table(plan)]
 
 
-def _summary(config: TrainConfig, images: ImageList, plan: Plan, network: RecModel | DistillationModel) -> list[str]:
+def _summary(
+    config: TrainConfig, images: ImageList, plan: Plan, network: RecModel | DistillationModel
+) -> Iterator[str]:
     optimizer, shape = config.Optimizer, config.Global.image_shape
     slots = {Adam: 2, AdamW: 2, SGD: 0}.get(type(optimizer), 1)
     ema = config.EMA is not None
@@ -184,5 +169,5 @@ def _summary(config: TrainConfig, images: ImageList, plan: Plan, network: RecMod
         size=describe(network, shape),
         memory=estimate_memory(network, plan.batch_size, image_shape=shape, optimizer_slots=slots, ema=ema),
         images_per_class=getattr(train_data(config).sampler, "sample_per_id", None),
-        learning_rate=f"{optimizer.lr.learning_rate:g} in the config, {plan.scaling.reason}",
+        learning_rate=f"{optimizer.lr.learning_rate:g} in the config, {plan.schedule.scaling.reason}",
     )

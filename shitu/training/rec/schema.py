@@ -13,7 +13,7 @@ from shitu.config.keys import Choice, FilePath, Flag, Maybe, Number, Several, Te
 from shitu.config.load import load_sections
 from shitu.config.values import BadValueError, Section, not_a_key, within
 from shitu.config.variants import ByKey, ByName
-from shitu.training.base.amp import AMP
+from shitu.training.base.schema import AMP, ScaledRate
 from shitu.training.rec.schema_arch import Arch, RecModel
 from shitu.training.rec.schema_data import DataLoader
 from shitu.training.rec.schema_loss import Loss
@@ -47,8 +47,7 @@ class Global(Section):
     max_iters: Maybe[Whole] = within(None, 1)  # ours: stop after so many steps, whatever the epochs
     save_steps: Maybe[Whole] = within(None, 1)  # ours: write `latest` inside an epoch too, every so many steps
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def check(self) -> None:
         if len(self.image_shape) != 3 or self.image_shape[0] != 3:
             raise BadValueError("image_shape", list(self.image_shape), "[3, height, width] is wanted")
         if self.re_ranking:
@@ -63,19 +62,16 @@ class EMA(Section):
 
 
 @dataclass(frozen=True)
-class LearningRate(ByName):
+class LearningRate(ScaledRate, ByName):
     """The `lr` of an optimizer; steps, not epochs, move it. The keys are shared by all kinds."""
 
     learning_rate: Number = within(0.001, 0)
     warmup_epoch: Number = within(0, 0)
     warmup_start_lr: Number = within(0.0, 0)
     by_epoch: Flag = False
-    for_batch_size: Maybe[Whole] = within(None, 1)  # ours: the total batch (all cards) that learning_rate is made for
-    scaling: Choice[Literal["linear", "none"]] = "linear"  # ours: what another total batch does to it (FAQ Q5.3)
     scale_iters: Flag = False  # ours: Global.max_iters is scaled by the inverse too
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def check(self) -> None:
         if self.by_epoch:
             raise BadValueError("by_epoch", True, "false is wanted: the learning rate moves by steps")
 
@@ -107,20 +103,15 @@ class Piecewise(LearningRate):
     decay_epochs: Several[Number] = ()
     values: Several[Number] = ()  # as many as decay_epochs and one more; replace learning_rate
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def check(self) -> None:
+        super().check()
         if len(self.values) != len(self.decay_epochs) + 1:
             raise BadValueError("values", list(self.values), "one number more than in decay_epochs is wanted")
 
 
 @dataclass(frozen=True)
-class Regularizer(ByName):
+class L2(ByName):
     coeff: Number = within(0.0, 0)
-
-
-@dataclass(frozen=True)
-class L2(Regularizer):
-    pass
 
 
 @dataclass(frozen=True)
@@ -130,7 +121,7 @@ class Optimizer(ByName):
     no_effect = frozenset({"no_weight_decay_name", "one_dim_param_no_weight_decay", "use_master_param"})
 
     lr: LearningRate = field(default_factory=Cosine)
-    regularizer: Maybe[Regularizer] = None
+    regularizer: Maybe[L2] = None
     clip_norm: Maybe[Number] = within(None, 0)  # limit of the global norm of the gradient
     decay_bn_and_bias: Flag = False  # ours
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from shitu.config.keys import Choice, FilePath, Flag, Maybe, Number, Several, Text, UnwantedError, Whole
@@ -147,6 +147,19 @@ class Arch(ByName):
     is_rec: Flag = True
     freeze_layers: Several[Text] = ()  # ours: parameters whose names begin so do not learn; their norms stand still
 
+    def parts(self) -> dict[str, RecModel]:
+        """Its models by their names; where there is one, it is called ""."""
+        raise NotImplementedError
+
+    @property
+    def inferring(self) -> str:
+        """The name of the one that is evaluated and exported."""
+        return ""
+
+    def without_heads(self) -> Arch:
+        """For evaluation and export, which need no logits."""
+        raise NotImplementedError
+
 
 _Backbone = Backbone
 _BackboneStopLayer = BackboneStopLayer
@@ -161,6 +174,12 @@ class RecModel(Arch):
     Neck: Maybe[_Neck] = None
     Head: Maybe[_Head] = None
     head_feature_from: Choice[Literal["neck", "backbone"]] = "neck"
+
+    def parts(self) -> dict[str, RecModel]:
+        return {"": self}
+
+    def without_heads(self) -> RecModel:
+        return replace(self, Head=None)
 
 
 @dataclass(frozen=True)
@@ -197,8 +216,17 @@ class DistillationModel(Arch):
     pretrained_list: Maybe[Several[Maybe[FilePath]]] = None
     freeze_params_list: Maybe[Several[Flag]] = None
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def parts(self) -> dict[str, RecModel]:
+        return {each.key: each.model for each in self.models}
+
+    @property
+    def inferring(self) -> str:
+        return self.infer_model_name
+
+    def without_heads(self) -> DistillationModel:
+        return replace(self, models=tuple(replace(each, model=each.model.without_heads()) for each in self.models))
+
+    def check(self) -> None:
         names = [each.key for each in self.models]
         if self.models and self.infer_model_name not in names:
             wanted = f"one of the models is wanted: {', '.join(names)}"

@@ -23,8 +23,7 @@ class Dataset(ByName):
     transform_ops: Operators = ()
     check_files: Flag = True  # ours: refuse to start where a listed file is missing
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def check(self) -> None:
         if not self.delimiter:
             raise BadValueError("delimiter", self.delimiter, "what stands between the columns is wanted")
 
@@ -60,8 +59,7 @@ class PKSampler(Sampler):
     ratio: Several[Number] = ()  # one factor per pair
     total_epochs: Whole = within(100, 1)  # PaddleClas seeds with it; no meaning here
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def check(self) -> None:
         if self.batch_size % self.sample_per_id:
             wanted = f"a multiple of sample_per_id ({self.sample_per_id}) is wanted"
             raise BadValueError("batch_size", self.batch_size, wanted)

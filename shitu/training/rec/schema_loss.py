@@ -62,30 +62,24 @@ class DistillationGTCELoss(Loss):
 
 
 @dataclass(frozen=True)
-class DistillationDMLLoss(Loss):
-    """Deep mutual learning: symmetric KL between the two models of each pair."""
-
-    key: Text = "logits"
+class Pairs(Section):
     model_name_pairs: Several[Several[Text]] = ()
-    act: Choice[Literal["softmax", "sigmoid"]] = "softmax"
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _check_pairs(self.model_name_pairs)
+    def check(self) -> None:
+        for pair in self.model_name_pairs:
+            if len(pair) != 2:
+                raise BadValueError("model_name_pairs", list(pair), "two names of models are wanted")
 
 
 @dataclass(frozen=True)
-class DistillationDistanceLoss(Loss):
+class DistillationDMLLoss(Pairs, Loss):
+    """Deep mutual learning: symmetric KL between the two models of each pair."""
+
+    key: Text = "logits"
+    act: Choice[Literal["softmax", "sigmoid"]] = "softmax"
+
+
+@dataclass(frozen=True)
+class DistillationDistanceLoss(Pairs, Loss):
     key: Text = "backbone"
-    model_name_pairs: Several[Several[Text]] = ()
     mode: Choice[Literal["l2", "l1", "smooth_l1"]] = "l2"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _check_pairs(self.model_name_pairs)
-
-
-def _check_pairs(pairs: tuple[tuple[str, ...], ...]) -> None:
-    for pair in pairs:
-        if len(pair) != 2:
-            raise BadValueError("model_name_pairs", list(pair), "two names of models are wanted")

@@ -1,18 +1,39 @@
-"""What is told of a run before it begins: data, network, batches, learning rate, memory. Plain numbers in, text out."""
+"""What is told of a run before it begins: data, network, batches, learning rate, memory."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import copy
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import paddle
 from numpy.typing import NDArray
+from paddle import nn
 
-from shitu.training.base.memory import Memory
-from shitu.training.base.plan import Plan
-from shitu.training.rec.describe_network import NetworkSize
+from shitu.training.base.export import re_parameterise
+from shitu.training.base.memory import Memory, counted, evaluation_mode, numbers
+from shitu.training.base.task import Plan
+from shitu.training.rec.networks import DistillationModel, RecModel
 
 BARS = "▁▂▃▄▅▆▇█"
-Line = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class NetworkSize:
+    """Of several models (distillation) the sum.
+
+    macs: multiply-adds of convolutions and linear layers for one image up to the features, without the head, as
+    trained; macs_exported: the same once the re-parameterisable branches are one.
+    """
+
+    parameters: int
+    trainable: int
+    head: int
+    macs: int
+    macs_exported: int
 
 
 def summarise(
@@ -23,19 +44,34 @@ def summarise(
     memory: Memory,
     images_per_class: int | None,
     learning_rate: str,
-) -> list[str]:
+) -> Iterator[str]:
     """Lines that begin with a name. counts: (classes,) images of each; images_per_class: K of P x K, or None;
     learning_rate: where the plan's comes from.
     """
-    lines = (
-        *_data(counts, images_per_class),
-        ("network", _network(size)),
-        *_batches(plan, len(counts), images_per_class),
-        ("epochs", _epochs(plan, int(counts.sum()))),
-        ("learning rate", f"{_learning_rate(plan)}; {learning_rate}"),
-        ("memory", _memory(memory, plan.batch_size)),
-    )
-    return [f"{name:<14} {text}" for name, text in lines]
+    k = images_per_class
+    images, classes = int(counts.sum()), len(counts)
+    spread = f"{counts.min():,} to {counts.max():,} images each, median {np.median(counts):,.0f}"
+    yield f"data           {images:,} images, {classes:,} classes; {spread}"
+    yield f"images a class {histogram(counts)} classes"
+    if few := int((counts < (k or 0)).sum()):
+        yield f"               {few:,} classes have fewer than K = {k} images; theirs repeat within a batch"
+    head = f", {_number(size.head)} of them the head's" if size.head else ""
+    macs = f"{_number(size.macs)} multiply-adds per image without the head (FLOPs: twice that)"
+    yield f"network        {_number(size.parameters)} parameters{head}; {_number(size.trainable)} learn; {macs}"
+    cards = f"{plan.batch_size:,} images a card x {plan.world} cards x update_freq {plan.update_freq}"
+    yield f"batch          {cards} = {plan.total_batch:,} images a step"
+    if k:
+        yield f"               {plan.batch_size // k:,} classes x {k} images in each batch, of {classes:,} classes"
+    steps, total, seen = plan.steps_per_epoch, plan.total_steps, plan.steps_per_epoch * plan.total_batch
+    passes = f"{steps:,} steps ({seen:,} images, {seen / images:.2f} x the list)"
+    yield f"epochs         {total / steps:g} epochs of {passes}, {total:,} steps in all"
+    rate, warmup = plan.schedule, plan.schedule.warmup_steps
+    start = f"{rate(0):.4g} -> {rate(warmup):.4g} in {warmup:,} steps of warm-up" if warmup else f"{rate(0):.4g}"
+    yield f"learning rate  {start} -> {rate(total - 1):.4g}; {learning_rate}"
+    kept = f"weights {_bytes(memory.weights)}, gradients {_bytes(memory.gradients)}"
+    outputs = f"layer outputs of {plan.batch_size:,} images {_bytes(memory.activations)}"
+    parts = f"{kept}, optimizer {_bytes(memory.optimizer)}, {outputs} (float32, without the libraries' own)"
+    yield f"memory         about {_bytes(memory.total)} a card: {parts}"
 
 
 def histogram(counts: NDArray[np.int64]) -> str:
@@ -56,56 +92,6 @@ def histogram(counts: NDArray[np.int64]) -> str:
     return " · ".join(parts)
 
 
-def _data(counts: NDArray[np.int64], images_per_class: int | None) -> Iterator[Line]:
-    spread = f"{counts.min():,} to {counts.max():,} images each, median {np.median(counts):,.0f}"
-    yield "data", f"{counts.sum():,} images, {len(counts):,} classes; {spread}"
-    yield "images a class", f"{histogram(counts)} classes"
-    if few := int((counts < (images_per_class or 0)).sum()):
-        yield "", f"{few:,} classes have fewer than K = {images_per_class} images; theirs repeat within a batch"
-
-
-def _network(size: NetworkSize) -> str:
-    head = f", {_number(size.head)} of them the head's" if size.head else ""
-    return (
-        f"{_number(size.parameters)} parameters{head}; {_number(size.trainable)} learn; "
-        f"{_number(size.macs)} multiply-adds per image without the head (FLOPs: twice that)"
-    )
-
-
-def _batches(plan: Plan, classes: int, k: int | None) -> Iterator[Line]:
-    yield (
-        "batch",
-        f"{plan.batch_size:,} images a card x {plan.world} cards x update_freq {plan.update_freq} = "
-        f"{plan.total_batch:,} images a step",
-    )
-    if k:
-        yield "", f"{plan.batch_size // k:,} classes x {k} images in each batch, of {classes:,} classes"
-
-
-def _epochs(plan: Plan, listed: int) -> str:
-    steps, total = plan.steps_per_epoch, plan.total_steps
-    images = steps * plan.total_batch
-    return (
-        f"{total / steps:g} epochs of {steps:,} steps ({images:,} images, {images / listed:.2f} x the list), "
-        f"{total:,} steps in all"
-    )
-
-
-def _learning_rate(plan: Plan) -> str:
-    lr, warmup = plan.schedule, plan.schedule.warmup_steps
-    peak = f"{lr(warmup):.4g}"
-    start = f"{lr(0):.4g} -> {peak} in {warmup:,} steps of warm-up" if warmup else peak
-    return f"{start} -> {lr(plan.total_steps - 1):.4g}"
-
-
-def _memory(memory: Memory, images: int) -> str:
-    return (
-        f"about {_bytes(memory.total)} a card: weights {_bytes(memory.weights)}, gradients "
-        f"{_bytes(memory.gradients)}, optimizer {_bytes(memory.optimizer)}, layer outputs of {images:,} "
-        f"images {_bytes(memory.activations)} (float32, without the libraries' own)"
-    )
-
-
 def _number(value: int) -> str:
     """
     >>> _number(999), _number(4_850_000), _number(829_000_000), _number(1_500_000_000)
@@ -124,3 +110,36 @@ def _bytes(value: int) -> str:
     """
     number, _, unit = _number(value).partition(" ")
     return f"{number} {unit}B"
+
+
+def describe(network: RecModel | DistillationModel, image_shape: Sequence[int] = (3, 224, 224)) -> NetworkSize:
+    """Count. Zeros go through in evaluation mode, and the network is left as it was.
+
+    With hooks of our own, since paddle.flops counts norms and activations, too, and prints.
+    """
+    models: list[Any] = [network] if isinstance(network, RecModel) else list(network.children())
+    fused = copy.deepcopy([model.backbone for model in models])
+    for backbone in fused:
+        re_parameterise(backbone)
+    return NetworkSize(
+        parameters=numbers(network.parameters()),
+        trainable=numbers(each for each in network.parameters() if not each.stop_gradient),
+        head=sum(numbers(model.head.parameters()) for model in models if model.head is not None),
+        macs=sum(_macs(model.backbone, model.neck, image_shape) for model in models),
+        macs_exported=sum(
+            _macs(*each, image_shape) for each in zip(fused, (model.neck for model in models), strict=True)
+        ),
+    )
+
+
+def _macs(backbone: nn.Layer, neck: nn.Layer | None, image_shape: Sequence[int]) -> int:
+    way = nn.Sequential(backbone, *([neck] if neck else []))
+    layers = [layer for layer in way.sublayers() if isinstance(layer, nn.Conv2D | nn.Linear)]
+
+    def products(layer: Any, output: Any) -> int:
+        # each value of the output is a sum of as many products as one row of the weight has numbers
+        each = math.prod(layer.weight.shape[1:]) if isinstance(layer, nn.Conv2D) else layer.weight.shape[0]
+        return int(math.prod(output.shape) * each)
+
+    with evaluation_mode(way):
+        return counted(layers, products, lambda: way(paddle.zeros([1, *image_shape])))
