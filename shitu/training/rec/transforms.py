@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from shitu.config.keys import Operators
-from shitu.config.values import AnySection, Reader
+from shitu.config.reader import Reader
+from shitu.config.values import AnySection
 from shitu.errors import ConfigError
 from shitu.models.model_yaml import INTERPOLATIONS, Preprocess
 from shitu.recognise.preprocess import CV2_INTERPOLATION, Image, Preprocessor, Resize, Tensor
