@@ -49,9 +49,15 @@ def told(run: Path, half: str, kept: dict[str, Any]) -> str:
 
 
 def torch_recogniser(tensors: dict[str, torch.Tensor]) -> PPLCNetV2:
-    """The averaged network of recogniser.pt, without the class weights."""
+    """The averaged network of recogniser.pt, without the class weights, its two linear layers made one."""
+    kept = {name: tensor.float() for name, tensor in tensors.items()}
+    state = {name.split(".", 1)[1]: tensor for name, tensor in kept.items() if name.startswith("backbone.")}
+    if "wide.weight" in kept:  # runs before had only the one
+        weight, bias = kept["linear_weight"], kept["linear_bias"]
+        state["last_conv.weight"] = (weight @ kept["wide.weight"])[..., None, None]
+        state["last_conv.bias"] = weight @ kept["wide.bias"] + bias
     network = PPLCNetV2().eval()
-    network.load_state_dict({n.split(".", 1)[1]: t.float() for n, t in tensors.items() if n.startswith("backbone.")})
+    network.load_state_dict(state)
     return network
 
 
