@@ -224,8 +224,9 @@ def describe(folder: Path, provenance: str, size: int, measured: list[dict]) -> 
 def measurements(folder: Path, data: Path) -> list[dict]:
     command = "python -m research.detector.evaluate"
     rows = [
-        {"what": f"{what} ({'100' if 'ecssd' in what else '128'} photos)", "value": round(value, 4), "command": command}
+        {"what": f"{what} ({photos} photos)", "value": round(value, 4), "command": command}
         for what, value in measure(folder, data).items()
+        for photos in ({"ecssd": 100, "boxes": 200, "coco1": 128}[what.rsplit(" on ")[1][:5]],)
     ]
     return rows + [
         {

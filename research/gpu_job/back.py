@@ -2,7 +2,8 @@
 
     python -m research.gpu_job.back --run OUT --out output/models [--data ../shared/data]
 
-Makes pplcnetv2_base_512 of recogniser.pt and picodet_lcnet_x1_0_mainbody of detector.pt, whichever are there. The
+Makes efficientnet_lite0_512 of teacher.pt, pplcnetv2_base_512 of recogniser.pt and picodet_lcnet_x1_0_mainbody of
+detector.pt, whichever are there. Mixtures with the models before are refined.py's and research/detector/mix.py's. The
 recogniser is measured through shitu's own pipeline on the choosing sets and, apart, on photos that no decision has
 seen; the detector by research/detector/evaluate.py. Without the photos, the cards hold what the job measured only.
 Needs torch, paddleclas, paddledet (make install, make research).
@@ -22,6 +23,7 @@ import torch
 from numpy.typing import NDArray
 
 from research.gpu_job.pack_photos import ROOT, Entry, choose, held_out, listed
+from research.gpu_job.refined import bring_teacher
 from research.pplcnetv2.network import DIMENSION, PPLCNetV2, built, save_pdparams
 from shitu.models.model_yaml import Preprocess
 from shitu.models.write import PROGRAM, new_folder, write_model_yaml
@@ -49,9 +51,15 @@ def told(run: Path, half: str, kept: dict[str, Any]) -> str:
 
 
 def torch_recogniser(tensors: dict[str, torch.Tensor]) -> PPLCNetV2:
-    """The averaged network of recogniser.pt, without the class weights."""
+    """The averaged network of recogniser.pt, without the class weights, its two linear layers made one."""
+    kept = {name: tensor.float() for name, tensor in tensors.items()}
+    state = {name.split(".", 1)[1]: tensor for name, tensor in kept.items() if name.startswith("backbone.")}
+    if "wide.weight" in kept:  # runs before had only the one
+        weight, bias = kept["linear_weight"], kept["linear_bias"]
+        state["last_conv.weight"] = (weight @ kept["wide.weight"])[..., None, None]
+        state["last_conv.bias"] = weight @ kept["wide.bias"] + bias
     network = PPLCNetV2().eval()
-    network.load_state_dict({n.split(".", 1)[1]: t.float() for n, t in tensors.items() if n.startswith("backbone.")})
+    network.load_state_dict(state)
     return network
 
 
@@ -185,10 +193,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for the model folders")
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
     args = parser.parse_args()
-    halves = {"recogniser": bring_recogniser, "detector": bring_detector}
+    halves = {"teacher": bring_teacher, "recogniser": bring_recogniser, "detector": bring_detector}
     there = [half for half in halves if (args.run / f"{half}.pt").is_file()]
     if not there:
-        raise SystemExit(f"{args.run}: holds neither recogniser.pt nor detector.pt; name the --out of job.pyz")
+        raise SystemExit(f"{args.run}: holds no teacher.pt, recogniser.pt or detector.pt; name the --out of job.pyz")
     for half in there:
         print(f"{half}:", json.dumps(halves[half](args.run, args.out, args.data), indent=1), flush=True)
 

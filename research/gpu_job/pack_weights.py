@@ -29,7 +29,7 @@ def exported(folder: Path) -> Weights:
     for name, array in zip(names, arrays, strict=True):
         if match := re.fullmatch(r"conv2d_(\d+)\.([wb])_0", name):
             layers.setdefault(int(match[1]), {})[{"w": "weight", "b": "bias"}[match[2]]] = array
-        elif match := re.fullmatch(r"linear_0\.([wb])_0", name):
+        elif match := re.fullmatch(r"linear_\d+\.([wb])_0", name):
             found[f"linear.{ {'w': 'weight', 'b': 'bias'}[match[1]] }"] = array
     for i, number in enumerate(sorted(layers)):
         found |= {f"conv{i}.{kind}": array for kind, array in layers[number].items()}

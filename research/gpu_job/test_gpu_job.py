@@ -70,6 +70,7 @@ def test_smoke_writes_weights_curve_and_log(trained: Path) -> None:
     curve = json.loads((trained / "curve.json").read_text())
     assert {point["half"] for point in curve} == {"teacher", "recogniser", "detector"}
     assert curve[-1]["step"] >= 3
+    assert "missed" in (trained / "log.txt").read_text()  # the teacher's pooled features
     assert "metric learning begins" in (trained / "log.txt").read_text()
 
 
@@ -90,7 +91,7 @@ def test_second_call_goes_on(packed: Path, trained: Path, tmp_path: Path) -> Non
 def test_the_way_back_is_equal_and_serves(trained: Path, tmp_path: Path) -> None:
     printed = run("-m", "research.gpu_job.back", "--run", trained, "--out", tmp_path, "--data", tmp_path / "none")
     assert "largest difference from PyTorch" in printed  # it stops at 1e-4
-    for name in ("pplcnetv2_base_512", "picodet_lcnet_x1_0_mainbody"):
+    for name in ("efficientnet_lite0_512", "pplcnetv2_base_512", "picodet_lcnet_x1_0_mainbody"):
         assert (tmp_path / name / "model.yaml").is_file()
     models = [
         f"Global.rec_inference_model_dir={tmp_path / 'pplcnetv2_base_512'}",

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-DIMENSION = 512
+DIMENSION, POOLED = 512, 1024
 TOLERANCE = 1e-4  # of the largest output
 # output channels, kernel, blocks, stride of the first, split pointwise, parallel branches, squeeze-excite
 STAGES = (
@@ -169,11 +169,15 @@ class PPLCNetV2(nn.Module):
         self.stages = nn.ModuleList(stages)
         self.last_conv = nn.Conv2d(c_in, DIMENSION, 1)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def pooled(self, x: Tensor) -> Tensor:
+        """(n, 1024): what the last convolution, a linear layer, is given."""
         x = self.stem(x)
         for stage in self.stages:
             x = stage(x)
-        x = self.last_conv(x.mean((2, 3), keepdim=True)).flatten(1)
+        return x.mean((2, 3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.last_conv(self.pooled(x)[..., None, None]).flatten(1)
         return x if self.training else x * KEEP_AT_INFERENCE
 
 

@@ -12,13 +12,16 @@ from research.gpu_job.job.half import Half, autocast
 from research.gpu_job.job.losses import class_means, cosine_softmax, distillation, triplet_angular_margin
 from research.gpu_job.job.packed import CHOOSE, TRAIN
 from research.gpu_job.job.state import Learner
-from research.gpu_job.job.teacher import Teacher, folded, load_teacher
+from research.gpu_job.job.teacher import FEATURES, Teacher, folded, load_teacher
 from research.gpu_job.job.tuning import unsearched
 from research.gpu_job.job.views import Views
-from research.pplcnetv2.network import DIMENSION, PPLCNetV2
+from research.pplcnetv2.network import DIMENSION, POOLED, PPLCNetV2
 
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)  # of ImageNet
 RELATIONS = 0.5  # weight of the loss over pairs
+NEAR = 0.5  # cosine from which on it counts
+MILD = 0.25  # progress until which views show most of a photo, unmixed
+FITTED = 1024  # photos by which the teacher's pooled features are centred and scaled
 MEASURE_SIDE = 224
 PER_CLASS = 4
 HELD = {"products": "products", "caltech": "caltech"}  # choosing sets measured by leaving one out
@@ -39,18 +42,34 @@ SMOKE_STAGES = (Stage(0.6, 64, 64), Stage(1.0, 64, 64, labels=True))
 
 
 class Student(nn.Module):
-    """PP-LCNetV2 and the class weights of the metric stage."""
+    """PP-LCNetV2 that ends in the teacher's pooled features and, after the teacher's own linear layer, in its 512.
+
+    Two linear layers, which the way back makes one. The pooled features are what is learnt first: a few of their
+    directions hold most of what differs between photos, where the 512 are whitened.
+    """
 
     def __init__(self, classes: int):
         super().__init__()
         self.backbone = PPLCNetV2()
+        self.backbone.last_conv = nn.Identity()
+        self.wide = nn.Linear(POOLED, FEATURES)
         self.head = nn.Parameter(torch.randn(DIMENSION, classes) * 0.05)
+        self.register_buffer("linear_weight", torch.zeros(DIMENSION, FEATURES))
+        self.register_buffer("linear_bias", torch.zeros(DIMENSION))
         self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(STD).view(1, 3, 1, 1), persistent=False)
 
+    def pooled(self, x: Tensor) -> Tensor:
+        """(n, 3, h, w), RGB, 0 to 255 -> (n, 1280), as the teacher's."""
+        return self.wide(self.backbone.pooled((x - self.mean) / self.std))
+
+    def embedded(self, pooled: Tensor) -> Tensor:
+        """(n, 1280) -> (n, 512)."""
+        return functional.linear(pooled, self.linear_weight, self.linear_bias)
+
     def forward(self, x: Tensor) -> Tensor:
         """(n, 3, h, w), RGB, 0 to 255 -> (n, 512)."""
-        return self.backbone((x - self.mean) / self.std)
+        return self.embedded(self.pooled(x))
 
 
 class LabelledHalf(Half):
@@ -140,9 +159,26 @@ class Recogniser(LabelledHalf):
         self.stages = SMOKE_STAGES if self.smoke else STAGES
         self.teacher = load_teacher(self._teacher_weights()).to(self.device, memory_format=torch.channels_last)
         student = Student(self.pack.about["classes"]).to(self.device).train()
+        self._begin_wide(student)
         student.to(memory_format=torch.channels_last)
         self.stage: Stage | None = None
+        self.distance = torch.ones((), device=self.device)  # 1 - cosine, over the last steps
         return Learner(self.name, student, lr=lr, decay=0.03, ema=0.9995)
+
+    @torch.no_grad()
+    def _begin_wide(self, student: Student) -> None:
+        """The teacher's linear layer, and the mean of its pooled features as the student's first answer."""
+        side = 64 if self.smoke else MEASURE_SIDE
+        found = []
+        for some in self.views.pick(self.photos, 32 if self.smoke else FITTED).split(128):
+            x = functional.interpolate(self.pack.images[some].float(), (side, side), mode="bilinear", antialias=True)
+            with autocast(self.device), unsearched():
+                found.append(self.teacher.pooled(x).float())
+        variance, mean = torch.var_mean(torch.cat(found), 0)
+        self.spread = variance.sum()
+        student.wide.bias.copy_(mean)
+        student.linear_weight.copy_(self.teacher.linear.weight)
+        student.linear_bias.copy_(self.teacher.linear.bias)
 
     def _teacher_weights(self) -> dict[str, Tensor]:
         """The refined recogniser's, where there is one, or the bundled one's."""
@@ -154,6 +190,7 @@ class Recogniser(LabelledHalf):
 
     def begin(self, progress: float) -> None:
         """The stage; class weights begin with the metric stage, unless a resume has brought them."""
+        self.mild = progress < MILD
         stage = next((s for s in self.stages if progress < s.until), self.stages[-1])
         resumed = self.stage is None and self.learner.step > 0
         if stage.labels and stage is not self.stage and not resumed:
@@ -168,7 +205,9 @@ class Recogniser(LabelledHalf):
         few = self.batch // 2 if stage.labels else 0
         labelled, labels = self.classes(few)
         rows = torch.cat([labelled, self.views.pick(self.photos, self.batch - len(labelled))])
-        seen = self.views(self.pack.images[rows[len(labelled) :]], stage.teacher_side, smallest=0.12, blend=True)
+        smallest = 0.5 if self.mild else 0.12
+        photos = self.pack.images[rows[len(labelled) :]]
+        seen = self.views(photos, stage.teacher_side, smallest=smallest, blend=not self.mild)
         if len(labelled):  # labels hold for what is whole and not mixed
             whole = self.views(self.pack.images[labelled], stage.teacher_side, smallest=0.4, blend=False)
             seen = torch.cat([whole, seen])
@@ -176,17 +215,22 @@ class Recogniser(LabelledHalf):
         if stage.side != stage.teacher_side:
             small = functional.interpolate(seen, (stage.side, stage.side), mode="bilinear", antialias=True)
         with torch.no_grad(), autocast(self.device):
-            wanted = self.teacher(seen.contiguous(memory_format=torch.channels_last))
+            wanted = self.teacher.pooled(seen.contiguous(memory_format=torch.channels_last))
+        network: Student = self.learner.network
         with autocast(self.device):
-            found = self.learner.network(small)
-        cosine, pairs = distillation(found, wanted)
-        loss, entropy, triplet = cosine + RELATIONS * pairs, cosine.new_zeros(()), cosine.new_zeros(())
+            pooled = network.pooled(small)
+        found = network.embedded(pooled.float())
+        missed = (pooled.float() - wanted.float()).square().sum(1).mean() / self.spread
+        cosine, pairs = distillation(found, network.embedded(wanted.float()))
+        self.distance = torch.lerp(self.distance, cosine.detach(), 0.1)
+        loss = missed + cosine + RELATIONS * pairs * (self.distance < 1 - NEAR)
+        entropy, triplet = cosine.new_zeros(()), cosine.new_zeros(())
         if len(labelled):
             unit = functional.normalize(found[: len(labelled)].float())
             entropy = cosine_softmax(unit, self.learner.network.head, labels)
             triplet = triplet_angular_margin(unit, labels)
             loss = loss + 0.1 * entropy + 0.3 * triplet
-        return loss, {"cosine": cosine, "pairs": pairs, "CE": entropy, "triplet": triplet}
+        return loss, {"missed": missed, "cosine": cosine, "pairs": pairs, "CE": entropy, "triplet": triplet}
 
 
 def repeated(rows: Tensor, label: Tensor) -> Tensor:

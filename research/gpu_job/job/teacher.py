@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+FEATURES = 1280  # pooled
 # repeats, kernel, stride of the first, expansion, channels: shitu's efficientnet_lite.py, "lite0"
 STAGES = (
     (1, 3, 1, 1, 16),
@@ -51,9 +52,13 @@ class Teacher(nn.Module):
                 self.plan.append((expand != 1, stride == 1 and channels == outputs))
                 channels = outputs
         convs.append(SameConv(channels, 1280, 1))
-        self.convs, self.linear = nn.ModuleList(convs), nn.Linear(1280, 512)
+        self.convs, self.linear = nn.ModuleList(convs), nn.Linear(FEATURES, 512)
 
     def forward(self, x: Tensor) -> Tensor:
+        return self.linear(self.pooled(x))
+
+    def pooled(self, x: Tensor) -> Tensor:
+        """(n, 1280), not below 0."""
         convs = iter(self.convs)
 
         def active(y: Tensor) -> Tensor:
@@ -64,7 +69,7 @@ class Teacher(nn.Module):
             y = active(active(x) if expands else x)
             y = next(convs)(y)
             x = x + y if shortcut else y
-        return self.linear(active(x).mean((2, 3)))
+        return active(x).mean((2, 3))
 
 
 def load_teacher(weights: dict[str, Tensor]) -> Teacher:
