@@ -61,8 +61,8 @@ def network_of(weights: dict[str, Floats]) -> Any:
     """shitu's EfficientNetLiteEmbedding, batch norms folded, with these weights."""
     from paddle import nn
 
-    from shitu.training.base.fuse import fuse_batch_norms
-    from shitu.training.rec.efficientnet_lite import EfficientNetLiteEmbedding
+    from research.recogniser.first_version import EfficientNetLiteEmbedding
+    from shitu.training.base.export import fuse_batch_norms
 
     network = EfficientNetLiteEmbedding("lite0", 512)
     network.eval()
