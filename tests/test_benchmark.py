@@ -71,7 +71,7 @@ def test_the_command_with_a_broken_image_a_plot_and_a_config(index: Path) -> Non
     assert set(one["stages"]) == {"whole", *STAGES}
     assert sum(one["stages"][name]["share"] for name in STAGES) == pytest.approx(1, abs=0.02)
     assert all(one["stages"][name]["median"] > 0 for name in STAGES)
-    assert one["answers"] == {"same_labels": True, "pixels": 0.0, "kept": True}
+    assert one["answers"] == {"same_labels": True, "others": 0, "pixels": 0.0, "kept": True}
     assert one["cold_start"]["median"] > 0
     assert one["memory_mb"] > 50
     assert {kind: each["macs"] // 10**6 for kind, each in one["networks"].items()} == {
@@ -153,7 +153,7 @@ def test_watching_changes_no_answer(index: Path) -> None:
 def test_answers() -> None:
     one = [[["a", [0, 0, 10, 10]], ["b", [5, 5, 9, 9]], ["a", [20, 20, 30, 30]]]]
     other = [[["a", [21, 20, 30, 30]], ["a", [0, 0, 10, 10]], ["b", [5, 5, 9, 9]]]]
-    assert vars(compare_answers(one, other, "fp32")) == {"same_labels": True, "pixels": 1.0, "kept": True}
+    assert vars(compare_answers(one, other, "fp32")) == {"same_labels": True, "others": 0, "pixels": 1.0, "kept": True}
     far = [[["a", [24, 20, 30, 30]], *other[0][1:]]]
     assert not compare_answers(one, far, "bf16").kept
     assert compare_answers(one, far, "int8").kept

@@ -18,11 +18,11 @@ def compare_answers(reference: Sequence[Found], answers: Sequence[Found], precis
     int8, and `auto`, which may be int8, keep the answers by the labels alone; others' boxes are within PIXELS, too.
     """
     pairs = list(zip(reference, answers, strict=True))
-    same = all(sorted(label for label, _ in one) == sorted(label for label, _ in other) for one, other in pairs)
-    if not same:
-        return Answers(False, None, False)
+    others = sum(sorted(label for label, _ in one) != sorted(label for label, _ in other) for one, other in pairs)
+    if others:
+        return Answers(False, others, None, False)
     pixels = max((_apart(one, other) for one, other in pairs), default=0.0)
-    return Answers(True, pixels, precision in ("int8", "auto") or pixels <= PIXELS)
+    return Answers(True, 0, pixels, precision in ("int8", "auto") or pixels <= PIXELS)
 
 
 def _apart(one: Found, other: Found) -> float:

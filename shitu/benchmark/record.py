@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from shitu.benchmark.limits import Limits
+from shitu.benchmark.stages import STAGES
 
 
 @dataclass(frozen=True)
@@ -56,10 +57,11 @@ class NetworkShare:
 
 @dataclass(frozen=True)
 class Answers:
-    """Beside the reference: whether the labels are the same, the largest difference of a box (pixels; None: labels
-    differ), and whether that counts as keeping the answers."""
+    """Beside the reference: whether the labels are the same, in how many images they are not, the largest difference of
+    a box (pixels; None: labels differ), and whether that counts as keeping the answers."""
 
     same_labels: bool
+    others: int
     pixels: float | None
     kept: bool
 
@@ -67,7 +69,7 @@ class Answers:
 @dataclass(frozen=True)
 class Measured:
     """One variant at one batch. `whole` and `mean`: milliseconds per image; `speed`: the reference's time over this
-    one's, median of the rounds."""
+    one's, median of the rounds; `processor_ms`: of all threads per image, which other processes change less."""
 
     engine: str
     precision: str
@@ -78,6 +80,7 @@ class Measured:
     stages: dict[str, Stage]
     images_per_second: Spread
     speed: float
+    processor_ms: Spread
     memory_mb: float
     cold_start: Spread | None
     networks: dict[str, NetworkShare]
@@ -124,7 +127,7 @@ def stages_of(groups: Sequence[dict[str, float]]) -> dict[str, Stage]:
     """Seconds per image of many groups -> milliseconds by stage."""
     whole = sum(group["whole"] for group in groups)
     found = {}
-    for name in groups[0]:
+    for name in ("whole", *STAGES):
         values = np.array([group[name] for group in groups])
         share = float(values.sum() / whole) if whole else 0.0
         found[name] = Stage(1000 * float(np.median(values)), 1000 * float(np.percentile(values, 90)), share)

@@ -20,6 +20,7 @@ from shitu.benchmark.load import check_load, others_share
 from shitu.benchmark.process import PAUSE, WorkerProcess, cold_start
 from shitu.benchmark.record import Benchmark, Measured, NetworkShare, Spread, stages_of
 from shitu.benchmark.roofline import Work, least_seconds, work_of
+from shitu.benchmark.stages import PROCESSOR
 from shitu.benchmark.variants import PRECISIONS, batches_of, models_of, variants_of
 from shitu.benchmark.worker import CROPS
 from shitu.config import Config, load_config
@@ -154,7 +155,7 @@ def _measured(
     config: Config, seen: Sequence[_Seen], batches: Sequence[int], limits: Sequence[Limits], image: str
 ) -> list[Measured]:
     works = _works(config, image)
-    reference = _wholes(seen[0], batches[0])
+    reference = _rounds(seen[0], batches[0])
     found = []
     for each in seen:
         variant = each.worker.variant
@@ -165,7 +166,7 @@ def _measured(
             engine = engines.get(kind) or f"{variant.engine}, {variant.precision}"
             networks[kind] = _network(seconds, works[kind], limit, engine, kind)
         for batch in batches:
-            wholes = _wholes(each, batch)
+            wholes = _rounds(each, batch)
             groups = [group for groups in each.groups[batch] for group in groups]
             rates = [len(each.answers) / seconds for seconds in each.folder[batch]]
             found.append(
@@ -176,6 +177,7 @@ def _measured(
                     stages_of(groups),
                     Spread.of(rates),
                     median(one / other for one, other in zip(reference, wholes, strict=True)),
+                    Spread.of([1000 * value for value in _rounds(each, batch, PROCESSOR)]),
                     each.memory / 1e6,
                     Spread.of(each.starts) if each.starts else None,
                     networks,
@@ -185,9 +187,9 @@ def _measured(
     return found
 
 
-def _wholes(each: _Seen, batch: int) -> list[float]:
+def _rounds(each: _Seen, batch: int, stage: str = "whole") -> list[float]:
     """The median of every round, seconds per image."""
-    return [median(group["whole"] for group in groups) for groups in each.groups[batch]]
+    return [median(group[stage] for group in groups) for groups in each.groups[batch]]
 
 
 def _network(seconds: Sequence[float], work: Work, limit: Limits, engine: str, kind: str) -> NetworkShare:

@@ -14,6 +14,7 @@ STAGES = (
     "decode", "detector pre", "detector run", "detector post", "crop", "recogniser pre", "recogniser run", "search",
     "suppression", "drawing", "other",
 )  # fmt: skip
+PROCESSOR = "processor"  # what all threads took together; beside the stages, not one of them
 _BUSY = ("busy pre", "busy run")  # of the recogniser's threads, which work side by side
 
 

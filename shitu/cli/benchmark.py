@@ -120,6 +120,7 @@ def _images(inputs: tuple[str, ...], default: str | None, most: int) -> list[str
 
 
 def _write(found: Benchmark, config_path: str | None, target: str, overwrite: bool, command: str) -> None:
+    from shitu.benchmark.load import MOST
     from shitu.evaluation.edit_yaml import Change
     from shitu.evaluation.write_config import source_of, write_config
 
@@ -128,6 +129,8 @@ def _write(found: Benchmark, config_path: str | None, target: str, overwrite: bo
     if best is None:
         log.warning("%s: not written, since no variant keeps the answers of %s", target, found.reference)
         return
+    if found.load["after"] > MOST:
+        log.warning("other processes were busy, too: what is written may be fastest only because of them")
     values: dict[str, str | int] = {"engine": best.engine, "precision": best.precision, "cpu_num_threads": best.threads}
     rate = f"{best.images_per_second.median:.1f} images/s"
     note = f"{rate}; {best.speed:.2f} times as fast as {found.reference}, on {found.machine['processor']}"
@@ -149,19 +152,21 @@ def summary(found: Benchmark) -> str:
 
 
 def _variants(found: Benchmark) -> str:
-    headers = ["", "threads", "batch", "ms/image", "spread", "p90", "speed", "images/s", "spread", "MB", "cold start s",
-               "answers"]  # fmt: skip
+    headers = ["", "threads", "batch", "ms/image", "spread", "p90", "speed", "cpu ms", "images/s", "spread", "MB"]
     rows = []
     for each in found.variants:
-        answers = "kept" if each.answers.kept else "boxes differ" if each.answers.same_labels else "labels differ"
+        labels = "boxes differ" if each.answers.same_labels else f"labels differ in {each.answers.others}"
+        answers = "kept" if each.answers.kept else labels
         if each.answers.pixels:
             answers += f", {each.answers.pixels:.1f} px"
         rows.append([
             each.name, str(each.threads), str(each.batch), *_spread(each.whole, 1), f"{each.stages['whole'].p90:.1f}",
-            f"{each.speed:.2f} x", *_spread(each.images_per_second, 1), f"{each.memory_mb:.0f}",
+            f"{each.speed:.2f} x", f"{each.processor_ms.median:.1f}", *_spread(each.images_per_second, 1),
+            f"{each.memory_mb:.0f}",
             "" if each.cold_start is None else f"{each.cold_start.median:.2f}", answers,
         ])  # fmt: skip
-    return _table(headers, rows) + f"\nspeed: beside {found.reference}"
+    note = "cpu: all threads together, which other processes change less"
+    return _table([*headers, "cold start s", "answers"], rows) + f"\nspeed: beside {found.reference}; {note}"
 
 
 def _stages(found: Benchmark) -> str:
