@@ -7,7 +7,8 @@ five boxes are put in place of the detector's, after its NMS has run on what cam
 holds --gallery vectors, all but the demo's random; both read the same index.
 Ratios of one run tell, not milliseconds; beside them stands how far the rounds lie apart, and the ratio of processor
 time (of all threads), which other processes change less. Needs ../shared and
-PaddleClas, as predict_system.py. Not in it: PaddleX (benchmarks/README.md).
+PaddleClas, as predict_system.py. --paddlex PYTHON adds PaddleX's PP-ShiTuV2 pipeline, run by the Python of a venv with
+paddlex[cv] and paddlepaddle==3.2.2; it downloads a font unless PADDLE_PDX_LOCAL_FONT_FILE_PATH names one.
 """
 
 from __future__ import annotations
@@ -116,10 +117,13 @@ def sides_of(folder: Path, threads: int) -> dict[str, list[str]]:
     return {BASE: [], **{f"shitu {each.engine} {each.precision}": each.overrides() for each in found}}
 
 
-def measure(sides: dict[str, list[str]], path: Path, rounds: int) -> dict[str, dict[str, Any]]:
+def measure(sides: dict[str, list[str]], path: Path, rounds: int, paddlex: str) -> dict[str, dict[str, Any]]:
     """Seconds by side and work, one for each round; the round that warms up does not count."""
     photos = list(json.loads(path.read_text(encoding="utf-8"))["rows"])
-    workers = {name: Worker(name.split()[0], path, *overrides) for name, overrides in sides.items()}
+    workers = {
+        name: Worker(name.split()[0], path, *overrides, python=paddlex if name == "paddlex" else sys.executable)
+        for name, overrides in sides.items()
+    }
     seconds: dict[str, dict[str, Any]] = {name: {work: [] for work in WORK} | {"parts": []} for name in sides}
     for each in seconds.values():
         each["cpu"] = {work: [] for work in WORK}
@@ -187,6 +191,7 @@ def main() -> None:
     for name, default in (("rounds", 3), ("threads", 2), ("gallery", 10_000), ("photos", 200), ("entries", 500)):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--models", type=Path, help="folder to keep the models in for the next run")
+    parser.add_argument("--paddlex", metavar="PYTHON", default="", help="of a venv with PaddleX")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--anyway", action="store_true", help="also where other processes keep the machine busy")
     args = parser.parse_args()
@@ -198,7 +203,8 @@ def main() -> None:
         folder.mkdir(parents=True, exist_ok=True)
         make_models(folder)
         path = make_job(folder, args)
-        seconds = measure(sides_of(folder, args.threads), path, args.rounds)
+        sides = sides_of(folder, args.threads) | ({"paddlex": []} if args.paddlex else {})
+        seconds = measure(sides, path, args.rounds, args.paddlex)
     found = summary(seconds, {"photo": 1, "folder": args.photos, "gallery": args.entries})
     print(table(found))
     record = {
