@@ -110,7 +110,7 @@ class PaddleX:
         lines = Path(self.job["entries"]).read_text(encoding="utf-8").replace("\t", " ")
         data = Path(out).parent / "entries.txt"
         data.write_text(lines, encoding="utf-8")
-        made = self.pipeline.build_index(str(data), "/", metric_type="IP", index_type="HNSW32")
+        made = self.pipeline.build_index("/", str(data), metric_type="IP", index_type="HNSW32")
         made.save(out)
 
 
