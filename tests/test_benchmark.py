@@ -13,14 +13,16 @@ from click.testing import CliRunner, Result
 from shitu.benchmark import load
 from shitu.benchmark.compare import compare_answers
 from shitu.benchmark.limits import Limits, Machine
+from shitu.benchmark.process import WorkerProcess
 from shitu.benchmark.record import Benchmark
 from shitu.benchmark.roofline import Work, count_macs, least_seconds
+from shitu.benchmark.run import Plan, benchmark
 from shitu.benchmark.stages import STAGES, Clock, watch
 from shitu.benchmark.variants import Variant, variants_of
 from shitu.build.builder import GalleryBuilder
 from shitu.cli import main
 from shitu.config import load_config
-from shitu.errors import UsageError
+from shitu.errors import EngineError, UsageError
 from shitu.images.read import read_image
 from shitu.models import Program
 from shitu.recognise.from_config import SystemPredictor
@@ -85,6 +87,32 @@ def test_the_command_with_a_broken_image_a_plot_and_a_config(index: Path) -> Non
     written = load_config("my.yaml").Global
     assert (written.engine, written.precision, written.cpu_num_threads) == ("onnxruntime", "fp32", 1)
     assert regions(Path("my.yaml"), index) == regions(None, index, ORT)
+
+
+def test_what_auto_takes_is_told(index: Path) -> None:
+    options = ["-o", f"IndexProcess.index_dir={index}", "--engine", "auto", "--precision", "auto", "--rounds", 1]
+    options += ["--starts", 0, "--batch", 2, "--anyway", "--format", "json", PHOTOS[0]]
+    done = CliRunner().invoke(main, ["benchmark", *map(str, options)], catch_exceptions=False)
+    assert done.exit_code == 0, done.stderr
+    for one in json.loads(done.stdout)["variants"]:
+        assert {each["engine"] for each in one["networks"].values()} <= {"onnxruntime, fp32", "onnxruntime, int8"}
+        assert one["cold_start"] is None
+
+
+def test_a_variant_that_fails_on_the_way_is_left_out(index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ask = WorkerProcess.ask
+
+    def fail(worker: WorkerProcess, do: str, **arguments: object) -> object:
+        if worker.variant.threads == 1 and do == "folder":
+            raise EngineError("no more memory")
+        return ask(worker, do, **arguments)
+
+    monkeypatch.setattr(WorkerProcess, "ask", fail)
+    monkeypatch.setattr("shitu.benchmark.variants.available_cores", lambda: 2)
+    plan = Plan(["onnxruntime"], ["fp32"], batches=[1], rounds=1, starts=0, anyway=True)
+    found = benchmark(None, [f"IndexProcess.index_dir={index}"], PHOTOS[:1], plan)
+    assert found.left_out == [("onnxruntime fp32, 1 thread", "no more memory")]
+    assert [each.threads for each in found.variants] == [2]
 
 
 def test_a_busy_machine_is_refused(index: Path, monkeypatch: pytest.MonkeyPatch) -> None:

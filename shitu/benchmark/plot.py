@@ -50,7 +50,7 @@ def draw_plot(found: Benchmark) -> str:
             row["parts"].append({"x": round(x, 2), "width": width, "colour": colour, "title": title})
             x += width
         row["end"] = round(x, 2)
-    places = [(LEFT + 95 * (number % 6), 52 + 18 * (number // 6)) for number in range(len(STAGES))]
+    places = [(LEFT + 112 * (number % 6), 52 + 18 * (number // 6)) for number in range(len(STAGES))]
     legend = [(name, colour, *place) for name, colour, place in zip(STAGES, COLOURS, places, strict=True)]
     facts = f"{found.machine.get('processor', '')}, {found.date}, {found.images} images, {found.rounds} rounds; bars: "
     return Environment(autoescape=True).from_string(TEMPLATE).render(

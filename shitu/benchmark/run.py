@@ -25,7 +25,7 @@ from shitu.benchmark.variants import PRECISIONS, batches_of, models_of, variants
 from shitu.benchmark.worker import CROPS
 from shitu.config import Config, load_config
 from shitu.engines.cpu import processor_name
-from shitu.errors import ImageError, ShituError
+from shitu.errors import EngineError, ImageError, ShituError
 from shitu.images.read import read_image
 from shitu.recognise.from_config import preprocessor_for
 from shitu.self_test import describe_machine
@@ -59,6 +59,7 @@ class _Seen:
     networks: dict[str, list[float]] = field(default_factory=dict)
     starts: list[float] = field(default_factory=list)
     answers: Any = None
+    engines: dict[str, str] = field(default_factory=dict)
     memory: int = 0
 
 
@@ -102,7 +103,7 @@ def benchmark(
         machines = [Machine(count, wanted, Path(scratch)) for count in counts]
         for number in range(plan.rounds + 1):
             tell(f"round {number} of {plan.rounds}" if number else f"warming up {len(seen)} variants")
-            _round(seen, batches, machines, number)
+            _round(seen, batches, machines, number, left)
         for number in range(plan.starts + 1 if plan.starts else 0):
             for each in seen:
                 seconds = cold_start(each.worker.variant, config_path, overrides, good[0], Path(scratch))
@@ -131,24 +132,37 @@ def _readable(images: Sequence[str]) -> tuple[list[str], list[tuple[str, str]]]:
     return good, failed
 
 
-def _round(seen: Sequence[_Seen], batches: Sequence[int], machines: Sequence[Machine], number: int) -> None:
-    """Who begins changes from round to round; round 0 warms up and asks for the answers."""
+def _round(
+    seen: list[_Seen], batches: Sequence[int], machines: Sequence[Machine], number: int, left: list[tuple[str, str]]
+) -> None:
+    """Who begins changes from round to round; round 0 warms up. A variant that fails goes from `seen` to `left`."""
     start = number % len(seen)
     for each in [*seen[start:], *seen[:start]]:
-        ask = each.worker.ask
-        if number == 0:
-            each.answers = ask("answers")["answers"]
-        for batch in batches:
-            groups, seconds = ask("stages", batch=batch)["groups"], ask("folder", batch=batch)["seconds"]
-            if number:
-                each.groups.setdefault(batch, []).append(groups)
-                each.folder.setdefault(batch, []).append(seconds)
-        for kind, seconds in ask("networks")["seconds"].items():
-            if number:
-                each.networks.setdefault(kind, []).append(seconds)
-        each.memory = ask("memory")["bytes"]
+        try:
+            _turn(each, batches, number)
+        except EngineError as error:
+            if len(seen) == 1:
+                raise
+            seen.remove(each)
+            left.append((str(each.worker.variant), str(error)))
     for machine in machines:
         machine.measure()
+
+
+def _turn(each: _Seen, batches: Sequence[int], number: int) -> None:
+    """All that a variant is asked in a round; in round 0 the answers, and nothing is kept of the times."""
+    ask = each.worker.ask
+    if number == 0:
+        each.answers, each.engines = ask("answers")["answers"], ask("engines")["engines"]
+    for batch in batches:
+        groups, seconds = ask("stages", batch=batch)["groups"], ask("folder", batch=batch)["seconds"]
+        if number:
+            each.groups.setdefault(batch, []).append(groups)
+            each.folder.setdefault(batch, []).append(seconds)
+    for kind, seconds in ask("networks")["seconds"].items():
+        if number:
+            each.networks.setdefault(kind, []).append(seconds)
+    each.memory = ask("memory")["bytes"]
 
 
 def _measured(
@@ -160,11 +174,9 @@ def _measured(
     for each in seen:
         variant = each.worker.variant
         limit = next(one for one in limits if one.threads == variant.threads)
-        engines = each.worker.ask("engines")["engines"] if variant.precision == "auto" else {}
         networks = {}
         for kind, seconds in each.networks.items():
-            engine = engines.get(kind) or f"{variant.engine}, {variant.precision}"
-            networks[kind] = _network(seconds, works[kind], limit, engine, kind)
+            networks[kind] = _network(seconds, works[kind], limit, each.engines[kind], kind)
         for batch in batches:
             wholes = _rounds(each, batch)
             groups = [group for groups in each.groups[batch] for group in groups]
