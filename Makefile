@@ -2,6 +2,7 @@
 # make install   .venv with shitu and everything that the tests need
 # make test      the whole test suite
 # make check     lint and types
+# make bench     shitu benchmark with the bundled models: output/bench.json and output/bench.svg
 # make research  torch (large), and the tests of research/
 
 PYTHON ?= python3
@@ -28,8 +29,12 @@ research: $(VENV)/.research
 
 install: $(VENV)/.dev
 
+# On an idle machine in a few minutes; on a busy one refused, unless BENCH=--anyway.
 bench: install
-	$(BIN)/python benchmarks/predict_system.py
+	mkdir -p output
+	$(BIN)/shitu build-gallery -o IndexProcess.index_dir=output/bench_index
+	$(BIN)/shitu benchmark -o IndexProcess.index_dir=output/bench_index --rounds 3 --starts 1 --format json \
+	  --plot output/bench.svg $(BENCH) > output/bench.json
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14))' || \

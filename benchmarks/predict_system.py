@@ -80,8 +80,9 @@ def prepared(folder: Path, threads: int) -> dict[str, Any]:
 
 
 class Worker:
-    def __init__(self, side: str, job: Path) -> None:
-        command = [sys.executable, str(HERE / "benchmarks/workers.py"), side, str(job)]
+    def __init__(self, side: str, job: Path, *overrides: str, python: str = sys.executable) -> None:
+        script = "paddlex_worker.py" if side == "paddlex" else "workers.py"
+        command = [python, str(HERE / "benchmarks" / script), side, str(job), *overrides]
         self.log = tempfile.TemporaryFile()  # noqa: SIM115 (as long as the worker)
         pipe = subprocess.PIPE
         self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=self.log, text=True, cwd=HERE)

@@ -1,8 +1,9 @@
 """One photo at a time through shitu or through PaddleClas, timed in its parts. Started by predict_system.py.
 
-python benchmarks/workers.py shitu|paddleclas JOB.json
+python benchmarks/workers.py shitu|paddleclas JOB.json [KEY=VALUE ...]
 Reads photo paths from stdin, one a line; answers each with a line of JSON on the stream that stdout was: the seconds of
-every part, the regions, and the features of the crops. "quit" ends it.
+every part, the regions, and the features of the crops. "folder" recognises the photos of the job's `folder`, "gallery"
+builds a gallery of its `entries`: the answer is the seconds for all. "quit" ends it.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ if sys.argv[1:2] == ["paddleclas"]:
     os.environ["FLAGS_enable_pir_api"] = "0"  # noqa: SIM112 (it looks for inference.pdmodel only without the new IR)
 
 import json
+import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable
@@ -49,13 +51,17 @@ class Shitu:
         from shitu.recognise.from_config import SystemPredictor
 
         overrides = [f"{key}={value}" for key, value in job["overrides"].items()]
-        config = load_config(job["yaml"], [*overrides, f"IndexProcess.index_dir={job['out']}/shitu"])
-        GalleryBuilder(config).run()
+        overrides += [*sys.argv[3:], f"IndexProcess.index_dir={job.get('gallery') or job['out'] + '/shitu'}"]
+        self.job, self.config = job, load_config(job["yaml"], overrides)
+        config = self.config
+        if not job.get("gallery"):
+            GalleryBuilder(config).run()
         self.system = SystemPredictor(config)
         assert self.system.det_predictor is not None
         self.rows: Any = None
         self.features: list[Any] = []
-        self.system.det_predictor.decode = lambda _outputs: self.rows
+        decode = clock.timed("nms", self.system.det_predictor.decode)  # counted, though its rows are not taken
+        self.system.det_predictor.decode = lambda outputs: (decode(outputs), self.rows)[1]
         self.system.det_predictor.predict = clock.timed("detector", self.system.det_predictor.predict)  # type: ignore
         self.system.rec_predictor.predict = clock.timed("recogniser", self._keep(self.system.rec_predictor.predict))  # type: ignore
         self.system.gallery.search = clock.timed("search", self.system.gallery.search)  # type: ignore
@@ -78,6 +84,27 @@ class Shitu:
         self.draw(path, image, found)
         return [[list(region.bbox), region.label, region.score] for region in found.regions]
 
+    def folder(self) -> None:
+        """As `shitu predict` does it: the next are read, and pictures drawn, beside."""
+        from shitu.draw import draw_recognition
+        from shitu.draw.annotated_writer import PictureWriter
+        from shitu.images.read_ahead import read_ahead
+        from shitu.recognise.files import recognize_files
+
+        with PictureWriter(f"{self.job['out']}/shitu-pictures", draw_recognition) as pictures:
+            records = recognize_files(self.system, read_ahead(self.job["folder"]), self.config.Global.batch_size)
+            for image, record in records:
+                assert image is not None
+                pictures.write(record.image, image, record)
+
+    def gallery(self, out: str) -> None:
+        from dataclasses import replace
+
+        from shitu.build.builder import GalleryBuilder
+
+        index = replace(self.config.IndexProcess, index_dir=out, data_file=self.job["entries"])
+        GalleryBuilder(replace(self.config, IndexProcess=index)).run()
+
 
 class PaddleClas:
     def __init__(self, job: dict[str, Any], clock: Clock) -> None:
@@ -89,8 +116,12 @@ class PaddleClas:
         from paddleclas.deploy.utils.draw_bbox import draw_bbox_results
 
         overrides = [f"{key}={value}" for key, value in job["overrides"].items()]
-        config = get_config(job["yaml"], [*overrides, f"IndexProcess.index_dir={job['out']}/paddleclas"], show=False)
-        GalleryBuilder(config)
+        overrides.append(f"IndexProcess.index_dir={job.get('gallery') or job['out'] + '/paddleclas'}")
+        self.job, self.build = job, GalleryBuilder
+        config = get_config(job["yaml"], overrides, show=False)
+        if not job.get("gallery"):
+            GalleryBuilder(config)
+        self.config = config
         self.system = SystemPredictor(config)
         self.rows: Any = None
         self.features: list[Any] = []
@@ -121,6 +152,15 @@ class PaddleClas:
         self.draw(image, found, path)
         return [[[int(v) for v in r["bbox"]], r["rec_docs"], float(r["rec_scores"])] for r in found]
 
+    def folder(self) -> None:
+        """As its main() does it: one after the other."""
+        for path in self.job["folder"]:
+            self.run(path)
+
+    def gallery(self, out: str) -> None:
+        self.config["IndexProcess"].update(index_dir=out, data_file=self.job["entries"])
+        self.build(self.config)
+
 
 def main() -> None:
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
@@ -133,13 +173,21 @@ def main() -> None:
         path = line.strip()
         if path == "quit":
             break
+        if path in ("folder", "gallery"):
+            side.rows = np.array(job["grid"], np.float32)
+            start, busy = time.perf_counter(), time.process_time()
+            with tempfile.TemporaryDirectory() as out:
+                side.gallery(f"{out}/index") if path == "gallery" else side.folder()
+                record = {"seconds": time.perf_counter() - start, "processor": time.process_time() - busy}
+            print(json.dumps(record), file=answers)
+            continue
         side.rows = np.array(job["rows"][path], np.float32)
         clock.seconds.clear()
-        start = time.perf_counter()
+        start, busy = time.perf_counter(), time.process_time()
         regions = side.run(path)
         clock.seconds["total"] = time.perf_counter() - start
-        features = np.asarray(side.features).tolist()
-        print(json.dumps({"seconds": clock.seconds, "regions": regions, "features": features}), file=answers)
+        record = {"seconds": clock.seconds, "processor": time.process_time() - busy, "regions": regions}
+        print(json.dumps({**record, "features": np.asarray(side.features).tolist()}), file=answers)
 
 
 if __name__ == "__main__":

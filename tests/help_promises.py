@@ -123,6 +123,10 @@ PROMISES = {
         r"[^\n]*my_config.yaml: \d keys? changed\n",
         holds=calibrated,
     ),
+    "shitu benchmark --engine onnxruntime --rounds 1 --anyway --format table demo/photos/beach.jpg": Promise(
+        rows("onnxruntime fp32", "ms: median, p90, share decode", "recogniser onnxruntime, fp32", "processor"),
+        r"warming up \d variants?\nround 1 of 1\n(left out: [^\n]*\n)*",
+    ),
     "shitu gallery info my_gallery": Promise(r'\{"path": "my_gallery", .*"entries": 24, "labels": 3, .*\}\n'),
     "shitu gallery append -c configs/inference_general.yaml --label 'beach' demo/photos/beach.jpg": Promise(
         err=r"1 image indexed; (\./)?output/demo_index holds 241\.\n", holds=labels("output/demo_index", beach=1)

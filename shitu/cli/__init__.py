@@ -15,6 +15,7 @@ import click
 
 from shitu import __version__
 from shitu.cli import out
+from shitu.cli.benchmark import benchmark
 from shitu.cli.build_gallery import append, build_gallery
 from shitu.cli.calibrate import calibrate_config
 from shitu.cli.config import config
@@ -65,7 +66,17 @@ def main(context: click.Context, quiet: bool) -> None:
     out.set_up(context, quiet)
 
 
-RECOGNITION = (build_gallery, predict, predict_det, predict_rec, evaluate_gallery, calibrate_config, gallery, models)
+RECOGNITION = (
+    build_gallery,
+    predict,
+    predict_det,
+    predict_rec,
+    evaluate_gallery,
+    calibrate_config,
+    benchmark,
+    gallery,
+    models,
+)
 TRAINING = (dataset, train, evaluate_extractor, export, train_det, eval_det, export_det)
 gallery.add_command(append)
 for command in (*RECOGNITION, *TRAINING, check, demo, config):

@@ -28,3 +28,12 @@ def has_bf16() -> bool:
 def has_int8() -> bool:
     """Whether int8 products are: without these instructions they cost more than float32's."""
     return bool(INT8 & cpu_flags())
+
+
+def processor_name() -> str:
+    """As the maker calls it; empty where Linux does not tell."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return ""
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")

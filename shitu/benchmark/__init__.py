@@ -1,0 +1,1 @@
+"""What recognition costs on this machine: by stage, engine, precision and threads, beside what the machine could do."""
