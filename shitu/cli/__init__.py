@@ -25,6 +25,7 @@ from shitu.cli.gallery_append import append
 from shitu.cli.models import models
 from shitu.cli.options import print_message, set_up_output
 from shitu.cli.predict import predict, predict_det, predict_rec
+from shitu.cli.quantize import quantize
 from shitu.cli.training import eval_det, export, export_det, train, train_det
 from shitu.cli.training import evaluate as evaluate_extractor
 from shitu.errors import ShituError
@@ -69,8 +70,9 @@ def main(context: click.Context, quiet: bool) -> None:
     set_up_output(context, quiet)
 
 
-RECOGNITION = (build_gallery, predict, predict_det, predict_rec, evaluate_gallery, calibrate_config, gallery, models)
+RECOGNITION = (build_gallery, predict, predict_det, predict_rec, evaluate_gallery, calibrate_config, gallery)
+MODELS = (models, quantize)
 TRAINING = (dataset, train, evaluate_extractor, export, train_det, eval_det, export_det)
 gallery.add_command(append)
-for command in (*RECOGNITION, *TRAINING, check, demo, config):
+for command in (*RECOGNITION, *MODELS, *TRAINING, check, demo, config):
     main.add_command(command)
