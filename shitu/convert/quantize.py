@@ -1,4 +1,4 @@
-"""A model folder gets an int8 program beside its fp32 one: calibrated, measured, some layers left in fp32 if need be."""
+"""A model folder gets an int8 program beside its fp32 one: calibrated, measured, layers left in fp32 if need be."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from shitu.config.schema import DetPreProcess, RecPreProcess
 from shitu.convert.quantize_boxes import BEST, TWIN, labelled_boxes
 from shitu.convert.quantize_images import FEW, Photo, listed_photos, read_photos, spread
 from shitu.convert.quantize_judge import DetectorJudge, Judge, RecogniserJudge, Verdict
-from shitu.convert.quantize_onnx import Feeds, LayerError, Quantiser
+from shitu.convert.quantize_onnx import Feeds, LayerError, Quantiser, quantiser_library
 from shitu.cores import available_cores
 from shitu.engines.base import EngineOptions, Session
 from shitu.engines.choose import ENGINES
@@ -34,15 +34,16 @@ from shitu.recognise.from_config import preprocessor_for
 
 log = logging.getLogger("shitu")
 MEASURED_AT_MOST = 200  # photos without labels by which fp32 and int8 are compared
-GROUPS = 12  # of neighbouring layers, which are tried in fp32 together
+GROUPS = 12  # of neighbouring layers
 Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is asked for. `images`, `query`, `gallery`: as `listed_photos` reads them; `query` of a detector: COCO's JSON.
+    """What is asked for. `images`, `query`, `gallery`: for `listed_photos`, but a detector's `query` is a COCO file.
 
     `max_drop`: points of Recall@1 or AP that may be lost on labelled photos; None: half a point where there are any.
+    `groups`: of neighbouring layers, which are tried in fp32 together.
     """
 
     images: str
@@ -52,6 +53,7 @@ class Plan:
     max_drop: float | None = None
     query: str | None = None
     gallery: str | None = None
+    groups: int = GROUPS
     command: str = ""
 
 
@@ -85,13 +87,15 @@ def quantize_model(where: str, plan: Plan, tell: Tell = lambda _: None) -> Repor
     """
     model = open_folder(find_folder(where))
     program = _source(model)
+    quantiser_library()
     with tempfile.TemporaryDirectory() as folder:
         work = _Work(model, program, plan, Path(folder), tell)
         report, made = work.search()
         replace_file(model.path / INT8, lambda file: file.write(made.read_bytes()))
-    close = {"agreement": report.agreement} if model.card.task == DETECTION else {"cosine": report.agreement}
-    stated = replace(program, precision="int8", program=model.path / INT8, params=None, **close)
-    describe_programs(model, [stated], measured=_measured(report, plan, detector=model.card.task == DETECTION))
+    detector = model.card.task == DETECTION
+    stated = replace(program, precision="int8", program=model.path / INT8, params=None)
+    stated = replace(stated, agreement=report.agreement) if detector else replace(stated, cosine=report.agreement)
+    describe_programs(model, [stated], measured=_measured(report, plan, detector=detector))
     return report
 
 
@@ -155,7 +159,9 @@ class _Work:
         else:
             photos = list(rest) if any(photo.label for photo in rest) else spread(rest, MEASURED_AT_MOST)
         if plan.max_drop is not None and self._detector and not plan.query:
-            raise UsageError("--max-drop counts points of AP, which want labelled boxes; give --query FILE.json of COCO's")
+            raise UsageError(
+                "--max-drop counts points of AP, which want boxes; give --query FILE.json of COCO's, or leave it out"
+            )
         read, bad = read_photos(photos, prepare)
         self._bad += [each for each in bad if each not in self._bad]
         if not read:
@@ -173,15 +179,15 @@ class _Work:
         return judge
 
     def search(self) -> tuple[Report, Path]:
-        """All layers in int8; where that loses too much, the groups of layers in fp32 that bring most, one by one."""
+        """All layers in int8; where that loses too much, groups of layers in fp32, those that cost most first."""
         best = self._try([])
         layers = self._quantiser.errors(best[1])
         tried = [best]
         if not self._good(best[0]):
-            groups = [list(each) for each in np.array_split(self._quantiser.layers, GROUPS) if len(each)]
-            gains = sorted(groups, key=self._error_without)
-            for count in range(1, len(groups) // 2 + 1):
-                tried.append(self._try([name for group in gains[:count] for name in group]))
+            groups = [list(each) for each in np.array_split(self._quantiser.layers, self._plan.groups) if len(each)]
+            worst = sorted(groups, key=self._error_of, reverse=True)
+            for count in range(1, len(groups)):
+                tried.append(self._try([name for group in worst[:count] for name in group]))
                 if self._good(tried[-1][0]):
                     break
             best = tried[-1] if self._good(tried[-1][0]) else max(tried, key=lambda each: each[0].agreement)
@@ -204,12 +210,14 @@ class _Work:
         self._quantiser.quantise(made, left_out)
         verdict = self._judge.judge(self._int8(made))
         drop = "" if verdict.drop is None else f", {verdict.drop:.2f} points lost"
-        self._tell(f"{len(left_out)} of {len(self._quantiser.layers)} layers in fp32: agreement {verdict.agreement:.4f}{drop}")  # fmt: skip
+        layers = len(self._quantiser.layers)
+        self._tell(f"{len(left_out)} of {layers} layers in fp32: agreement {verdict.agreement:.4f}{drop}")
         return verdict, made, left_out
 
-    def _error_without(self, group: list[str]) -> float:
+    def _error_of(self, group: list[str]) -> float:
+        """What it costs to have these layers alone in int8."""
         made = self._folder / "one group.onnx"
-        self._quantiser.quantise(made, group)
+        self._quantiser.quantise(made, [name for name in self._quantiser.layers if name not in group])
         return self._judge.error(self._int8(made))
 
     def _int8(self, made: Path) -> Session:

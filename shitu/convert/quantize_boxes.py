@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from shitu.errors import ConfigError
 from shitu.images.boxes import iou_matrix
 
-TWIN = 0.9  # the least IoU of two programs' boxes of one thing
+TWIN = 0.75  # the least IoU of two programs' boxes of one thing
 SURE = 0.2  # boxes of lower scores are not asked for a twin; PaddleClas's threshold
-LEVELS = np.arange(0.5, 0.96, 0.05)
+LEVELS = [0.5 + 0.05 * step for step in range(10)]
 BEST = 10
 Floats = NDArray[np.floating]
 
@@ -46,10 +46,10 @@ def precision_and_recall(found: Sequence[Floats], truth: Sequence[Floats]) -> tu
         return 0.0, 0.0
     scores, hits, ten = [], [], 0
     for rows, boxes in zip(found, truth, strict=True):
-        rows = rows[np.argsort(-rows[:, 1], kind="stable")][:100]
-        overlaps = iou_matrix(rows[:, 2:6], boxes)
+        best = rows[np.argsort(-rows[:, 1], kind="stable")][:100]
+        overlaps = iou_matrix(best[:, 2:6], boxes)
         matched = np.stack([_matched(overlaps, level) for level in LEVELS])
-        scores.append(rows[:, 1])
+        scores.append(best[:, 1])
         hits.append(matched)
         ten += int(matched[0, :BEST].sum())
     order = np.argsort(-np.concatenate(scores), kind="stable")

@@ -43,7 +43,9 @@ def listed_photos(images: str, root: str | None = None) -> list[Photo]:
     try:
         lines = place.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{place} is no list of images in UTF-8 ({error.reason}); wanted `path<TAB>label` lines, or a folder") from error  # fmt: skip
+        raise ConfigError(
+            f"{place} is no list of images in UTF-8 ({error.reason}); wanted `path<TAB>label` lines, or a folder"
+        ) from error
     except OSError as error:
         raise ConfigError(
             f"{place}: {error.strerror}; wanted a list of photos, a folder of them, or a gallery"

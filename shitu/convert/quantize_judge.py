@@ -22,7 +22,7 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Verdict:
-    """`agreement` with fp32, as the card states it; `figures`: name -> (fp32, int8); `drop`: points lost, where told."""
+    """`agreement` with fp32, as the card states it; `figures`: name -> (fp32, int8); `drop`: points lost."""
 
     agreement: float
     figures: dict[str, tuple[float, float]] = field(default_factory=dict)

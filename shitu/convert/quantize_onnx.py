@@ -22,6 +22,19 @@ from shitu.models.onnx_file import read_onnx
 
 METHODS = {"kl": "Entropy", "percentile": "Percentile", "minmax": "MinMax"}
 LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+# What may run in int8 beside them. A product of two activations loses most, and is no quicker.
+BESIDE = (
+    "Add",
+    "Clip",
+    "Relu",
+    "MaxPool",
+    "AveragePool",
+    "GlobalAveragePool",
+    "Concat",
+    "Flatten",
+    "Reshape",
+    "Resize",
+)
 AT_ONCE = 4  # photos whose activations are in memory together
 TOLD_OF = 8  # photos on which the error of each layer is measured
 Feeds = dict[str, NDArray[np.float32]]
@@ -45,7 +58,7 @@ class Quantiser:
     """
 
     def __init__(self, program: Program, folder: Path, feeds: Sequence[Feeds], method: str, *, detector: bool) -> None:
-        self._library = _library()
+        self._library = quantiser_library()
         self._folder, self._method = folder, METHODS[method]
         self._plain = folder / "fp32.onnx"
         with _quiet("prepare"):
@@ -75,7 +88,8 @@ class Quantiser:
                 per_channel=True,
                 activation_type=kinds.QUInt8,
                 weight_type=kinds.QInt8,
-                nodes_to_exclude=sorted({*self._rest, *left_out, *kept}),
+                op_types_to_quantize=[*LAYERS, *BESIDE],
+                nodes_to_exclude=sorted({*self._rest, *kept, *_with_what_follows(self._network.graph, left_out)}),
                 calibrate_method=self._library.CalibrationMethod[self._method],
                 extra_options={"CalibStridedMinMax": at_once, "TensorQuantOverrides": limits},
                 **more,
@@ -122,8 +136,10 @@ class _Reader:
         self._left = iter(self._feeds[start_index:end_index])
 
 
-def _library() -> Any:
+def quantiser_library() -> Any:
+    """onnxruntime.quantization. Raises EngineError where it, or onnx, is not installed."""
     try:
+        import onnx  # noqa: F401
         import onnxruntime.quantization
     except ImportError as error:
         raise EngineError(f"the quantiser cannot be imported ({error}); install it: {INSTALL}") from error
@@ -165,6 +181,16 @@ def _layers(graph: Any, kinds: Sequence[str]) -> tuple[list[str], list[str]]:
             before.add(node.name)
             open_ones += [makers[name] for name in node.input if name in makers]
     return [node.name for node in layers], [node.name for node in graph.node if node.name not in before]
+
+
+def _with_what_follows(graph: Any, left_out: Sequence[str]) -> set[str]:
+    """These layers, and what stands between them and the next ones."""
+    found, reached = set(left_out), set[str]()
+    for node in graph.node:  # in the order of computation
+        if node.name in found or (node.op_type not in LAYERS and reached.intersection(node.input)):
+            found.add(node.name)
+            reached.update(node.output)
+    return found
 
 
 def _borders(network: Any, left_out: set[str]) -> tuple[list[str], dict[str, Any]]:

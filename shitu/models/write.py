@@ -99,8 +99,8 @@ def describe_programs(
 ) -> None:
     """Add programs, which lie in the model's folder, to its model.yaml, or write one.
 
-    `facts` are said only where the card says nothing of them; `measured` takes the place of rows that begin alike, up to
-    the first bracket, and else stands behind them.
+    `facts` are said only where the card says nothing of them; `measured` takes the place of rows that are called alike
+    up to the first bracket.
     """
     path, card = model.path / MODEL_YAML, model.card
     content = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}

@@ -25,7 +25,7 @@ class Extractor:
     """A feature extractor with the preprocessing that belongs to it. Any number of threads may call at once.
 
     `dimension` counts floats (or bits, when `packed`); `fingerprint` names the vectors, so that a gallery of others is
-    refused. The vectors of the middle crops of `shares` are averaged.
+    refused, `apart` says why the card's word does not hold. The vectors of the middle crops of `shares` are averaged.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class Extractor:
             )
         self.model, self.preprocess, self.packed = model, preprocess, packed
         self._shares, self._binarize, self._warned = shares, binarize, False
-        recipe = model.vectors(program, preprocess.describe())
+        recipe, self.apart = model.vectors(program, preprocess.describe()), model.apart(program)
         if shares != (1.0,):
             recipe += f" mean of crops {shares}"
         self.fingerprint: str = hashlib.sha256(recipe.encode()).hexdigest()
