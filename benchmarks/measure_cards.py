@@ -3,10 +3,11 @@
     python benchmarks/measure_cards.py                           # every folder in models/, compared with its card
     python benchmarks/measure_cards.py models/NAME --juice --write       # puts the figures into models/NAME/model.yaml
 
-Recogniser: `shitu evaluate` with a gallery of the set's 42 pictures and its 150 crops, no detector; with `--juice` also
-on the juice photos of ../shared. Detector: COCO's AP, as `shitu eval-det` counts it. All run through Paddle Inference
-with the options of a plain config; a program in int8, where the model has one, through ONNX Runtime besides. Status 1 where a figure is below the card by more than its tolerance, or the card
-has no entry for it (tests/test_model_cards.py).
+Recogniser: `shitu evaluate` with a gallery of the set's 42 pictures and its 150 crops, no detector; with `--juice`
+also on the juice photos of ../shared. Detector: COCO's AP, as `shitu eval-det` counts it. All run through Paddle
+Inference with the options of a plain config; a program in int8, where the model has one, through ONNX Runtime besides.
+Status 1 where a figure is below the card by more than its tolerance, or the card has no entry for it
+(tests/test_model_cards.py).
 
 Tolerances are what another CPU's rounding might turn, no more: one query of recall, one box of AP50. On one machine,
 oneDNN off, graph optimisation off, one thread or two changed none of the figures (features differed by 4e-7), and

@@ -79,16 +79,21 @@ def _average(right: NDArray[np.bool_], total: int) -> float:
 
 
 def labelled_boxes(path: Path, root: str | None) -> dict[str, NDArray[np.float64]]:
-    """Of COCO's JSON: photo's path -> its boxes (n, 4) xyxy, crowds left out. Raises ConfigError."""
+    """Of COCO's JSON: photo's path -> its boxes (n, 4) xyxy, crowds left out. Raises ConfigError.
+
+    The photos lie below `root`, or else in `images` beside the file, or beside it.
+    """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        names = {each["id"]: str(Path(root or path.parent) / each["file_name"]) for each in content["images"]}
+        places = [Path(root)] if root else [path.parent / "images", path.parent]
+        place = next((each for each in places if (each / content["images"][0]["file_name"]).exists()), places[-1])
+        names = {each["id"]: str(place / each["file_name"]) for each in content["images"]}
         boxes: dict[str, list[list[float]]] = {name: [] for name in names.values()}
         for each in content["annotations"]:
             if not each.get("iscrowd"):
                 x, y, width, height = each["bbox"]
                 boxes[names[each["image_id"]]].append([x, y, x + width, y + height])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
         raise ConfigError(
             f"{path} is no list of boxes ({type(error).__name__}: {error}); a detector is measured on COCO's JSON with "
             "`images` and `annotations`: shitu dataset from-coco and its kin write it"

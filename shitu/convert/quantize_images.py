@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from shitu.build.list_file import parse_line
 from shitu.errors import ConfigError, ImageError, UsageError
 from shitu.gallery import open_reader
 from shitu.images.find import find_images
 from shitu.images.read import Picture
 from shitu.images.read_ahead import read_ahead
+from shitu.list_line import split_label
 
 T = TypeVar("T")
 FEW = 30  # photos below which ranges depend on which ones they are
@@ -51,12 +51,10 @@ def listed_photos(images: str, root: str | None = None) -> list[Photo]:
             f"{place}: {error.strerror}; wanted a list of photos, a folder of them, or a gallery"
         ) from error
     found = []
-    for number, line in enumerate(lines, start=1):
-        if "\t" in line:
-            entry = parse_line(line, root, "\t", where=f"{place}:{number}", number=number)
-            found.append(Photo(entry.path, entry.label))
-        elif line.strip():
-            found.append(Photo(os.path.join(root or "", line.strip())))
+    for line in lines:
+        name, *columns = split_label(line, "\t")
+        if name:
+            found.append(Photo(os.path.join(root or "", name), *columns[:1]))
     if not found:
         raise UsageError(f"{place}: no photo in it; wanted at least {FEW} that look like those to come")
     return found
