@@ -50,6 +50,7 @@ ROOT = Path(__file__).resolve().parents[1]
 CARDS = ROOT / "tests" / "data" / "cards"
 JUICE = ROOT.parent / "shared" / "data" / "juice"
 SET, JUICE_SET = "card set", "card juice"  # what our entries of `measured` begin with
+PLAIN = ("Global.engine=paddle", "Global.precision=fp32")  # whatever else the model has, and `auto` would take
 ROUNDING = 0.00005  # the card's four digits
 
 
@@ -105,7 +106,7 @@ def _evaluated(folder: Path, root: Path, gallery: list[str], queries: str, *more
     entries = [entry for name in gallery for entry in read_list(root / name, root, "\t")]
     with tempfile.TemporaryDirectory() as index_dir:
         overrides = [f"IndexProcess.index_dir={index_dir}", "IndexProcess.index_method=Flat"]
-        config = load_config(None, [f"Global.rec_inference_model_dir={folder}", *overrides, *more])
+        config = load_config(None, [f"Global.rec_inference_model_dir={folder}", *overrides, *(more or PLAIN)])
         report = GalleryBuilder(config).run(entries)
         asked = read_queries(root / queries, root, "\t")
         found = evaluate(config, asked, detector="off", false_accepts=(0.1,), with_map=False)

@@ -20,7 +20,7 @@ SHOWN = 6  # worst layers in the table
 
 @click.command(
     epilog="\b\nExample:\n"
-    "  shitu quantize efficientnet_lite0_512 --out output/int8 --images demo/gallery.txt --image-root demo\n"
+    "  shitu quantize efficientnet_lite0_512 --out output/int8 --images demo/gallery --method minmax\n"
 )
 @click.argument("model", metavar="NAME|FOLDER")
 @click.option("--images", required=True, metavar="LIST|FOLDER", help="Photos to calibrate with, such as those to come: "
