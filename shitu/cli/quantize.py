@@ -43,7 +43,7 @@ SHOWN = 6  # worst layers in the table
 @click.option(
     "--groups",
     type=click.IntRange(2),
-    default=12,
+    default=24,
     show_default=True,
     help="In how many groups of neighbours layers are tried in fp32: more is finer, and slower.",
 )

@@ -34,7 +34,7 @@ from shitu.recognise.from_config import preprocessor_for
 
 log = logging.getLogger("shitu")
 MEASURED_AT_MOST = 200  # photos without labels by which fp32 and int8 are compared
-GROUPS = 12  # of neighbouring layers
+GROUPS = 24  # of neighbouring layers
 Tell = Callable[[str], None]
 
 
