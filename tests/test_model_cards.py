@@ -71,7 +71,7 @@ def test_a_worse_int8_program_is_noticed(folder: Path, cards: ModuleType, tmp_pa
     """One that is made here, so that it holds for models that come without."""
     onnx = pytest.importorskip("onnx", reason="wants the extra `onnx`")
     made, photos = tmp_path / folder.name, CARDS / ("detector" if "picodet" in folder.name else "recogniser")
-    quantised = ["quantize", folder, "--out", made, "--images", photos, "--count", 12]
+    quantised = ["quantize", folder, "--out", made, "--images", photos, "--count", 4]
     CliRunner().invoke(main, [*map(str, quantised), "--method", "minmax", "--groups", "2"])
     figures = cards.measure(made)
     assert sum(" in int8:" in figure.what for figure in figures) == len(figures) / 2

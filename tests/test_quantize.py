@@ -53,8 +53,9 @@ def recogniser(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("quantised") / "rec"
     part = CARDS / "recogniser"
     done = run(
-        RECOGNISER, "--out", folder, "--images", part / "gallery.txt", "--image-root", part, "--method", "minmax", "--groups", 12,
-        "--query", part / "query.txt", "--gallery", part / "gallery.txt", "--report", folder.with_suffix(".json"),
+        RECOGNISER, "--out", folder, "--images", part / "gallery.txt", "--image-root", part, "--groups", 12,
+        "--method", "minmax", "--query", part / "query.txt", "--gallery", part / "gallery.txt",
+        "--report", folder.with_suffix(".json"),
     )  # fmt: skip
     assert done.exit_code == 0, done.output
     return folder
