@@ -3,10 +3,11 @@
     python benchmarks/measure_cards.py                           # every folder in models/, compared with its card
     python benchmarks/measure_cards.py models/NAME --juice --write       # puts the figures into models/NAME/model.yaml
 
-Recogniser: `shitu evaluate` with a gallery of the set's 42 pictures and its 150 crops, no detector; with `--juice` also
-on the juice photos of ../shared. Detector: COCO's AP, as `shitu eval-det` counts it. All run through Paddle Inference
-with the options of a plain config. Status 1 where a figure is below the card by more than its tolerance, or the card
-has no entry for it (tests/test_model_cards.py).
+Recogniser: `shitu evaluate` with a gallery of the set's 42 pictures and its 150 crops, no detector; with `--juice`
+also on the juice photos of ../shared. Detector: COCO's AP, as `shitu eval-det` counts it. All run through Paddle
+Inference with the options of a plain config; a program in int8, where the model has one, through ONNX Runtime besides.
+Status 1 where a figure is below the card by more than its tolerance, or the card has no entry for it
+(tests/test_model_cards.py).
 
 Tolerances are what another CPU's rounding might turn, no more: one query of recall, one box of AP50. On one machine,
 oneDNN off, graph optimisation off, one thread or two changed none of the figures (features differed by 4e-7), and
@@ -21,6 +22,7 @@ import json
 import re
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,18 +30,26 @@ import yaml
 
 from shitu import GalleryBuilder, load_config
 from shitu.build.list_file import read_list
+from shitu.convert.quantize import feeder
+from shitu.convert.quantize_judge import run
+from shitu.engines.base import EngineOptions
+from shitu.engines.onnxruntime import OnnxRuntime
 from shitu.evaluation.evaluate import Evaluation, evaluate
 from shitu.evaluation.queries import read_queries
+from shitu.images.read import read_image
+from shitu.models import Program
 from shitu.models.folder import ModelFolder, open_folder
 from shitu.models.model_yaml import DETECTION, MODEL_YAML, read_model_yaml
+from shitu.recognise.decode import decode_for
 from shitu.training.det.coco_data import read_coco
-from shitu.training.det.evaluate import coco_metrics, detected_by_model
+from shitu.training.det.evaluate import Found, coco_metrics, detected_by_model
 from shitu.training.det.schema import COCODataSet
 
 ROOT = Path(__file__).resolve().parents[1]
 CARDS = ROOT / "tests" / "data" / "cards"
 JUICE = ROOT.parent / "shared" / "data" / "juice"
 SET, JUICE_SET = "card set", "card juice"  # what our entries of `measured` begin with
+PLAIN = ("Global.engine=paddle", "Global.precision=fp32")  # whatever else the model has, and `auto` would take
 ROUNDING = 0.00005  # the card's four digits
 
 
@@ -55,13 +65,21 @@ class Figure:
 def measure(folder: Path, cards: Path = CARDS) -> list[Figure]:
     """The figures of the model in a folder, whichever of the two kinds it is."""
     model = open_folder(folder)
+    part = cards / ("detector" if model.card.task == DETECTION else "recogniser")
+    figures = _detector_figures(model, part) if model.card.task == DETECTION else _recogniser_figures(folder, part)
+    program = model.find("onnx", "int8") or model.find("onnx", "int8", raw=True)
+    if program is None:
+        return figures
     if model.card.task == DETECTION:
-        return _detector_figures(model, cards / "detector")
-    return _recogniser_figures(folder, cards / "recogniser")
+        int8 = _detector_figures(model, part, program)
+    else:
+        int8 = _recogniser_figures(folder, part, "Global.engine=onnxruntime", "Global.precision=int8")
+    # twice the tolerance: processors without VNNI saturate where others do not
+    return figures + [Figure(each.what.replace(":", " in int8:", 1), each.value, 2 * each.tolerance) for each in int8]
 
 
-def _recogniser_figures(folder: Path, part: Path) -> list[Figure]:
-    found = _evaluated(folder, part, ["gallery.txt"], "query.txt")
+def _recogniser_figures(folder: Path, part: Path, *overrides: str) -> list[Figure]:
+    found = _evaluated(folder, part, ["gallery.txt"], "query.txt", *overrides)
     if found.open_set is None or found.open_set.kind != "listed":
         raise SystemExit(f"{part}: no crop shows what is not in the gallery")
     known, unknown = f"{found.known} crops", f"{found.unknown} of things not in the gallery"
@@ -82,12 +100,12 @@ def measure_juice(folder: Path, juice: Path = JUICE) -> list[Figure]:
     return [Figure(what, found.recall[1], 1 / found.known)]
 
 
-def _evaluated(folder: Path, root: Path, gallery: list[str], queries: str) -> Evaluation:
+def _evaluated(folder: Path, root: Path, gallery: list[str], queries: str, *more: str) -> Evaluation:
     """`shitu evaluate` without a detector, with a gallery of these lists."""
     entries = [entry for name in gallery for entry in read_list(root / name, root, "\t")]
     with tempfile.TemporaryDirectory() as index_dir:
         overrides = [f"IndexProcess.index_dir={index_dir}", "IndexProcess.index_method=Flat"]
-        config = load_config(None, [f"Global.rec_inference_model_dir={folder}", *overrides])
+        config = load_config(None, [f"Global.rec_inference_model_dir={folder}", *overrides, *(more or PLAIN)])
         report = GalleryBuilder(config).run(entries)
         asked = read_queries(root / queries, root, "\t")
         found = evaluate(config, asked, detector="off", false_accepts=(0.1,), with_map=False)
@@ -96,16 +114,24 @@ def _evaluated(folder: Path, root: Path, gallery: list[str], queries: str) -> Ev
     return found
 
 
-def _detector_figures(model: ModelFolder, part: Path) -> list[Figure]:
+def _detector_figures(model: ModelFolder, part: Path, int8: Program | None = None) -> list[Figure]:
     section = COCODataSet(dataset_dir=str(part), image_dir="images", anno_path="annotations.json")
     data = read_coco(section, 1, what="the card set", training=False)
-    found = [each for each in detected_by_model(str(model.path), data.paths) if each is not None]
+    seen = detected_by_model(str(model.path), data.paths) if int8 is None else _detected(model, int8, data.paths)
+    found = [each for each in seen if each is not None]
     if len(found) < len(data):
         raise SystemExit(f"{part}: {len(data) - len(found)} of {len(data)} scenes could not be read")
     numbers = coco_metrics(data, found)
     title = f"{SET} {digest(part)}, {len(data)} scenes with {len(data.xyxy)} boxes"
     tolerances = {"AP": 0.005, "AP50": 1 / len(data.xyxy), "AR10": 0.005}
     return [Figure(f"{title}: {name}", numbers[name] or 0.0, limit) for name, limit in tolerances.items()]
+
+
+def _detected(model: ModelFolder, program: Program, paths: Sequence[str]) -> list[Found]:
+    """By ONNX Runtime."""
+    session, decode = OnnxRuntime().open(program, EngineOptions(threads=2)), decode_for(model, program)
+    prepare = feeder(model, session.input_names)
+    return [Found(number, decode(run(session, prepare(read_image(path))))) for number, path in enumerate(paths)]
 
 
 def digest(part: Path) -> str:

@@ -158,6 +158,11 @@ PROMISES = {
         files={"output/models/efficientnet/inference.onnx": 1},
     ),
     "shitu models verify": Promise(ALL_OK),
+    "shitu quantize efficientnet_lite0_512 --out output/int8 --images demo/gallery --method minmax": Promise(
+        rows("model output/int8", "photos 64 to calibrate, 176 to measure, 0 unreadable", "noisiest layers"),
+        r"64 photos to calibrate with, 0 that cannot be read\n(\d+ of 50 layers in fp32: agreement [^\n]*\n)+",
+        files={"output/int8/inference_int8.onnx": 1},
+    ),
     "shitu dataset convert sop datasets/sop -o sop.txt": Promise(
         err=r"Warning: 3 images where 59,551 were published [^\n]*\nWrote sop.txt\.\n",
         lines={"sop.txt": 3, "sop.classes.txt": 2},

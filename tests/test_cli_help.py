@@ -70,7 +70,7 @@ def test_all_commands_of_the_issue_are_there() -> None:
     names += [f"gallery {name}" for name in ["info", "list", "verify", "append", "remove", "compact", "export"]]
     names += [f"models {name}" for name in ["list", "download", "verify"]]
     names += ["train", "eval", "export", "train-det", "eval-det", "export-det", "dataset convert", "dataset check"]
-    names += ["config schema", "config show", "benchmark"]
+    names += ["config schema", "config show", "models convert", "quantize", "benchmark"]
     assert {f"shitu {name}" for name in names} <= set(HELP)
 
 

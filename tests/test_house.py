@@ -44,7 +44,7 @@ DOORS = {
     "paddle": ("engines/paddle.py", "convert/child.py", "training/"),
     "paddle2onnx": ("convert/child.py",),
     "onnx": ("convert/", "benchmark/roofline.py"),
-    "onnxruntime": ("engines/onnxruntime.py",),
+    "onnxruntime": ("engines/onnxruntime.py", "convert/quantize_onnx.py"),
     "openvino": ("engines/openvino.py",),
     "cv2": ("recognise/preprocess.py", "training/"),
     "sqlite3": ("gallery/read/items.py", "gallery/write/items.py"),

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from click.testing import CliRunner
 
 from shitu import resources
 from shitu.cli import main
@@ -63,6 +64,29 @@ def test_a_worse_model_is_noticed(folder: Path, cards: ModuleType, tmp_path: Pat
     problems = cards.below_card(worse, cards.measure(worse))
     assert problems
     assert all(re.search(r"the card says 0\.\d{4}, measured 0\.\d{4}; at most", problem) for problem in problems)
+
+
+@pytest.mark.parametrize("folder", MODELS, ids=by_name)
+def test_a_worse_int8_program_is_noticed(folder: Path, cards: ModuleType, tmp_path: Path) -> None:
+    """One that is made here, so that it holds for models that come without."""
+    onnx = pytest.importorskip("onnx", reason="wants the extra `onnx`")
+    made, photos = tmp_path / folder.name, CARDS / ("detector" if "picodet" in folder.name else "recogniser")
+    quantised = ["quantize", folder, "--out", made, "--images", photos, "--count", 4]
+    CliRunner().invoke(main, [*map(str, quantised), "--method", "minmax", "--groups", "2"])
+    figures = cards.measure(made)
+    assert sum(" in int8:" in figure.what for figure in figures) == len(figures) / 2
+    cards.write(made, figures)
+    assert cards.below_card(made, figures) == []
+    network = onnx.load(made / "inference_int8.onnx")
+    for tensor in network.graph.initializer:
+        if tensor.data_type == onnx.TensorProto.INT8 and len(tensor.dims) > 1:
+            weights = onnx.numpy_helper.to_array(tensor)
+            off = weights * (1 + np.random.default_rng(0).normal(0, 0.5, weights.shape))
+            tensor.raw_data = np.clip(off, -127, 127).astype(np.int8).tobytes()
+    onnx.save(network, made / "inference_int8.onnx")
+    problems = cards.below_card(made, cards.measure(made))
+    assert problems
+    assert all(" in int8:" in problem for problem in problems)
 
 
 @pytest.mark.parametrize("folder", RECOGNISERS, ids=by_name)

@@ -122,7 +122,11 @@ class GalleryBuilder:
         if index.index_operation == "append":
             gallery = self._open()
             gallery.facts.check_fits(
-                gallery.url, fingerprint=facts.fingerprint, dimension=facts.dimension, dist_type=facts.dist_type
+                gallery.url,
+                fingerprint=facts.fingerprint,
+                dimension=facts.dimension,
+                dist_type=facts.dist_type,
+                apart=rec.apart,
             )
             known = _labels(gallery)
         change = writer.begin(facts if known is None else None)

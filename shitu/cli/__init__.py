@@ -26,6 +26,7 @@ from shitu.cli.gallery import gallery
 from shitu.cli.models import models
 from shitu.cli.options import InOrder, example
 from shitu.cli.predict import predict, predict_det, predict_rec
+from shitu.cli.quantize import quantize
 from shitu.cli.training import eval_det, export, export_det, train, train_det
 from shitu.cli.training import evaluate as evaluate_extractor
 from shitu.errors import ShituError
@@ -66,18 +67,9 @@ def main(context: click.Context, quiet: bool) -> None:
     out.set_up(context, quiet)
 
 
-RECOGNITION = (
-    build_gallery,
-    predict,
-    predict_det,
-    predict_rec,
-    evaluate_gallery,
-    calibrate_config,
-    benchmark,
-    gallery,
-    models,
-)
+RECOGNITION = (build_gallery, predict, predict_det, predict_rec, evaluate_gallery, calibrate_config, gallery)
+MODELS = (models, quantize, benchmark)
 TRAINING = (dataset, train, evaluate_extractor, export, train_det, eval_det, export_det)
 gallery.add_command(append)
-for command in (*RECOGNITION, *TRAINING, check, demo, config):
+for command in (*RECOGNITION, *MODELS, *TRAINING, check, demo, config):
     main.add_command(command)

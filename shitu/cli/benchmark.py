@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from shitu.cli.options import config_options, format_option, plural, print_json, print_result, read_config, together
+from shitu.cli.options import config_options, format_option, read_config, together
+from shitu.cli.out import line, plural, record
 
 if TYPE_CHECKING:
     from shitu.benchmark.record import Benchmark, Spread
@@ -81,9 +82,9 @@ def benchmark(
     for name, reason in found.left_out:
         log.info("left out: %s: %s", name, reason)
     if style == "json":
-        print_json(found.to_dict())
+        record(found.to_dict())
     else:
-        print_result(summary(found))
+        line(summary(found))
     if plot:
         from shitu.benchmark.plot import write_plot
 

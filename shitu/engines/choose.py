@@ -12,7 +12,8 @@ from shitu.engines.openvino import OpenVino
 from shitu.engines.paddle import Paddle
 from shitu.errors import EngineError
 from shitu.models import ModelFolder, Program
-from shitu.models.folder import AGREES
+from shitu.models.folder import enough
+from shitu.models.model_yaml import DETECTION
 
 log = logging.getLogger("shitu")
 
@@ -59,7 +60,9 @@ def precisions(model: ModelFolder, options: EngineOptions) -> list[str]:
     """What to try, best first."""
     if options.precision != AUTO:
         return [options.precision]
-    agrees = any(each.precision == "int8" and (each.cosine or 0) >= AGREES for each in model.programs)
+    task = model.card.task
+    twins = [each for each in model.programs if each.precision == "int8"]
+    agrees = any(enough((each.agreement if task == DETECTION else each.cosine) or 0, task) for each in twins)
     return ["int8", "fp32"] if agrees and has_int8() else ["fp32"]
 
 

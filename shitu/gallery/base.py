@@ -52,8 +52,11 @@ class Facts:
     def measure(self) -> Measure:
         return measure_of(self.dist_type)
 
-    def check_fits(self, where: object, *, fingerprint: str, dimension: int, dist_type: str) -> None:
-        """GalleryError where vectors of this model cannot be compared with the gallery's; `where` it is kept."""
+    def check_fits(self, where: object, *, fingerprint: str, dimension: int, dist_type: str, apart: str = "") -> None:
+        """GalleryError where vectors of this model cannot be compared with the gallery's; `where` it is kept.
+
+        `apart`: why they may not even be those of the model's other programs.
+        """
         made_by = f", made by model {self.model_name}," if self.model_name else ""
         pairs = (("dimension", dimension, self.dimension), ("dist_type", dist_type, self.dist_type))
         for name, wanted, have in pairs:
@@ -64,6 +67,8 @@ class Facts:
                 )
         if self.fingerprint and fingerprint and self.fingerprint != fingerprint:
             advice = f"use model {self.model_name}" if self.model_name else "use the model it was made with"
+            if apart:
+                advice += f". Of this model, {apart}: set Global.precision to fp32 for galleries made in fp32"
             raise GalleryError(
                 f"the gallery {where} was made by another model or preprocessing (its fingerprint is "
                 f"{self.fingerprint}, the model's {fingerprint}): rebuild it with `shitu build-gallery`, or {advice}"

@@ -12,6 +12,7 @@ from shitu.errors import ModelError
 from shitu.models.model_yaml import DETECTION, MODEL_YAML, RECOGNITION, ModelCard, Program, read_model_yaml
 
 AGREES = 0.99  # the least cosine to fp32 with which a program of another precision searches the same gallery
+AGREES_BOXES = 0.95  # the least share of boxes with a twin, with which a detector's int8 is taken for its fp32
 _KEYS = {DETECTION: "Global.det_inference_model_dir", RECOGNITION: "Global.rec_inference_model_dir"}
 
 
@@ -66,9 +67,23 @@ class ModelFolder:
             return self.card.vectors
         return f"{self.fingerprint(None if agrees else program)} {preprocessing}"
 
+    def apart(self, program: Program) -> str:
+        """Why the vectors of `program` are not those that the card names; "" where they are, or it names none."""
+        if not self.card.vectors:
+            return ""
+        if program.precision != "fp32" and (program.cosine or 0.0) < AGREES:
+            measured = "was not measured" if program.cosine is None else f"is {program.cosine}, below {AGREES}"
+            return f"the smallest cosine between vectors in {program.precision} and in fp32 {measured}"
+        return "" if all(map(self._on_record, program.files)) else f"{program.program.name} is not the file on record"
+
     def _on_record(self, path: Path) -> bool:
         record = self.card.files.get(path.relative_to(self.path).as_posix())
         return record is not None and record.sha256 == sha256_of(path)
+
+
+def enough(agreement: float, task: str | None) -> bool:
+    """Whether what was measured lets a program stand for the fp32 one: a cosine, of a detector a share of boxes."""
+    return agreement >= (AGREES_BOXES if task == DETECTION else AGREES)
 
 
 def downloads_home() -> Path:

@@ -50,7 +50,8 @@ class Program:
     """The network as one engine reads it; the paths are within the model's folder.
 
     `params`: None where the weights are in the program. `raw`: a detector's, ending before its NMS. `cosine`: the
-    smallest that was measured between its vectors and those that `vectors` in the card names; None: not measured.
+    smallest that was measured between its vectors and those that `vectors` in the card names; `agreement`: the share of
+    a detector's boxes that have a twin in fp32's, and the other way; None: not measured.
     """
 
     engine: str
@@ -59,6 +60,7 @@ class Program:
     params: Path | None = None
     raw: bool = False
     cosine: float | None = None
+    agreement: float | None = None
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -109,17 +111,25 @@ class _Files(Section):
 
 
 @dataclass(frozen=True)
+class _Raw(_Files):
+    agreement: Annotated[float | None, _SHARE] = None
+
+
+@dataclass(frozen=True)
 class _Part(_Files):
     """The whole program and, of a detector, the raw one; one of the two is enough."""
 
-    raw: Annotated[_Files | None, Made(_Files)] = None
+    raw: Annotated[_Raw | None, Made(_Raw)] = None
     cosine: Annotated[float | None, _SHARE] = None
+    agreement: Annotated[float | None, _SHARE] = None
 
     def made(self, engine: str, precision: str, prefix: str) -> Iterator[Program]:
-        if self.raw is None or (self.program, self.params, self.cosine) != (None, None, None):
-            yield Program(engine, precision, *self.paths(engine, prefix), cosine=self.cosine)
+        if self.raw is None or (self.program, self.params, self.cosine, self.agreement) != (None, None, None, None):
+            files = self.paths(engine, prefix)
+            yield Program(engine, precision, *files, cosine=self.cosine, agreement=self.agreement)
         if self.raw is not None:
-            yield Program(engine, precision, *self.raw.paths(engine, f"{prefix}raw."), raw=True)
+            files = self.raw.paths(engine, f"{prefix}raw.")
+            yield Program(engine, precision, *files, raw=True, agreement=self.raw.agreement)
 
 
 def _flat(engines: Mapping[str, Mapping[str, _Part]]) -> tuple[Program, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,8 +21,9 @@ from shitu.models.model_yaml import MODEL_YAML, Program, read_model_yaml
 
 PROGRAM, PARAMS, ONNX = "inference.json", "inference.pdiparams", "inference.onnx"
 RAW_PROGRAM, RAW_PARAMS = "inference_raw.json", "inference_raw.pdiparams"  # a detector that ends before its NMS
+INT8 = "inference_int8.onnx"  # its weights are inside
 WEIGHTS = "weights.pdparams"
-_OURS = (PROGRAM, PARAMS, RAW_PROGRAM, RAW_PARAMS, ONNX, MODEL_YAML, WEIGHTS)
+_OURS = (PROGRAM, PARAMS, RAW_PROGRAM, RAW_PARAMS, ONNX, INT8, MODEL_YAML, WEIGHTS)
 PROVENANCE = "As Paddle's exporter left it, without a model.yaml; described by `shitu models convert`."
 _IN_A_LINE = 400  # characters of a mapping of plain values
 _KEPT = ("LICENSE", "NOTICE")  # put there by hand; an export takes them over
@@ -92,10 +94,13 @@ def write_model_yaml(folder: Path, *, preprocess: Mapping[str, Any], **stated: A
     read_model_yaml(folder / MODEL_YAML)  # what cannot be read again is not left behind
 
 
-def describe_programs(model: ModelFolder, programs: Sequence[Program], **facts: Any) -> None:
+def describe_programs(
+    model: ModelFolder, programs: Sequence[Program], measured: Sequence[Mapping[str, Any]] = (), **facts: Any
+) -> None:
     """Add programs, which lie in the model's folder, to its model.yaml, or write one.
 
-    `facts` are said only where the card says nothing of them; `measured` is added to what was.
+    `facts` are said only where the card says nothing of them; `measured` takes the place of rows that are called alike
+    up to the first bracket.
     """
     path, card = model.path / MODEL_YAML, model.card
     content = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
@@ -108,10 +113,13 @@ def describe_programs(model: ModelFolder, programs: Sequence[Program], **facts: 
     for each in programs:
         names = {"program": each.program.name, "params": each.params and each.params.name}
         part: dict[str, Any] = {key: value for key, value in names.items() if value}
-        if each.cosine is not None:
-            part["cosine"] = round(each.cosine, 5)
+        part.update(_rounded_down(cosine=each.cosine, agreement=each.agreement))
         place = content.setdefault("programs", {}).setdefault(each.engine, {})
         place[each.precision] = {"raw": part} if each.raw else part
+    if measured:
+        replaced = tuple({str(row["what"]).partition("(")[0] for row in measured})
+        before = [row for row in content.get("measured") or [] if not str(row["what"]).startswith(replaced)]
+        content["measured"] = [*before, *map(dict, measured)]
     content["files"] = {
         name: {"size": (model.path / name).stat().st_size, "sha256": sha256_of(model.path / name)}
         for name in sorted({file.name for each in (*model.programs, *programs) for file in each.files})
@@ -119,6 +127,11 @@ def describe_programs(model: ModelFolder, programs: Sequence[Program], **facts: 
     text = yaml.dump(content, Dumper=_Dumper, sort_keys=False, width=500, allow_unicode=True)
     replace_file(path, lambda file: file.write(text.encode()))
     read_model_yaml(path)
+
+
+def _rounded_down(**figures: float | None) -> dict[str, float]:
+    """To four digits: a card that rounds up says more than was measured."""
+    return {name: math.floor(value * 1e4) / 1e4 for name, value in figures.items() if value is not None}
 
 
 class _Dumper(yaml.SafeDumper):

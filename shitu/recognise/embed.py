@@ -22,7 +22,7 @@ class Extractor:
     """A feature extractor with the preprocessing that belongs to it. Any number of threads may call at once.
 
     `dimension` counts floats (or bits, when `packed`); `fingerprint` names the vectors, so that a gallery of others is
-    refused. The vectors of the middle crops of `shares` are averaged.
+    refused, `apart` says why the card's word does not hold. The vectors of the middle crops of `shares` are averaged.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class Extractor:
             from shitu.recognise.binarize import Packer
 
             self._pack = Packer(binarize)
-        recipe = model.vectors(program, preprocess.describe())
+        recipe, self.apart = model.vectors(program, preprocess.describe()), model.apart(program)
         if shares != (1.0,):
             recipe += f" mean of crops {shares}"
         self.fingerprint: str = hashlib.sha256(recipe.encode()).hexdigest()

@@ -56,6 +56,7 @@ class Recogniser:
             fingerprint=rec_predictor.fingerprint,
             dimension=rec_predictor.dimension,
             dist_type=suppression.dist_type,
+            apart=rec_predictor.apart,
         )
 
     def predict(self, images: Sequence[Picture], names: Sequence[str] | None = None) -> list[Recognition]:
