@@ -89,7 +89,7 @@ BEACH = ("bucket", "crab", "turtle", "ring buoy", "sailboat")  # what is to be s
 FIGURES = (
     "queries 69: 58 known, 11 unknown, 0 failed",
     "gallery 240 entries, 80 labels",
-    "Recall@1 0.9655",
+    "Recall@1 0.9483",
     "AUROC 0.9",
 )
 VERSIONS = ("shitu", "Python", "cores", "CPU features", "paddlepaddle", "onnxruntime", "faiss-cpu", "numpy")
@@ -111,7 +111,7 @@ PROMISES = {
         {"output/beach.jpg": 1},
     ),
     "shitu predict-det --no-pictures demo/photos/beach.jpg": Promise(
-        r'\{"image": "demo/photos/beach.jpg", .*"regions": \[(\{"bbox": [^}]*"det_score": [^}]*\}(, )?){9}\]\}\n',
+        r'\{"image": "demo/photos/beach.jpg", .*"regions": \[(\{"bbox": [^}]*"det_score": [^}]*\}(, )?){7}\]\}\n',
         files={"output/*.jpg": 0},
     ),
     "shitu predict-rec --npy vectors.npy demo/gallery/fluent": Promise(
@@ -119,7 +119,7 @@ PROMISES = {
     ),
     "shitu evaluate --query demo/photos.txt --image-root demo --format table": Promise(rows(*FIGURES)),
     "shitu calibrate --query demo/photos.txt --false-accept 0.1 --write my_config.yaml --format table": Promise(
-        rows("IndexProcess.score_thres 0.4", "config as it is 0.9655", "calibrated", "58 known queries, 11 unknown"),
+        rows("IndexProcess.score_thres 0.4", "config as it is 0.9483", "calibrated", "58 known queries, 11 unknown"),
         r"[^\n]*my_config.yaml: \d keys? changed\n",
         holds=calibrated,
     ),

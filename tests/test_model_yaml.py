@@ -142,11 +142,17 @@ def test_mistakes(tmp_path: Path, key: str, value: Any, words: str) -> None:
     assert str(tmp_path / "model.yaml") in str(caught.value)
 
 
-@pytest.mark.parametrize("key", ["name", "task", "program", "params", "dimension", "preprocess"])
+@pytest.mark.parametrize("key", ["name", "task", "program", "params", "dimension"])
 def test_missing_keys(tmp_path: Path, key: str) -> None:
     content = {name: value for name, value in RECOGNISER.items() if name != key}
     with pytest.raises(ModelError, match=f"{key} is missing; wanted"):
         read_model_yaml(written(tmp_path, content))
+
+
+def test_preprocess_may_be_the_configuration_s(tmp_path: Path) -> None:
+    """As in a card that `shitu models convert` wrote for a folder of PaddleClas's."""
+    content = {name: value for name, value in RECOGNISER.items() if name != "preprocess"}
+    assert read_model_yaml(written(tmp_path, content)).preprocess is None
 
 
 @pytest.mark.parametrize(

@@ -71,7 +71,7 @@ def _none(model: ModelFolder, options: EngineOptions) -> str:
     says = f"{model.path} has programs for {there}; Global.engine {options.engine} runs none of them in "
     says += "fp32" if options.precision == AUTO else options.precision
     if options.precision == "int8" and not any(each.precision == "int8" for each in model.programs):
-        return f"{says}; make one: shitu quantize {model.path}"
+        return f"{says}; set Global.precision to auto, which takes fp32 here, or make one: shitu quantize {model.path}"
     if options.engine in ("onnxruntime", "openvino") and not any(each.engine == "onnx" for each in model.programs):
         return f"{says}; make one: shitu models convert {model.path}"
     return f"{says}; set Global.engine or Global.precision to auto, or take another model"
