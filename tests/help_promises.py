@@ -148,7 +148,7 @@ PROMISES = {
     ),
     "shitu gallery verify my_gallery": Promise(err=r"The gallery is sound\.\n"),
     "shitu models list": Promise(
-        rows("name task size where licence dimension", "efficientnet_lite0_512 recognition 16.2 MB bundled", DETECTOR)
+        rows("name task size where licence dimension", "efficientnet_lite0_512 recognition 23.8 MB bundled", DETECTOR)
     ),
     f"shitu models download {DETECTOR}": Promise(DOWNLOADED),
     "shitu models list --format json": Promise(r'(\{"name": "[^\n]*\}\n){11}'),

@@ -183,20 +183,8 @@ def test_crops_and_the_command_that_they_tell(tmp_path: Path, monkeypatch: pytes
 
 def test_no_command_shows_the_commands() -> None:
     done = CliRunner().invoke(main, ["--help"])
-    names = ["build-gallery", "predict", "predict-det", "predict-rec", "evaluate", "calibrate", "benchmark"]
-    names += [
-        "gallery",
-        "models",
-        "dataset",
-        "train",
-        "eval",
-        "export",
-        "train-det",
-        "eval-det",
-        "export-det",
-        "check",
-        "demo",
-        "config",
-    ]
+    names = ["build-gallery", "predict", "predict-det", "predict-rec", "evaluate", "calibrate", "gallery"]
+    names += ["models", "quantize", "benchmark"]
+    names += ["dataset", "train", "eval", "export", "train-det", "eval-det", "export-det", "check", "demo", "config"]
     shown = done.stdout[done.stdout.index("Commands:") :].splitlines()[1 : len(names) + 1]
     assert [line.split()[0] for line in shown] == names

@@ -100,7 +100,7 @@ class FakeDetector:
 class FakeRecogniser:
     """The mean colour as the vector; counts its calls."""
 
-    fingerprint, dimension = "mean colour", 3
+    fingerprint, dimension, apart = "mean colour", 3, ""
 
     def __init__(self) -> None:
         self.calls: list[list[tuple[int, ...]]] = []
