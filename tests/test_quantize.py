@@ -76,7 +76,8 @@ def test_the_card_says_what_was_measured(recogniser: Path) -> None:
     assert figures["Recall@1"] >= figures["Recall@1, fp32 beside it"] - 0.005
     assert verify_model(recogniser) == []
     kept = [row for row in model.card.measured if row["what"] not in rows]
-    assert kept == list(open_folder(RECOGNISER).card.measured)
+    before = open_folder(RECOGNISER).card.measured  # the bundled one is quantised already, by other photos
+    assert kept == [row for row in before if not row["what"].startswith("int8 (")]
 
 
 def test_the_report_has_every_layer(recogniser: Path) -> None:
@@ -178,9 +179,8 @@ def test_boxes_are_compared() -> None:
 
 def test_average_precision_is_cocos() -> None:
     pytest.importorskip("pycocotools", reason="wants the extra `train`")
-    from shitu.training.det.evaluate import Found, coco_metrics
-
     from shitu.training.det.coco_data import read_coco
+    from shitu.training.det.evaluate import Found, coco_metrics
     from shitu.training.det.schema import COCODataSet
 
     section = COCODataSet(dataset_dir=str(CARDS / "detector"), image_dir="images", anno_path="annotations.json")
