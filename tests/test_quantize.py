@@ -71,7 +71,7 @@ def test_the_card_says_what_was_measured(recogniser: Path) -> None:
     # how many layers stay in fp32 is the weights' matter
     assert program.program.stat().st_size < 0.6 * RECOGNISER.joinpath("inference.pdiparams").stat().st_size
     rows = {row["what"]: row for row in model.card.measured if row["what"].startswith("int8 (minmax, 42 photos)")}
-    assert all(row["command"].startswith("shitu ") for row in rows.values())
+    assert all(row["command"].startswith("shitu") for row in rows.values())
     figures = {what.partition(": ")[2]: row["value"] for what, row in rows.items()}
     assert figures["Recall@1"] >= figures["Recall@1, fp32 beside it"] - 0.005
     assert verify_model(recogniser) == []
