@@ -33,11 +33,10 @@ import numpy as np
 
 from benchmarks.predict_system import PAUSE, PROGRAM, SHARED, Worker, models, prepared
 from shitu.benchmark.load import check_load, others_share
+from shitu.benchmark.run import machine
 from shitu.benchmark.variants import PRECISIONS, variants_of
 from shitu.config import load_config
 from shitu.convert.folder import convert_model
-from shitu.engines.cpu import processor_name
-from shitu.self_test import describe_machine
 
 # As in tests/reference_models.py: the vector of 8 is what a box's sides are counted in.
 LIVELY = (
@@ -210,7 +209,7 @@ def main() -> None:
     record = {
         "command": shlex.join(["python", "-m", "benchmarks.peers", *sys.argv[1:]]),
         "date": date.today().isoformat(),
-        "machine": {"processor": processor_name(), **dict(describe_machine())},
+        "machine": machine(),
         "load": {"before": before, "after": others_share()},
         "settings": {key: value for key, value in vars(args).items() if key not in ("models", "json")},
         "sides": found,

@@ -97,6 +97,22 @@ def test_both_programs_find_the_same_in_a_photo(photo: Path, both: tuple[Detecto
     np.testing.assert_allclose(np.array(seen[1])[:, 1], np.array(seen[0])[:, 1], atol=1e-5)
 
 
+@pytest.mark.parametrize("least", [0.0, 0.02, 0.1, 0.3, 0.5])
+def test_what_is_not_wanted_is_left_out_and_nothing_else(least: float, both: tuple[Detector, Detector]) -> None:
+    """Also a row whose score is the least itself."""
+    model = both[1].model
+    raw = model.find("paddle", raw=True)
+    assert raw is not None
+    rng = np.random.default_rng(3)
+    for _ in range(50):
+        corner, size = rng.uniform(0, 200, (300, 2)), rng.uniform(5, 120, (300, 2))
+        boxes = np.concatenate([corner, corner + size], 1).astype(np.float32)[None]
+        scores = rng.choice(np.float32([0.01, 0.02, 0.1, 0.3, 0.4, 0.5, 0.9]), (1, 1, 300))
+        wanted = decode_for(model, raw)([boxes, scores])
+        found = decode_for(model, raw, least)([boxes, scores])
+        np.testing.assert_array_equal(found, wanted[wanted[:, 1] >= np.float32(least)])
+
+
 @pytest.mark.parametrize("shape", [(0, 6), (1, 1), (1,), (0,)])
 def test_no_object(shape: tuple[int, ...]) -> None:
     assert checked_rows([np.full(shape, -1, np.float32)], "m").shape == (0, 6)

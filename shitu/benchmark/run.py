@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -63,6 +64,11 @@ class _Seen:
     memory: int = 0
 
 
+def machine() -> dict[str, str]:
+    """Processor, versions and CPU features, without the places where things lie: records are passed on."""
+    return {"processor": processor_name(), **dict(describe_machine()), "Python": platform.python_version()}
+
+
 def benchmark(
     config_path: str | None,
     overrides: Sequence[str],
@@ -112,7 +118,7 @@ def benchmark(
         after = others_share()
     limits = [machine.limits for machine in machines]
     return Benchmark(
-        command, date.today().isoformat(), {"processor": processor_name(), **dict(describe_machine())},
+        command, date.today().isoformat(), machine(),
         {"before": before, "after": after}, {kind: model.name for kind, model in models_of(config).items()},
         len(good), plan.rounds, limits, _measured(config, seen, batches, limits, good[0]),
         f"{seen[0].worker.variant}, batch {batches[0]}", left, failed,

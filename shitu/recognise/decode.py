@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,11 @@ Floats = NDArray[np.float32]
 Decode = Callable[[Sequence[NDArray[Any]]], Floats]
 
 
-def decode_for(model: ModelFolder, program: Program) -> Decode:
-    """How the outputs of `program` become rows. Raises ModelError where a raw program's card states no `nms`."""
+def decode_for(model: ModelFolder, program: Program, least: float = 0.0) -> Decode:
+    """How the outputs of `program` become rows. Raises ModelError where a raw program's card states no `nms`.
+
+    `least`: rows of a lower score are not wanted; our NMS then leaves them out at once. They suppress none above them.
+    """
     if not program.raw:
         return lambda outputs: checked_rows(outputs, str(model.path))
     nms = model.card.nms
@@ -28,6 +32,8 @@ def decode_for(model: ModelFolder, program: Program) -> Decode:
         )
     from shitu.recognise.nms import suppressed_rows
 
+    if least > nms.score_threshold:  # which is exclusive
+        nms = replace(nms, score_threshold=float(np.nextafter(np.float32(least), np.float32(0))))
     return lambda outputs: suppressed_rows(outputs, nms, str(model.path))
 
 

@@ -39,7 +39,7 @@ class DetPredictor(Detector):
         super().__init__(
             model,
             opened.session,
-            decode_for(model, opened.program),
+            decode_for(model, opened.program, section.threshold),
             preprocess,
             threshold=section.threshold,
             max_results=section.max_det_results,
