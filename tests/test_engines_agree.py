@@ -20,6 +20,7 @@ from shitu.engines import choose, cpu
 from shitu.errors import EngineError, ModelError, ShituError
 from shitu.images.read import Picture, read_image
 from shitu.models.folder import open_folder
+from shitu.models.verify import verify_model
 from shitu.recognise.from_config import DetPredictor, RecPredictor, SystemPredictor
 from tests import reference_models
 from tests.conftest import ROOT
@@ -135,6 +136,22 @@ def test_a_model_without_onnx_names_the_command_and_the_command_works(tmp_path: 
     wanted = RecPredictor(configured("paddle")).predict(photos)
     np.testing.assert_allclose(found.predict(photos), wanted, atol=FEATURES, rtol=0)
     assert (folder / "inference.onnx").stat().st_size < 200_000  # the weights are Paddle's file
+
+
+def test_weights_that_were_exchanged_are_not_vouched_for(tmp_path: Path) -> None:
+    """A conversion writes records of what it made; other weights under the card's name do not become the card's."""
+    folder = tmp_path / "model"
+    shutil.copytree(RECOGNISER, folder)
+    weights = bytearray((folder / "inference.pdiparams").read_bytes())
+    weights[-40:-20] = bytes(20)
+    (folder / "inference.pdiparams").write_bytes(weights)
+    converting.convert_model(str(folder))
+    assert verify_model(folder)
+    theirs, ours = (
+        RecPredictor(configured("onnxruntime", f"Global.rec_inference_model_dir={each}")).fingerprint
+        for each in (RECOGNISER, folder)
+    )
+    assert theirs != ours
 
 
 def test_nothing_is_written_where_the_outputs_differ(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -85,7 +85,7 @@ def write_model_yaml(folder: Path, *, preprocess: Mapping[str, Any], **stated: A
         "params": PARAMS,
         **stated,
         "preprocess": {key: list(value) if isinstance(value, tuple) else value for key, value in preprocess.items()},
-        "files": {path.name: {"size": path.stat().st_size, "sha256": sha256_of(path)} for path in files},
+        "files": {path.name: record_of(path) for path in files},
         **last,
     }
     model = {key: value for key, value in model.items() if value not in ("", [])}
@@ -120,13 +120,20 @@ def describe_programs(
         replaced = tuple({str(row["what"]).partition("(")[0] for row in measured})
         before = [row for row in content.get("measured") or [] if not str(row["what"]).startswith(replaced)]
         content["measured"] = [*before, *map(dict, measured)]
+    # What is on record stays: a file that was put in another's place is not to be vouched for by a new record.
+    recorded, written = content.get("files") or {}, {each.program.name for each in programs}
     content["files"] = {
-        name: {"size": (model.path / name).stat().st_size, "sha256": sha256_of(model.path / name)}
-        for name in sorted({file.name for each in (*model.programs, *programs) for file in each.files})
+        name: recorded[name] if name in recorded and name not in written else record_of(model.path / name)
+        for name in sorted({*recorded, *(file.name for each in (*model.programs, *programs) for file in each.files)})
     }
     text = yaml.dump(content, Dumper=_Dumper, sort_keys=False, width=500, allow_unicode=True)
     replace_file(path, lambda file: file.write(text.encode()))
     read_model_yaml(path)
+
+
+def record_of(path: Path) -> dict[str, Any]:
+    """What a model.yaml says of a file."""
+    return {"size": path.stat().st_size, "sha256": sha256_of(path)}
 
 
 def _rounded_down(**figures: float | None) -> dict[str, float]:

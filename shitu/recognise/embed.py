@@ -40,7 +40,8 @@ class Extractor:
             from shitu.recognise.binarize import Packer
 
             self._pack = Packer(binarize)
-        recipe, self.apart = model.vectors(program, preprocess.describe()), model.apart(program)
+        recipe = model.vectors(program, preprocess.describe())
+        self.apart = "" if recipe == model.card.vectors else model.apart(program)  # which reads the files once more
         if shares != (1.0,):
             recipe += f" mean of crops {shares}"
         self.fingerprint: str = hashlib.sha256(recipe.encode()).hexdigest()
