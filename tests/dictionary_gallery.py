@@ -125,7 +125,7 @@ class Change:
         self._added: list[tuple[NDArray[Any], list[Item]]] = []
         self._removed: set[int] = set()
 
-    def add(self, vectors: NDArray[Any], items: Iterable[Item]) -> None:
+    def add(self, vectors: NDArray[Any], items: Iterable[Item], made_by: Facts | None = None) -> None:
         checked = self._state.facts.measure.checked(vectors, self._state.facts.dimension)
         self._added.append((np.array(checked), list(items)))
 

@@ -25,6 +25,7 @@ FLOORS = (
     ("engines", "gallery.read", "gallery.change", "draw"),
     ("gallery.write.items",),
     ("gallery.foreign",),
+    ("gallery.origin", "gallery.inspect_foreign"),
     ("gallery.inspect", "gallery.write"),
     ("gallery.reader", "gallery.export"),
     ("gallery.gallery", "gallery.open"),

@@ -46,6 +46,7 @@ class Meta(Facts):
     index_count: int = 0  # vectors in the index file, ids removed since then included
     index_rows: int = 0  # the index covers what lived in the rows before this one; later rows are scanned
     index_learned: int = 0  # vectors that it was trained on
+    origin: str = ""  # of a gallery that was another program's: its files as they were then (gallery/origin.py)
 
     @property
     def row_bytes(self) -> int:
@@ -57,6 +58,7 @@ class Meta(Facts):
         """KeyError or ValueError where something is missing or no number."""
         values = {str(key): str(value) for key, value in rows}
         numbers = {field.name for field in fields(cls) if field.type == "int"}
+        values = {"origin": ""} | values  # galleries of before do not have it
         made: dict[str, Any] = {field.name: values[field.name] for field in fields(cls)}
         made |= {name: int(made[name]) for name in numbers}
         if any(made[name] < 0 for name in numbers) or made["index_rows"] > made["rows"]:

@@ -79,6 +79,9 @@ class Store:
                 raise GalleryError(f"{path} has {name} {have} where the gallery says {wanted}; {COMPACT}")
         return index
 
+    def close(self) -> None:
+        self.db.close()
+
     def is_current(self) -> bool:
         """Whether the disk still holds what this store has read; costs a small file and a word from SQLite."""
         return current_generation(self.folder.parent) == self.folder and self.db.version() == self.version

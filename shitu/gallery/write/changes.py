@@ -18,11 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shitu.errors import GalleryError
-from shitu.gallery.base import Item
+from shitu.gallery.base import Facts, Item
 from shitu.gallery.change import Changed
 from shitu.gallery.foreign import ForeignStore
 from shitu.gallery.read.faiss_index import VectorIndex
-from shitu.gallery.read.items import Meta
+from shitu.gallery.read.items import REBUILD, Meta
 from shitu.gallery.read.store import ITEMS, VECTORS, Store, map_vectors
 from shitu.gallery.write.generation import (
     commit_generation,
@@ -73,16 +73,30 @@ def write_generation(
     return len(ids)
 
 
-def rewrite(index_dir: Path, store: Store | ForeignStore) -> None:
-    """Write the live entries, with their ids, as a new generation of ours with a new index."""
-    meta = store.meta
+def rewrite(index_dir: Path, store: Store | ForeignStore, *, origin: str | None = None) -> None:
+    """Write the live entries, with their ids, as a new generation of ours with a new index.
+
+    origin: whose files they were taken from; None leaves what the gallery says of that.
+    """
+    meta = store.meta if origin is None else replace(store.meta, origin=origin)
     blocks = (meta.measure.checked(vectors, meta.dimension) for _, vectors in store.blocks())
-    write_generation(index_dir, meta, blocks, store.db.items(), store.ids, must_index=False)
+    try:
+        write_generation(index_dir, meta, blocks, store.db.items(), store.ids, must_index=False)
+    except ValueError as error:
+        raise GalleryError(f"{index_dir}: {error}; `shitu gallery verify` names them, {REBUILD}") from error
 
 
-def apply(store: Store, blocks: Iterable[NDArray[Any]], items: list[Item], unwanted: Iterable[int]) -> Changed:
-    """Delete entries from the current generation and add others, in one commit."""
+def apply(
+    store: Store,
+    blocks: Iterable[NDArray[Any]],
+    items: list[Item],
+    unwanted: Iterable[int],
+    made_by: Facts | None = None,
+) -> Changed:
+    """Delete entries from the current generation and add others, in one commit; `made_by` as in `Change.add`."""
     meta, count = store.meta, len(items)
+    if made_by is not None and count and not meta.fingerprint:
+        meta = replace(meta, fingerprint=made_by.fingerprint, model_name=made_by.model_name)
     gone = np.isin(store.ids, np.unique(np.array([number for number in unwanted if 0 <= number < 2**63], np.int64)))
     if not count and not gone.any():
         return Changed()
