@@ -118,6 +118,9 @@ class Writer:
     def compact(self) -> None:
         pass
 
+    def undo(self) -> None:
+        raise GalleryError(f"{self.url} keeps nothing to undo")
+
 
 class Change:
     def __init__(self, url: str, state: State) -> None:

@@ -142,6 +142,7 @@ PROMISES = {
         r'\{"entries": 24, "to": "for_paddlex", "format": "paddlex"\}\n',
         files={"for_paddlex/vector.index": 1, "for_paddlex/id_map.yaml": 1},
     ),
+    "shitu gallery undo my_gallery": Promise(r'\{"entries_before": 24, "entries": 6\}\n'),
     "shitu gallery info my_gallery --format table": Promise(rows("path my_gallery", "entries 24", "labels 3")),
     "shitu gallery list my_gallery | grep '\"green tea\"'": Promise(r'(\{[^\n]*"label": "green tea"[^\n]*\}\n){18}'),
     "shitu gallery remove my_gallery --label 'green tea' --id 17": Promise(

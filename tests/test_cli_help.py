@@ -67,7 +67,7 @@ def test_help_says_what_everything_is_for(command: str) -> None:
 
 def test_all_commands_of_the_issue_are_there() -> None:
     names = ["build-gallery", "predict", "predict-det", "predict-rec", "evaluate", "calibrate", "check", "demo"]
-    names += [f"gallery {name}" for name in ["info", "list", "verify", "append", "remove", "compact", "export"]]
+    names += [f"gallery {name}" for name in ["info", "list", "verify", "append", "remove", "compact", "export", "undo"]]
     names += [f"models {name}" for name in ["list", "download", "verify"]]
     names += ["train", "eval", "export", "train-det", "eval-det", "export-det", "dataset convert", "dataset check"]
     names += ["config schema", "config show", "models convert", "quantize", "benchmark"]

@@ -63,6 +63,9 @@ class GalleryWriter(Protocol):
     def begin(self, facts: Facts | None = None) -> Change:
         """A change of the gallery that is there; with `facts`, one that makes it anew. Raises GalleryError."""
 
+    def undo(self) -> None:
+        """Take the last change back, also an undo itself. Raises GalleryError where there is none that could be."""
+
     def compact(self) -> None:
         """Free what removed entries still occupy, and make the index anew. Ids stay."""
         ...

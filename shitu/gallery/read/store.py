@@ -21,6 +21,7 @@ FORMAT, VERSION = "shitu-gallery", 1
 POINTER = "gallery.json"
 ITEMS, VECTORS = "items.db", "vectors.bin"
 GENERATION = re.compile(r"gen-(\d{6,})")
+UNDO_FILE = re.compile(r"undo-(\d{6,})\.db")
 INDEX_FILE = re.compile(r"index-(\d{6,})\.faiss")
 BLOCK_ROWS = 8192
 BUILD = "build one with `shitu build-gallery -c CONFIG`"
@@ -136,6 +137,16 @@ def current_generation(index_dir: Path) -> Path | None:
     if not isinstance(name, str) or not GENERATION.fullmatch(name):
         raise GalleryError(f"{pointer} names {name!r}, which is no generation; {REBUILD}")
     return index_dir / name
+
+
+def previous_generation(index_dir: Path) -> Path | None:
+    """The folder that gallery.json names as the one before, None where it names none, or that one is not there."""
+    try:
+        name = json.loads((index_dir / POINTER).read_text(encoding="utf-8"))["previous"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    known = isinstance(name, str) and GENERATION.fullmatch(name) and (index_dir / name).is_dir()
+    return index_dir / name if known else None
 
 
 def open_store(index_dir: Path) -> Store | None:

@@ -23,7 +23,7 @@ from shitu.gallery.change import Changed
 from shitu.gallery.foreign import ForeignStore
 from shitu.gallery.read.faiss_index import VectorIndex
 from shitu.gallery.read.items import REBUILD, Meta
-from shitu.gallery.read.store import ITEMS, VECTORS, Store, map_vectors
+from shitu.gallery.read.store import ITEMS, UNDO_FILE, VECTORS, Store, map_vectors, open_store
 from shitu.gallery.write.generation import (
     commit_generation,
     fill_generation,
@@ -49,11 +49,13 @@ def write_generation(
     ids: NDArray[np.int64] | None = None,
     *,
     must_index: bool,
+    undoable: bool = False,
 ) -> int:
     """Write a whole gallery as the next generation and make it the current one; returns the number of entries.
 
     ids: the ids of the items, ascending; 0, 1, 2 ... when None. must_index: GalleryError where the index method
-    cannot learn from so few vectors; otherwise such a gallery is searched without an index.
+    cannot learn from so few vectors; otherwise such a gallery is searched without an index. undoable: the generation of
+    before stays until the next change (undo.py).
     """
     sweep(index_dir)
     folder = new_generation(index_dir)
@@ -61,7 +63,7 @@ def write_generation(
         crcs = write_vectors(folder / VECTORS, 0, blocks, meta.row_bytes)
         ids = np.arange(len(crcs), dtype=np.int64) if ids is None else ids
         meta = replace(meta, rows=len(crcs), next_id=max(meta.next_id, int(ids[-1]) + 1 if len(ids) else 0))
-        meta = replace(_without_index(meta), index_learned=len(crcs))
+        meta = replace(_without_index(meta), index_learned=len(crcs), undo="")
         vectors = map_vectors(folder / VECTORS, meta)
         index = _build(meta, vectors, np.arange(len(ids), dtype=np.int64), ids, must_index=must_index)
         numbered = (replace(item, id=int(number)) for item, number in zip(items, ids, strict=True))
@@ -69,8 +71,17 @@ def write_generation(
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
-    commit_generation(index_dir, folder)
+    commit_generation(index_dir, folder, _sound_generation(index_dir) if undoable else None)
     return len(ids)
+
+
+def _sound_generation(index_dir: Path) -> Path | None:
+    """The current generation, None where there is none that could be opened."""
+    with suppress(GalleryError):
+        if store := open_store(index_dir):
+            store.close()
+            return store.folder
+    return None
 
 
 def rewrite(index_dir: Path, store: Store | ForeignStore, *, origin: str | None = None) -> None:
@@ -106,7 +117,7 @@ def apply(
     meta = replace(meta, next_id=meta.next_id + count, rows=meta.rows + count)
     live = np.concatenate([store.ids[~gone], ids]), np.concatenate([store.rows[~gone], rows])
     meta = _renewed(store, meta, *live)
-    with _change(store, meta) as db:
+    with change(store, meta, gone, ids) as db:
         removed = db.delete(store.ids[gone].tolist())
         db.insert(
             (replace(item, id=int(number)), int(row), int(crc))
@@ -116,18 +127,23 @@ def apply(
 
 
 @contextmanager
-def _change(store: Store, meta: Meta) -> Iterator[ItemWriter]:
-    """One SQLite transaction that ends with the new facts; afterwards an index file out of use is deleted."""
+def change(store: Store, meta: Meta, gone: NDArray[np.bool_], added: NDArray[np.int64]) -> Iterator[ItemWriter]:
+    """One SQLite transaction that ends with the new facts, and with a file of what it takes out, for `undo`.
+
+    gone: which of the store's entries are taken out; added: the ids of those put in, ascending. What is then out of use
+    is deleted.
+    """
+    numbers = [int(found[1]) for path in store.folder.glob("undo-*.db") if (found := UNDO_FILE.fullmatch(path.name))]
+    meta = replace(meta, undo=f"undo-{max(numbers, default=0) + 1:06d}.db")
     db = ItemWriter.open(store.folder / ITEMS)
     try:
+        db.copy_to(store.folder / meta.undo, store.ids[gone].tolist(), store.meta, added)
         with db.transaction():
             yield db
             db.set_meta(meta)
     finally:
         db.close()
-    if store.meta.index_file not in ("", meta.index_file):
-        with suppress(OSError):
-            store.index_path.unlink()
+    sweep(store.folder.parent)
 
 
 def _without_index(meta: Meta) -> Meta:

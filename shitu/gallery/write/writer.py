@@ -24,6 +24,7 @@ from shitu.gallery.write.changes import apply, rewrite, write_generation
 from shitu.gallery.write.generation import sweep
 from shitu.gallery.write.lock import write_lock, writing
 from shitu.gallery.write.make_index import check_method, is_flat
+from shitu.gallery.write.undo import undo
 
 
 class FolderWriter:
@@ -59,6 +60,10 @@ class FolderWriter:
     def compact(self) -> None:
         with writing(self.path):
             rewrite(self.path, self._current())
+
+    def undo(self) -> None:
+        with writing(self.path):
+            undo(self.path, self._current())
 
     def _current(self) -> Store:
         """The gallery as it is on disk, ours."""
@@ -103,7 +108,11 @@ class FolderChange:
         with writing(self._path):
             if isinstance(base, Facts):
                 return Changed(
-                    range(write_generation(self._path, _fresh(base), self._blocks(), items, must_index=True))
+                    range(
+                        write_generation(
+                            self._path, _fresh(base), self._blocks(), items, must_index=True, undoable=True
+                        )
+                    )
                 )
             listed, count = list(items), sum(map(len, self._vectors))
             if len(listed) != count:
