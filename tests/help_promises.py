@@ -132,7 +132,7 @@ PROMISES = {
         err=r"1 image indexed; (\./)?output/demo_index holds 241\.\n", holds=labels("output/demo_index", beach=1)
     ),
     "shitu gallery compact my_gallery": Promise(
-        r'\{"entries": 24, "bytes_before": \d+, "bytes": \d+\}\n', files={"my_gallery/gen-000002": 1}
+        r'\{"entries": 24, "bytes_before": \d+, "bytes": \d+\}\n', files={"my_gallery/gen-000003": 1}
     ),
     "shitu gallery export my_gallery --to for_paddleclas": Promise(
         r'\{"entries": 24, "to": "for_paddleclas", "format": "paddleclas"\}\n',

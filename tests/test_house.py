@@ -27,7 +27,7 @@ FLOORS = (
     ("gallery.foreign",),
     ("gallery.origin", "gallery.inspect_foreign"),
     ("gallery.inspect", "gallery.write"),
-    ("gallery.reader", "gallery.export"),
+    ("gallery.reader", "gallery.export", "gallery.duplicates"),
     ("gallery.gallery", "gallery.open"),
     ("gallery",),
     ("recognise",),
