@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,7 +39,7 @@ class Spot:
     hue: int
     picture: Shown
     other: Match | None = None
-    other_picture: Shown = Shown()
+    other_picture: Shown | None = None
 
 
 def write_map(gallery: GalleryReader, path: Path, *, image_root: str = "", most: int = 2000) -> tuple[int, int]:
@@ -69,7 +70,7 @@ def write_map(gallery: GalleryReader, path: Path, *, image_root: str = "", most:
     for number, (x, y), found in zip(ids.tolist(), places.tolist(), neighbours, strict=True):
         item = items[number]
         other = _doubt(item, found, items)
-        beside = small(items[other.id]) if other else Shown()
+        beside = small(items[other.id]) if other else None
         hue = int(labels[item.label] * 137.5) % 360  # the golden angle: neighbours in the list differ
         spots.append(Spot(item, x, y, hue, small(item), other, beside))
     doubtful = sorted((spot for spot in spots if spot.other), key=lambda spot: -_nearness(gallery, spot))
@@ -78,9 +79,9 @@ def write_map(gallery: GalleryReader, path: Path, *, image_root: str = "", most:
     return len(spots), len(doubtful)
 
 
-def _taken(gallery: GalleryReader, chosen: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.generic]]:
+def _taken(gallery: GalleryReader, chosen: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[Any]]:
     """Ids and vectors of the entries in these places."""
-    kept: list[tuple[NDArray[np.int64], NDArray[np.generic]]] = []
+    kept: list[tuple[NDArray[np.int64], NDArray[Any]]] = []
     start = 0
     for ids, vectors in gallery.blocks():
         inside = chosen[(chosen >= start) & (chosen < start + len(ids))] - start
@@ -89,7 +90,7 @@ def _taken(gallery: GalleryReader, chosen: NDArray[np.int64]) -> tuple[NDArray[n
     return np.concatenate([ids for ids, _ in kept]), np.concatenate([vectors for _, vectors in kept])
 
 
-def _flat(gallery: GalleryReader, vectors: NDArray[np.generic]) -> Floats:
+def _flat(gallery: GalleryReader, vectors: NDArray[Any]) -> Floats:
     """(n, 2) places from 0 to 1: the first two principal components of the whole gallery."""
     count, total, products = 0, 0.0, 0.0
     for block in _numbers(gallery, (each for _, each in gallery.blocks())):
@@ -100,10 +101,11 @@ def _flat(gallery: GalleryReader, vectors: NDArray[np.generic]) -> Floats:
     places = (own - mean) @ axes[:, [-1, -2]] if len(mean) > 1 else np.repeat(own - mean, 2, axis=1)
     places *= np.where(np.abs(places.max(axis=0)) < np.abs(places.min(axis=0)), -1, 1)  # an axis has no direction
     low, high = places.min(axis=0), places.max(axis=0)
-    return (places - low) / np.maximum(high - low, 1e-12)
+    scaled: Floats = (places - low) / np.maximum(high - low, 1e-12)
+    return scaled
 
 
-def _numbers(gallery: GalleryReader, blocks: Iterator[NDArray[np.generic]]) -> Iterator[Floats]:
+def _numbers(gallery: GalleryReader, blocks: Iterator[NDArray[Any]]) -> Iterator[Floats]:
     """Vectors as float64; packed bits as 0 and 1."""
     for block in blocks:
         yield (np.unpackbits(block, axis=1) if gallery.facts.measure.packed else block).astype(np.float64)
