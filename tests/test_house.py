@@ -52,6 +52,7 @@ DOORS = {
     "paddleclas": (),  # both by training/base/toolkits.py, which says how to install them
     "ppdet": (),
     "matplotlib": ("training/base/curves.py",),
+    "pyarrow": ("cli/sheets.py",),
     "pycocotools": ("training/det/evaluate.py",),
 }
 DYNAMIC = "a name that only running it tells"

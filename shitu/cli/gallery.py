@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from shitu.cli import out
+from shitu.cli import out, sheets
 from shitu.cli.options import choice, config_options, example, format_option, reading, together
 from shitu.errors import GalleryError, UsageError
 
@@ -57,8 +57,15 @@ def info(url: str, style: str) -> None:
 
 @gallery.command("list", epilog=example("gallery list my_gallery | grep '\"green tea\"'"))
 @_located
-def list_command(url: str) -> None:
-    """Print every entry as a JSON line: id, label, image, sha256, box."""
+@choice("--format", ("json", *sheets.STYLES), "json: id, label, image, sha256 and box, an entry per line.", "style")
+def list_command(url: str, style: str) -> None:
+    """Print every entry."""
+    if style in sheets.STYLES:
+        with sheets.Sheet(style, sheets.ENTRY) as sheet:
+            for item in _open(url).items():
+                entry = {"id": item.id, "label": item.label, "image": item.image, "sha256": item.sha256}
+                sheet.add([entry | sheets.box(item.box)])
+        return
     for item in _open(url).items():
         box = list(item.box) if item.box else None
         out.record({"id": item.id, "label": item.label, "image": item.image, "sha256": item.sha256, "box": box})
