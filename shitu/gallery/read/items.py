@@ -29,9 +29,7 @@ if TYPE_CHECKING:
 APPLICATION_ID = 0x53485455  # "SHTU"
 VERSION = 1
 BUSY_SECONDS = 30
-MOST_ROWS = 2**31  # entries
 AT_ONCE = 500  # values in one SQL statement; SQLite promises 999
-ADDED = "added"  # in a file that undoes: runs of ids that the change put in, as [[first, count], ...]
 SCHEMA_NAMES = {"meta", "item", "item_label", "item_image", "item_sha256"}
 REBUILD = "rebuild it with `shitu build-gallery`"
 
@@ -49,6 +47,7 @@ class Meta(Facts):
     index_rows: int = 0  # the index covers what lived in the rows before this one; later rows are scanned
     index_learned: int = 0  # vectors that it was trained on
     undo: str = ""  # the file that undoes the last change; "" where none can be undone (write/undo.py)
+    added: str = ""  # in a file that undoes: the ids that the change put in (write/undo.py)
     origin: str = ""  # of a gallery that was another program's: its files as they were then (gallery/origin.py)
 
     @property
@@ -61,7 +60,7 @@ class Meta(Facts):
         """KeyError or ValueError where something is missing or no number."""
         values = {str(key): str(value) for key, value in rows}
         numbers = {field.name for field in fields(cls) if field.type == "int"}
-        values = {"origin": "", "undo": ""} | values  # galleries of before do not have them
+        values = {"origin": "", "undo": "", "added": ""} | values  # galleries of before do not have them
         made: dict[str, Any] = {field.name: values[field.name] for field in fields(cls)}
         made |= {name: int(made[name]) for name in numbers}
         if any(made[name] < 0 for name in numbers) or made["index_rows"] > made["rows"]:
@@ -132,17 +131,6 @@ class ItemDb:
         except (KeyError, ValueError, TypeError) as error:
             raise GalleryError(f"{self.path}: its meta table is damaged ({error}); {REBUILD}") from error
 
-    def added(self) -> NDArray[np.int64]:
-        """The ids that the change put in which this database undoes, ascending. Raises GalleryError."""
-        try:
-            runs = json.loads(self._ask("SELECT value FROM meta WHERE key = ?", (ADDED,))[0][0])
-            if sum(int(count) for _, count in runs) > MOST_ROWS:
-                raise ValueError("more than there can be")
-            ids = [np.arange(int(first), int(first) + int(count), dtype=np.int64) for first, count in runs]
-            return np.concatenate([np.empty(0, np.int64), *ids])
-        except (ValueError, TypeError, IndexError, OverflowError) as error:
-            raise GalleryError(f"{self.path} does not say what to take out ({error})") from error
-
     def version(self) -> int:
         """A number that changes when another connection has committed something."""
         return int(self._ask("PRAGMA data_version")[0][0])
@@ -179,6 +167,13 @@ class ItemDb:
         """The entries of those ids that are there."""
         pages = (self._ask(f"{_SELECT} WHERE id IN ({marks(chunk)})", chunk) for chunk in chunks(ids))
         return {item.id: item for page in pages for item in map(_item, page)}
+
+    def stored(self, ids: Iterable[int]) -> Iterator[tuple[Item, int, int]]:
+        """The entries of those ids that are there, each with its row and the crc32 of that row."""
+        for chunk in chunks(ids):
+            items = self.lookup(chunk)
+            for number, row, crc in self._ask(f"SELECT id, row, crc FROM item WHERE id IN ({marks(chunk)})", chunk):
+                yield items[number], int(row), int(crc)
 
     def items(self) -> Iterator[Item]:
         """All entries by id, fetched in pages: an open query would keep writers waiting."""

@@ -6,6 +6,7 @@ that refers to it.
 
 from __future__ import annotations
 
+import json
 import logging
 import shutil
 from collections.abc import Iterable, Iterator
@@ -137,13 +138,19 @@ def change(store: Store, meta: Meta, gone: NDArray[np.bool_], added: NDArray[np.
     meta = replace(meta, undo=f"undo-{max(numbers, default=0) + 1:06d}.db")
     db = ItemWriter.open(store.folder / ITEMS)
     try:
-        db.copy_to(store.folder / meta.undo, store.ids[gone].tolist(), store.meta, added)
+        db.copy_to(store.folder / meta.undo, store.ids[gone].tolist(), replace(store.meta, added=runs(added)))
         with db.transaction():
             yield db
             db.set_meta(meta)
     finally:
         db.close()
     sweep(store.folder.parent)
+
+
+def runs(ids: NDArray[np.int64]) -> str:
+    """Ascending ids as JSON, [[first, count], ...]."""
+    starts = np.flatnonzero(np.diff(ids, prepend=-2) != 1)
+    return json.dumps([[int(run[0]), len(run)] for run in np.split(ids, starts[1:]) if len(run)])
 
 
 def _without_index(meta: Meta) -> Meta:

@@ -10,12 +10,9 @@ from dataclasses import fields
 from pathlib import Path
 from typing import ClassVar
 
-import numpy as np
-from numpy.typing import NDArray
-
 from shitu.errors import GalleryError, GalleryWriteError
 from shitu.gallery.base import Item
-from shitu.gallery.read.items import ADDED, APPLICATION_ID, VERSION, ItemDb, Meta, chunks, marks
+from shitu.gallery.read.items import APPLICATION_ID, VERSION, ItemDb, Meta, chunks, marks
 from shitu.results import Box
 
 SCHEMA = """
@@ -26,10 +23,6 @@ CREATE INDEX item_label ON item (label);
 CREATE INDEX item_image ON item (image);
 CREATE INDEX item_sha256 ON item (sha256);
 """
-
-
-_COLUMNS = "id, row, label, image, sha256, box, crc"
-_INSERT = f"INSERT INTO item ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)"
 
 
 class ItemWriter(ItemDb):
@@ -48,24 +41,16 @@ class ItemWriter(ItemDb):
         )
         return cls(connection, path or Path(":memory:"))
 
-    def copy_to(self, path: Path, ids: Iterable[int], meta: Meta, added: NDArray[np.int64]) -> None:
-        """A database of these entries, with their rows and crcs, these facts, and `added` (ids, ascending).
-
-        Durable when this returns.
-        """
+    def copy_to(self, path: Path, ids: Iterable[int], meta: Meta) -> None:
+        """A database of these entries, with their rows and crcs, and these facts; durable when this returns."""
         try:
             other = ItemWriter.create(path)
         except sqlite3.Error as error:
             raise GalleryWriteError(f"{path} cannot be written ({error}); nothing was changed. Make room") from error
         try:
             with other.transaction():
-                for chunk in chunks(ids):
-                    found = self._ask(f"SELECT {_COLUMNS} FROM item WHERE id IN ({marks(chunk)})", chunk)
-                    other._connection.executemany(_INSERT, found)
+                other.insert(self.stored(ids))
                 other.set_meta(meta)
-                starts = np.flatnonzero(np.diff(added, prepend=-2) != 1)
-                runs = [[int(run[0]), len(run)] for run in np.split(added, starts[1:]) if len(run)]
-                other._connection.execute("INSERT INTO meta VALUES (?, ?)", (ADDED, json.dumps(runs)))
         finally:
             other.close()
 
@@ -91,7 +76,7 @@ class ItemWriter(ItemDb):
     def insert(self, items: Iterable[tuple[Item, int, int]]) -> None:
         """Write (item with its id, row, crc) triples; inside a transaction."""
         self._connection.executemany(
-            _INSERT,
+            "INSERT INTO item (id, row, label, image, sha256, box, crc) VALUES (?, ?, ?, ?, ?, ?, ?)",
             ((item.id, row, item.label, item.image, item.sha256, _box_text(item.box), crc) for item, row, crc in items),
         )
 

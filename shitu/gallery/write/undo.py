@@ -7,6 +7,7 @@ Either is kept until the next change. An undo is such a change, so that a second
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -43,9 +44,9 @@ def _undo_change(store: Store) -> None:
         raise GalleryError(f"{store.folder}: {store.meta.undo!r} is no name of a file that undoes")
     kept = ItemDb.open(store.folder / store.meta.undo)
     try:
-        _, before, ids, rows = kept.snapshot()
+        before, (ids, rows, *_) = kept.meta(), kept.live()
         _check(store, before, ids, rows)
-        gone, crcs = np.isin(store.ids, kept.added()), kept.crcs()
+        gone = np.isin(store.ids, _added(before, store))
         live = np.concatenate([store.ids[~gone], ids]), np.concatenate([store.rows[~gone], rows])
         order = np.argsort(live[0])
         meta = replace(store.meta, fingerprint=before.fingerprint, model_name=before.model_name)
@@ -53,7 +54,7 @@ def _undo_change(store: Store) -> None:
             meta = _reindexed(store, meta, live[0][order], live[1][order])
         with change(store, meta, gone, ids) as db:
             db.delete(store.ids[gone].tolist())
-            db.insert((item, row, crcs[row]) for item, row in zip(kept.items(), rows.tolist(), strict=True))
+            db.insert(kept.stored(ids.tolist()))
     finally:
         kept.close()
 
@@ -66,6 +67,18 @@ def _check(store: Store, before: Meta, ids: NDArray[np.int64], rows: NDArray[np.
         sound = sound and min(ids[0], rows.min()) >= 0 and ids[-1] < before.next_id and rows.max() < meta.rows
     if not sound or np.isin(ids, store.ids).any() or np.isin(rows, store.rows).any():
         raise GalleryError(f"{store.folder / meta.undo} does not belong to this gallery: nothing was undone")
+
+
+def _added(before: Meta, store: Store) -> NDArray[np.int64]:
+    """The ids that the change put in; GalleryError where the file does not say."""
+    try:
+        found = [(int(first), int(count)) for first, count in json.loads(before.added)]
+        if any(count < 1 for _, count in found) or sum(count for _, count in found) > store.meta.rows:
+            raise ValueError("not as many as there are")
+        ids = [np.arange(first, first + count, dtype=np.int64) for first, count in found]
+        return np.concatenate([np.empty(0, np.int64), *ids])
+    except (ValueError, TypeError, OverflowError) as error:
+        raise GalleryError(f"{store.folder / store.meta.undo} does not say what to take out ({error})") from error
 
 
 def _reindexed(store: Store, meta: Meta, ids: NDArray[np.int64], rows: NDArray[np.int64]) -> Meta:
