@@ -151,7 +151,7 @@ PROMISES = {
         rows("name task size where licence dimension", "efficientnet_lite0_512 recognition 23.8 MB bundled", DETECTOR)
     ),
     f"shitu models download {DETECTOR}": Promise(DOWNLOADED),
-    "shitu models list --format json": Promise(r'(\{"name": "[^\n]*\}\n){11}'),
+    "shitu models list --format json": Promise(r'(\{"name": "[^\n]*\}\n){15}'),
     "shitu models convert efficientnet_lite0_512 --out output/models/efficientnet": Promise(
         r"output/models/efficientnet: has a program for onnxruntime and openvino now\n",
         r"converting \S+inference.json\nlargest difference of unit features: \d\.\de-0[67]\n0.0 MB, 0.0 MB [^\n]*\n",

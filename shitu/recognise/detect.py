@@ -28,10 +28,12 @@ class Detector:
         self, model: ModelFolder, session: Session, decode: Decode, preprocess: Preprocessor,
         *, threshold: float, max_results: int, labels: Sequence[str],
     ) -> None:  # fmt: skip
-        unknown = set(session.input_names) - set(KNOWN_INPUTS)
-        if unknown or "image" not in session.input_names:
+        names, foreign = session.input_names, model.card.head is not None
+        unknown = set(names) - set(KNOWN_INPUTS)
+        self._image = names[0] if foreign and len(names) == 1 else "image"
+        if (unknown or "image" not in names) and self._image != names[0]:
             raise ConfigError(
-                f"{model.path} is not a detector: its inputs are {', '.join(session.input_names)}, wanted "
+                f"{model.path} is not a detector: its inputs are {', '.join(names)}, wanted "
                 f"some of {', '.join(KNOWN_INPUTS)}. Is it a feature extractor, given as det_inference_model_dir?"
             )
         self.model, self.decode, self.preprocess = model, decode, preprocess
@@ -57,12 +59,15 @@ class Detector:
         tensor = self.preprocess(image)
         factors = self.preprocess.scale_factor(height, width)
         feeds = {
-            "image": tensor[None],
+            self._image: tensor[None],
             "im_shape": np.array([self.preprocess.resized(height, width)], np.float32),
             "scale_factor": np.array([factors], np.float32),
         }
         (outputs,) = self._streams.map(_run, [feeds])
-        return self._select(self.decode(outputs), width, height)
+        rows = self.decode(outputs)
+        if self.model.card.head:
+            rows = np.concatenate([rows[:, :2], self.preprocess.back(rows[:, 2:], height, width)], axis=1)
+        return self._select(rows, width, height)
 
     def _select(self, rows: Tensor, width: int, height: int) -> list[Detection]:
         """The best `max_results`, of those the ones that reach the threshold: PaddleClas's order of the two."""
