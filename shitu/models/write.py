@@ -72,15 +72,16 @@ def _check_replaceable(target: Path, key: str) -> None:
 
 def write_model_yaml(folder: Path, *, preprocess: Mapping[str, Any], **stated: Any) -> None:
     """Describe the model whose program lies in `folder`: what is `stated` (name, task, architecture, dimension,
-    labels ...), in this order, then `preprocess`, and sizes and checksums of the files; what is empty is left out.
+    labels ...), in this order, then `preprocess`, and sizes and checksums of the files; what is empty is left out, also
+    Paddle's `program` and `params`.
     """
-    files = [path for path in sorted(folder.iterdir()) if path.name in _OURS and path.name != MODEL_YAML]
+    files = [path for path in sorted(folder.iterdir()) if path.name not in (MODEL_YAML, *_KEPT)]
     last = {key: stated.pop(key, "") for key in ("licence", "provenance", "measured")}
     model = {
         "name": stated.pop("name"),
         "version": 1,
         "task": stated.pop("task"),
-        "architecture": stated.pop("architecture"),
+        "architecture": stated.pop("architecture", ""),
         "program": PROGRAM,
         "params": PARAMS,
         **stated,
@@ -88,7 +89,7 @@ def write_model_yaml(folder: Path, *, preprocess: Mapping[str, Any], **stated: A
         "files": {path.name: record_of(path) for path in files},
         **last,
     }
-    model = {key: value for key, value in model.items() if value not in ("", [])}
+    model = {key: value for key, value in model.items() if value not in ("", [], {}, None)}
     text = yaml.dump(model, Dumper=_Dumper, sort_keys=False, width=500, allow_unicode=True)
     (folder / MODEL_YAML).write_text(text, encoding="utf-8")
     read_model_yaml(folder / MODEL_YAML)  # what cannot be read again is not left behind

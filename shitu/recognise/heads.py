@@ -94,7 +94,7 @@ def _yolo5(outputs: Outputs, classes: int, size: Size) -> Dense:
 
 def _yolox(outputs: Outputs, classes: int, size: Size) -> Dense:
     """Boxes in cells, sides as logarithms; from the upper left corner of each cell, unlike PicoDet's."""
-    places = [_cells(size, stride) for stride in YOLOX_STRIDES]
+    places = [cells(size, stride) for stride in YOLOX_STRIDES]
     strides = np.concatenate([np.full((len(at), 1), stride) for at, stride in zip(places, YOLOX_STRIDES, strict=True)])
     found = _one(outputs, 5 + classes, f"[1, {len(strides)}, {5 + classes}]")
     if len(found) != len(strides):
@@ -105,7 +105,7 @@ def _yolox(outputs: Outputs, classes: int, size: Size) -> Dense:
     return corners(np.concatenate([middle, sides], axis=1).astype(np.float32)), (found[:, 5:] * found[:, 4:5]).T
 
 
-def _cells(size: Size, stride: int) -> NDArray[np.int64]:
+def cells(size: Size, stride: int) -> NDArray[np.int64]:
     """(cells, 2) x and y of each cell, row after row."""
     y, x = np.meshgrid(*(np.arange(math.ceil(side / stride)) for side in size), indexing="ij")
     return np.stack([x, y], -1).reshape(-1, 2)
@@ -118,12 +118,12 @@ def _picodet(outputs: Outputs, classes: int, size: Size) -> Dense:
         shapes = (score.ndim, sides.ndim, score.shape[:-1], score.shape[-1], sides.shape[-1] % 4)
         if shapes != (3, 3, sides.shape[:-1], classes, 0) or len(score) != 1:
             break
-        cells = score.shape[1]
-        stride = 2 ** round(math.log2(math.sqrt(size[0] * size[1] / max(1, cells))))
-        places = _cells(size, stride)
-        if len(places) != cells:
+        count = score.shape[1]
+        stride = 2 ** round(math.log2(math.sqrt(size[0] * size[1] / max(1, count))))
+        places = cells(size, stride)
+        if len(places) != count:
             break
-        logits = np.asarray(sides[0], np.float32).reshape(cells, 4, -1)
+        logits = np.asarray(sides[0], np.float32).reshape(count, 4, -1)
         shares = softmax(logits)
         distances = (shares @ np.arange(logits.shape[2], dtype=np.float32)) * stride
         middle = (places + 0.5) * stride
