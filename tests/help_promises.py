@@ -157,6 +157,14 @@ PROMISES = {
         r"converting \S+inference.json\nlargest difference of unit features: \d\.\de-0[67]\n0.0 MB, 0.0 MB [^\n]*\n",
         files={"output/models/efficientnet/inference.onnx": 1},
     ),
+    "shitu models add clip.onnx --task recognition --mean 0.481,0.458,0.408 --std 0.269,0.261,0.276": Promise(
+        r"\S+/home/models/clip: recognition; use it by -o Global.rec_inference_model_dir=clip\n",
+        r"6 photos became vectors of 32; the most alike have a cosine of 0\.\d{3}\n",
+    ),
+    "shitu models add yolov8n.onnx --classes bottle,cup": Promise(
+        r"\S+/home/models/yolov8n: detection; use it by -o Global.det_inference_model_dir=yolov8n\n",
+        r"\d+ objects with a score of 0.3 or more in 6 photos\n",
+    ),
     "shitu models verify": Promise(ALL_OK),
     "shitu quantize efficientnet_lite0_512 --out output/int8 --images demo/gallery --method minmax": Promise(
         rows("model output/int8", "photos 64 to calibrate, 176 to measure, 0 unreadable", "noisiest layers"),

@@ -42,7 +42,10 @@ def _size(_: Any, __: Any, value: str | None) -> Any:
 
 @click.command(
     "add",
-    epilog=example("models add clip.onnx --mean 0.481,0.458,0.408 --std 0.269,0.261,0.276 --resize crop"),
+    epilog=example(
+        "models add clip.onnx --task recognition --mean 0.481,0.458,0.408 --std 0.269,0.261,0.276",
+        "models add yolov8n.onnx --classes bottle,cup",
+    ),
 )
 @click.argument("source", type=click.Path(path_type=Path), metavar="FILE|FOLDER")
 @click.option("--name", help="What it is called.  [default: as the file]")
