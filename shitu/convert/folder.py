@@ -119,7 +119,7 @@ def check(model: ModelFolder, source: Program, program: Program, tell: Tell) -> 
     for picture in pictures:
         size = picture.shape[:2]
         feeds = {
-            "image": prepare(picture)[None],
+            sessions[0].input_names[0] if model.card.head else "image": prepare(picture)[None],
             "scale_factor": np.array([prepare.scale_factor(*size)], np.float32),
             "im_shape": np.array([prepare.resized(*size)], np.float32),
         }
