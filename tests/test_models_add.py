@@ -106,6 +106,24 @@ def test_b_before_r_and_the_middle_alone() -> None:
     assert prepare(photo).shape == (3, 32, 32)
 
 
+def test_what_hugging_face_s_file_beside_it_says_is_taken() -> None:
+    photo = read_image(DEMO / "photos/beach.jpg")
+    said = {"image_mean": [0.5, 0.5, 0.5], "image_std": [0.25, 0.5, 0.5], "rescale_factor": 1 / 255, "resample": 3}
+    embedder(Path("hf/onnx/model.onnx"))
+    Path("hf/preprocessor_config.json").write_text(json.dumps({**said, "size": {"shortest_edge": 224}}))
+    rec = ["--task", "recognition"]
+    add("hf/onnx/model.onnx", *rec)
+    embedder(Path("plain.onnx"))
+    add("plain.onnx", *rec, *HALF, "--interpolation", "pil-bicubic")
+    np.testing.assert_array_equal(extractor("hf").predict([photo]), extractor("plain").predict([photo]))
+    add("hf/onnx", *rec, "--name", "told", *PLAIN)  # the user's word is the last
+    assert extractor("told").preprocess.table[0, 255] == 1
+    for wrong in ("[1]", "{", json.dumps({**said, "image_mean": [1, 2]}), json.dumps({**said, "image_std": 3})):
+        Path("hf/preprocessor_config.json").write_text(wrong)
+        error = run("add", "hf/onnx", *rec, "--name", "x", command=models).exception
+        assert "preprocessor_config.json cannot be understood" in str(error), wrong
+
+
 # --- boxes -----------------------------------------------------------------------------------------------------------
 
 

@@ -147,6 +147,9 @@ BAD: list[tuple[object, str]] = [
     (det_yml([{"target_size": [1, 1]}]), "wanted an operator with its `type`"),
     (det_yml([{"type": "NormalizeImage", "norm_type": "sigmoid"}]), "NormalizeImage.norm_type is 'sigmoid'"),
     (det_yml(label_list=None), "label_list is None; wanted a list"),
+    (det_yml(label_list=[["a"]]), "label_list has ['a']; wanted texts"),
+    (det_yml([{**DET_OPS[0], "target_size": [100000, 100000]}, DET_OPS[2]]), "DetResize.target_size: [100000, 100000]"),
+    (rec_yml([{"ResizeImage": {"resize_short": 99999}}, *REC_OPS[1:]]), "resize_short 99999; wanted 8192 at most"),
     ({"Global": {"model_name": "x"}}, "has neither Preprocess (a detector) nor PreProcess"),
     ([1], "holds [1]; wanted a mapping"),
 ]

@@ -70,8 +70,8 @@ def _row_of_folder(path: Path, where: str) -> dict[str, Any]:
 @click.option(
     "--url",
     envvar="SHITU_MODELS_URL",
-    help="Mirror in place of https://paddle-imagenet-models-name.bj.bcebos.com, with the same paths behind it; also "
-    "$SHITU_MODELS_URL.",
+    help="Mirror in place of https://paddle-imagenet-models-name.bj.bcebos.com, or PaddleX's host, with the same paths "
+    "behind it; also $SHITU_MODELS_URL.",
 )
 def download_command(names: tuple[str, ...], every: bool, home: Path | None, url: str | None) -> None:
     """Download models that PaddleClas published, or go on with a download that broke off.

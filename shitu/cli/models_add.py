@@ -14,7 +14,7 @@ from shitu.errors import UsageError
 from shitu.models.folder import downloads_home, model_folders, model_homes
 from shitu.models.model_yaml import HEADS
 
-_NAMELESS = ("model", "inference", "best", "last")  # what exporters call every network
+_NAMELESS = ("model", "inference", "best", "last", "onnx", "weights")  # what exporters call every network
 _INTERPOLATIONS = ("bilinear", "bicubic", "area", "nearest", "pil-bilinear", "pil-bicubic", "pil-lanczos")
 
 
@@ -106,7 +106,8 @@ def add_command(
 def _name_of(source: Path) -> str:
     """The file's, or the folder's where every exporter calls its file so."""
     path = source.resolve()
-    return path.parent.name if path.stem in _NAMELESS else path.stem
+    names = (path.name if source.is_dir() else path.stem, *(each.name for each in path.parents))
+    return next((name for name in names if name not in _NAMELESS), "")
 
 
 def _words(text: str | None) -> tuple[str, ...]:

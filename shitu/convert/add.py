@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from shitu.convert.add_beside import with_config
 from shitu.convert.add_output import PADDLE, RAW, Reading, detector_reading, extractor_reading
 from shitu.convert.add_source import Asked, Source, find_source, told_of
 from shitu.convert.agree import cosines, example_pictures
@@ -44,6 +45,9 @@ def add_model(source: Path, target: Path, name: str, asked: Asked, tell: Tell = 
     if target.exists():
         raise UsageError(f"{target} is there already; choose another --name or --out, or delete it")
     found = find_source(source, asked.weights)
+    asked, beside = with_config(source, asked)
+    if beside is not None:
+        tell(f"pixels become numbers as {beside} says, where nothing else is said")
     options = EngineOptions(threads=2)
     session = ENGINES[found.runs_on].open(found.program, options)
     told = told_of(found, session, asked.size)

@@ -38,8 +38,10 @@ def read_inference_yml(path: Path) -> dict[str, Any]:
         said["name"] = named["model_name"].strip()
     if "Preprocess" in content:
         ops = [_of_detector(each, path) for each in _list(content["Preprocess"], path, "Preprocess")]
-        labels = tuple(map(str, _list(content.get("label_list"), path, "label_list")))
-        return {**said, "task": DETECTION, "transform_ops": tuple(ops), "labels": labels}
+        labels = _list(content.get("label_list"), path, "label_list")
+        if wrong := [each for each in labels if not isinstance(each, str | int | float)]:
+            raise ModelError(f"{path}: label_list has {shown(wrong[0])}; wanted texts")
+        return {**said, "task": DETECTION, "transform_ops": tuple(ops), "labels": tuple(map(str, labels))}
     if not isinstance(content.get("PreProcess"), Mapping):
         raise ModelError(
             f"{path}: has neither Preprocess (a detector) nor PreProcess (a feature extractor); is it PaddleX's? Write "

@@ -53,6 +53,7 @@ PADDLECLAS_RECOGNITION: tuple[dict[str, Any], ...] = (
 
 DEFAULTS = {"DetPreProcess": PADDLECLAS_DETECTION, "RecPreProcess": PADDLECLAS_RECOGNITION}  # by the section's name
 
+LARGEST = 8192  # pixels of a side; a description from strangers could ask for more than there is memory
 _PIL = ("nearest", "bilinear", "bicubic", "box", "lanczos", "hamming")
 _NORMALISE = ("NormalizeImage", "DetNormalizeImage")
 _PERMUTE = ("ToCHWImage", "DetPermute")
@@ -176,6 +177,8 @@ def _geometry(name: str, options: Options, where: str) -> Step:
         return Crop(height=height, width=width)
     interpolation = _interpolation(options, where)
     short = _whole(options.get("resize_short") or 0, f"{where}: ResizeImage.resize_short")
+    if short > LARGEST:
+        raise ConfigError(f"{where}: ResizeImage.resize_short {short}; wanted {LARGEST} at most")
     if short > 0:
         return Resize(short=short, interpolation=interpolation)
     width, height = _pair(options.get("size"), f"{where}: ResizeImage.size (or resize_short)")
@@ -238,9 +241,9 @@ def as_number(value: Any) -> float | None:
 
 def _pair(value: Any, where: str) -> tuple[int, int]:
     values = [value, value] if isinstance(value, int) and not isinstance(value, bool) else value
-    good = isinstance(values, Sequence) and len(values) == 2 and all(isinstance(v, int) and v > 0 for v in values)
-    if not good:
-        raise ConfigError(f"{where}: {value!r}; wanted one or two whole numbers above 0")
+    good = isinstance(values, Sequence) and len(values) == 2 and all(isinstance(v, int) for v in values)
+    if not good or not 0 < min(values) <= max(values) <= LARGEST:
+        raise ConfigError(f"{where}: {value!r}; wanted one or two whole numbers above 0, {LARGEST} at most")
     return int(values[0]), int(values[1])
 
 
