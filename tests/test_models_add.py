@@ -112,10 +112,10 @@ def test_what_hugging_face_s_file_beside_it_says_is_taken() -> None:
     embedder(Path("hf/onnx/model.onnx"))
     Path("hf/preprocessor_config.json").write_text(json.dumps({**said, "size": {"shortest_edge": 224}}))
     rec = ["--task", "recognition"]
-    add("hf/onnx/model.onnx", *rec)
+    assert "_model_dir=" + str(Path("home/models/hf").resolve()) in add("hf/onnx/model.onnx", *rec)
     embedder(Path("plain.onnx"))
     add("plain.onnx", *rec, *HALF, "--interpolation", "pil-bicubic")
-    np.testing.assert_array_equal(extractor("hf").predict([photo]), extractor("plain").predict([photo]))
+    np.testing.assert_array_equal(extractor("home/models/hf").predict([photo]), extractor("plain").predict([photo]))
     add("hf/onnx", *rec, "--name", "told", *PLAIN)  # the user's word is the last
     assert extractor("told").preprocess.table[0, 255] == 1
     for wrong in ("[1]", "{", json.dumps({**said, "image_mean": [1, 2]}), json.dumps({**said, "image_std": 3})):
