@@ -183,6 +183,18 @@ def test_other_outputs_are_told(make: Callable[[], Outputs]) -> None:
             decode(outputs)
 
 
+@pytest.mark.parametrize("make", [yolo8, yolox, detr, rows], ids=lambda make: make.__name__)
+def test_boxes_that_are_not_finite_are_no_boxes(make: Callable[[], Outputs]) -> None:
+    outputs = make()
+    for each in outputs if make is not detr else outputs[1:]:
+        if make is yolo8:
+            each[0, 2] = np.inf
+        else:
+            each[0, :, 2] = 1e9 if make is yolox else np.inf
+    with pytest.raises(EngineError, match="gave a box that is not finite"):
+        decode_for(folder(**named(make)), PROGRAM)(outputs)
+
+
 def test_overlapping_boxes_go_by_class() -> None:
     (output,) = yolo8()
     beside = np.argwhere(output[0, 4:].any(axis=0)).ravel()

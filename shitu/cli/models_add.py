@@ -99,9 +99,9 @@ def add_command(
         )
     asked = Asked(**said, labels=_labels(labels), classes=_words(classes))
     model = add_model(source, out or downloads_home() / name, name, asked, say.message)
-    said = model.path if out or Path(name).exists() else name  # a folder that is here would be taken for the name
+    found_by = model.path if out or Path(name).exists() else name  # a folder that is here would be taken for the name
     key = "det" if model.card.task == "detection" else "rec"
-    say.line(f"{model.path}: {model.card.task}; use it by -o Global.{key}_inference_model_dir={said}")
+    say.line(f"{model.path}: {model.card.task}; use it by -o Global.{key}_inference_model_dir={found_by}")
 
 
 def _name_of(source: Path) -> str:

@@ -48,7 +48,7 @@ def head_decoder(model: ModelFolder, nms: Nms | None, least: float) -> Callable[
     def decode(outputs: Outputs) -> Floats:
         try:
             if read is None:
-                return _rows(outputs, chosen, least)
+                return _finite(_rows(outputs, chosen, least), model)
             boxes, scores = read(outputs, classes, size)
         except _OtherShapeError as error:
             shapes = ", ".join(str(list(each.shape)) for each in outputs)
@@ -59,9 +59,15 @@ def head_decoder(model: ModelFolder, nms: Nms | None, least: float) -> Callable[
         scores = np.ascontiguousarray(scores[chosen])
         rows = _best(boxes, scores, least) if head.kind == "detr" or nms is None else multiclass_nms(boxes, scores, nms)
         rows[:, 0] = chosen[rows[:, 0].astype(int)]
-        return rows
+        return _finite(rows, model)
 
     return decode
+
+
+def _finite(rows: Floats, model: ModelFolder) -> Floats:
+    if not np.isfinite(rows).all():
+        raise EngineError(f"{model.path}: the network gave a box that is not finite; is its preprocessing right?")
+    return rows
 
 
 def _one(outputs: Outputs, last: int, wanted: str) -> Floats:
