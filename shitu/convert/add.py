@@ -17,7 +17,7 @@ from shitu.convert.add_source import Asked, Source, find_source, told_of
 from shitu.convert.agree import cosines, example_pictures
 from shitu.engines.base import EngineOptions, Session
 from shitu.engines.choose import ENGINES
-from shitu.errors import EngineError, ModelError, UsageError
+from shitu.errors import EngineError, ModelError, ShituError, UsageError
 from shitu.models import Nms, Program
 from shitu.models.folder import ModelFolder, open_folder
 from shitu.models.model_yaml import DETECTION, RECOGNITION
@@ -70,7 +70,10 @@ def add_model(source: Path, target: Path, name: str, asked: Asked, tell: Tell = 
         write_model_yaml(
             folder, **card, **files, preprocess={}, transform_ops=operators, provenance=PROVENANCE.format(source.name)
         )
-        _try(open_folder(folder), found, tell)
+        try:
+            _try(open_folder(folder), found, tell)
+        except ShituError as error:  # names the folder that is about to vanish
+            raise type(error)(str(error).replace(str(folder), str(target))) from None
     return open_folder(target)
 
 
@@ -163,9 +166,7 @@ def _try_detector(model: ModelFolder, program: Program, session: Session, tell: 
 
     def watched(outputs: Any) -> Any:
         seen.append(all(np.isfinite(each).all() for each in outputs))
-        rows = decode(outputs)
-        seen.append(bool(np.isfinite(rows).all()))
-        return rows
+        return decode(outputs)
 
     detector = Detector(
         model, session, watched, prepare, threshold=0.3, max_results=100, labels=model.card.labels
