@@ -54,6 +54,13 @@ def refusal(*arguments: object) -> str:
     return str(error)
 
 
+def refusal_beside(*arguments: object) -> str:
+    """Where other models are there already."""
+    error = run("add", *arguments, command=models).exception
+    assert isinstance(error, ShituError), error
+    return str(error)
+
+
 def extractor(name: str) -> RecPredictor:
     return RecPredictor(load_config(None, [f"Global.rec_inference_model_dir={name}"]))
 
@@ -222,6 +229,8 @@ def test_a_picodet_before_and_after_its_nms(home: Path) -> None:
         add(bundled / program, "--name", name, *options)
         found = detector(name, *over).predict([photo])[0]
         assert [each.bbox for each in found] == [each.bbox for each in wanted]
+    said = refusal_beside(bundled / "inference.json", "--name", "boxed", "--size", "320", "--resize", "letterbox")
+    assert "Paddle's detectors want images stretched" in said
 
 
 # --- what cannot be used ---------------------------------------------------------------------------------------------

@@ -100,7 +100,12 @@ def transform_ops(size: tuple[int, int], asked: Asked, reading: Reading) -> list
             "--std for R, G and B, in shares of white: 0.485,0.456,0.406 and 0.229,0.224,0.225 (ImageNet, DINOv2), "
             "0.48145466,0.4578275,0.40821073 and 0.26862954,0.26130258,0.27577711 (CLIP), 0,0,0 and 1,1,1 (none)"
         )
-    kind, swapped, picture = either("resize") or "stretch", slice(None, None, -1 if bgr else 1), list(size[::-1])
+    if usual.get("resize") == PADDLE and asked.resize not in (None, "stretch"):
+        raise UsageError(
+            f"--resize {asked.resize}: Paddle's detectors want images stretched to their size; leave it out"
+        )
+    kind = PADDLE if usual.get("resize") == PADDLE else either("resize") or "stretch"
+    swapped, picture = slice(None, None, -1 if bgr else 1), list(size[::-1])
     backend, _, interpolation = (either("interpolation") or "bilinear").rpartition("-")
     how = {"interpolation": interpolation, "backend": backend or "cv2"}
     if kind in ("letterbox", "corner"):
@@ -129,7 +134,8 @@ def _batches(session: Session, noise: NDArray[Any], card: Mapping[str, Any]) -> 
     except EngineError:
         return False
     same = together.shape == alone.shape
-    return same and bool((cosines(together.reshape(2, -1), alone.reshape(2, -1)) >= SAME).all())
+    with np.errstate(invalid="ignore"):  # what is not finite is told of later
+        return same and bool((cosines(together.reshape(2, -1), alone.reshape(2, -1)) >= SAME).all())
 
 
 def _copied(found: Source, folder: Path, *, raw: bool) -> dict[str, Any]:

@@ -49,7 +49,8 @@ def head_decoder(model: ModelFolder, nms: Nms | None, least: float) -> Callable[
         try:
             if read is None:
                 return _finite(_rows(outputs, chosen, least), model)
-            boxes, scores = read(outputs, classes, size)
+            with np.errstate(invalid="ignore", over="ignore"):  # _finite tells
+                boxes, scores = read(outputs, classes, size)
         except _OtherShapeError as error:
             shapes = ", ".join(str(list(each.shape)) for each in outputs)
             raise EngineError(
@@ -106,8 +107,7 @@ def _yolox(outputs: Outputs, classes: int, size: Size) -> Dense:
     if len(found) != len(strides):
         raise _OtherShapeError(f"[1, {len(strides)}, {5 + classes}]")
     middle = (found[:, :2] + np.concatenate(places)) * strides
-    with np.errstate(over="ignore"):
-        sides = np.exp(found[:, 2:4]) * strides
+    sides = np.exp(found[:, 2:4]) * strides
     return corners(np.concatenate([middle, sides], axis=1).astype(np.float32)), (found[:, 5:] * found[:, 4:5]).T
 
 
@@ -153,8 +153,7 @@ def _pair(outputs: Outputs, classes: int) -> tuple[Floats, Floats]:
 def _detr(outputs: Outputs, classes: int, size: Size) -> Dense:
     """Boxes in shares of the input; each class of a query for itself."""
     logits, boxes = _pair(outputs, classes)
-    with np.errstate(over="ignore"):
-        return _in_pixels(boxes, size), (1 / (1 + np.exp(-logits))).T
+    return _in_pixels(boxes, size), (1 / (1 + np.exp(-logits))).T
 
 
 def _softmax_detr(outputs: Outputs, classes: int, size: Size) -> Dense:
