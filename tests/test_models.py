@@ -124,7 +124,7 @@ FAULTY_FOLDERS: list[tuple[tuple[str, ...], str]] = [
     (("inference.json", "model.json", "model.pdiparams"), "holds inference.json and model.json: keep one"),
     (("inference.pdiparams",), "holds no model: wanted inference.json or inference.pdmodel"),
     (("best_model.pdparams",), "its .pdparams are weights for training, to be exported first"),
-    (("a.onnx", "b"), "found a.onnx, b"),
+    (("a.onnx", "b"), "found a.onnx, b; describe it by: shitu models add "),
 ]
 
 

@@ -62,4 +62,5 @@ def _contents(path: Path) -> str:
             return f"{wanted}; did you mean {path / name}?"
     if any(name.endswith(".pdparams") for name in names):
         return f"its .pdparams are weights for training, to be exported first; {wanted}"
-    return f"{wanted}; found {', '.join(names[:8])}{' ...' if len(names) > 8 else ''}"
+    hint = f"; describe it by: shitu models add {path}" if any(name.endswith(".onnx") for name in names) else ""
+    return f"{wanted}; found {', '.join(names[:8])}{' ...' if len(names) > 8 else ''}{hint}"
