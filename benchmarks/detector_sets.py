@@ -140,13 +140,13 @@ def _views(data: Path, folder: Path) -> dict[str, list[Line]]:
     lists: dict[str, list[Line]] = {"gallery": [], "choose": [], "report": []}
     for image in coco["images"]:
         photo, name = cv2.imread(str(data / "ecssd" / "images" / image["file_name"])), Path(image["file_name"]).stem
-        for part in lists:
+        for part, lines in lists.items():
             window = _window(rng, photo, boxes[image["id"]])
             if part != "gallery":
                 window = cv2.convertScaleAbs(window[:, ::-1], alpha=0.8, beta=30)
             path = folder / "views" / f"{name}_{part}.png"
             cv2.imwrite(str(path), window)
-            lists[part].append((str(path), name))
+            lines.append((str(path), name))
     return lists
 
 
@@ -195,7 +195,9 @@ def _paste(
     """Somewhere beside what is there; None where no place was found."""
     for _ in range(50):
         scale = rng.uniform(120, 230) / max(thing.shape[:2])
-        cut = cv2.resize(thing, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
+        cut = cv2.resize(
+            thing, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+        )
         height, width = cut.shape[:2]
         x, y = int(rng.integers(0, WIDTH - width)), int(rng.integers(0, HEIGHT - height))
         if all(x + width < a or c < x or y + height < b or d < y for a, b, c, d in taken):

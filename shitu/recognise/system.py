@@ -33,8 +33,9 @@ class Matched:
 class Recogniser:
     """Detector (or none: whole images only), extractor, gallery and what is told of the regions.
 
-    `whole_image`: always, compete (alone or not at all), fallback (where the detector finds nothing) or never. Any number
-    of threads may call at once; nothing is kept between calls. Raises GalleryError where the gallery was made by another model.
+    `whole_image`: always, compete (alone or not at all), fallback (where the detector finds nothing) or never. Any
+    number of threads may call at once; nothing is kept between calls. Raises GalleryError where the gallery was made by
+    another model.
     """
 
     def __init__(
