@@ -87,14 +87,14 @@ def built(tmp_path_factory: pytest.TempPathFactory, shared_sessions: None) -> Pa
     (folder / "unwanted.txt").write_text(lines[20], encoding="utf-8")
     (folder / "list.txt").write_text("".join(lines), encoding="utf-8")
     build(folder / "list.txt", folder / "my_gallery")
-    build(DEMO / "gallery.txt", folder / "output" / "demo_index")
+    build(DEMO / "gallery.txt", folder / "output" / "demo_index", crop="both")
     write_training_files(folder)
     write_foreign_networks(folder)
     return folder
 
 
-def build(data_file: Path, index_dir: Path) -> None:
-    overrides = index_overrides(data_file, index_dir, index_method="Flat")
+def build(data_file: Path, index_dir: Path, **more: object) -> None:
+    overrides = index_overrides(data_file, index_dir, index_method="Flat", **more)
     arguments = ["build-gallery", *(part for each in overrides for part in ("-o", each))]
     assert CliRunner().invoke(main, arguments, catch_exceptions=False).exit_code == 0
 

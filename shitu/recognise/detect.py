@@ -47,12 +47,18 @@ class Detector:
         """
         return [self._predict_one(image) for image in images]
 
-    def bodies(self, image: Picture, *, largest_only: bool) -> list[Box]:
-        """What to index of a gallery image: its objects, or the largest; the whole image where none is found."""
+    def bodies(self, image: Picture, crop: str) -> list[Box]:
+        """What to index of a gallery image: `all` its objects, the `largest`, or `both` the whole image and that one.
+
+        The whole image where none is found.
+        """
+        whole: Box = (0, 0, image.shape[1], image.shape[0])
         boxes = [detection.bbox for detection in self._predict_one(image)]
-        if largest_only and boxes:
+        if crop != "all" and boxes:
             boxes = [max(boxes, key=lambda box: (box[2] - box[0]) * (box[3] - box[1]))]
-        return boxes or [(0, 0, image.shape[1], image.shape[0])]
+        if crop == "both":
+            boxes = list(dict.fromkeys([whole, *boxes]))
+        return boxes or [whole]
 
     def _predict_one(self, image: Picture) -> list[Detection]:
         height, width = image.shape[:2]
