@@ -37,6 +37,8 @@ class Recogniser:
     nothing is kept between calls. Raises GalleryError where the gallery was made by another model.
     """
 
+    at_once = 1  # calls in which files are to be recognised side by side
+
     def __init__(
         self,
         det_predictor: Detector | None,
