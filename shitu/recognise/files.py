@@ -13,6 +13,8 @@ from shitu.recognise.system import Recogniser
 from shitu.results import Recognition
 
 Record = TypeVar("Record")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 Read = tuple[str, Picture | ImageError]
 
 
@@ -31,16 +33,23 @@ def in_groups(
     failure: Callable[[str, Exception], Record],
     at_once: int = 1,
 ) -> Iterator[tuple[Picture | None, Record]]:
-    """(image, its record) in order, `size` images to a call; `failure` makes the record of one that failed.
+    """(image, its record) in order, `size` images to a call; `failure` makes the record of one that failed."""
+    for records in side_by_side(lambda group: _records(group, predict, failure), read, size, at_once):
+        yield from records
+
+
+def side_by_side(
+    work: Callable[[Sequence[Item]], Result], items: Iterable[Item], size: int, at_once: int
+) -> Iterator[Result]:
+    """`work` of every `size` items, in order.
 
     `at_once` calls run side by side, and one more, so that no core waits for what is done between two networks. With
     one at a time, nothing is read before the answer to what was read is out.
     """
-    iterator = iter(read)
+    iterator = iter(items)
     groups = iter(lambda: list(islice(iterator, size)), [])
     threads, window = (at_once + 1, at_once + 3) if at_once > 1 else (1, 1)
-    for records in map_ahead(lambda group: _records(group, predict, failure), groups, window, threads):
-        yield from records
+    return map_ahead(work, groups, window, threads)
 
 
 def _records(
