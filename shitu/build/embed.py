@@ -43,7 +43,8 @@ class Models:
     @classmethod
     def open(cls, config: Config) -> Models:
         """Raises ConfigError, ModelError, EngineError."""
-        whole = config.IndexProcess.crop == "none"
+        crop = config.IndexProcess.crop
+        whole = crop == "none" or (crop == "both" and not config.Global.det_inference_model_dir)
         return cls(RecPredictor(config), None if whole else DetPredictor(config, many=True))
 
     @property
@@ -130,11 +131,11 @@ def _batches(prepared: Iterable[Loaded], size: int) -> Iterator[list[Loaded]]:
 
 def _prepared(entries: Sequence[Entry], source: Source, spec: Spec, models: Models) -> Iterator[Loaded]:
     """Read, and made ready in threads: an image from its file to the network's inputs in one of them."""
-    largest_only = spec.config.IndexProcess.crop == "largest"
+    crop = spec.config.IndexProcess.crop
 
     def prepare(entry: Entry) -> Loaded:
         one = _load(entry, source, spec.known)
-        return _ready(_detected(one, models.det, largest_only) if models.det else one, models.rec)
+        return _ready(_detected(one, models.det, crop) if models.det else one, models.rec)
 
     # An image may have many bodies.
     return map_ahead(prepare, entries, PICTURES_AHEAD if models.det else BATCHES_AHEAD * _batch_size(spec))
@@ -156,12 +157,12 @@ def _load(entry: Entry, source: Source, known: frozenset[str]) -> Loaded:
         return Embedded(entry, error=str(error), missing=not source.identity(entry.path))
 
 
-def _detected(one: Loaded, det: DetPredictor, largest_only: bool) -> Loaded:
+def _detected(one: Loaded, det: DetPredictor, crop: str) -> Loaded:
     if isinstance(one, Embedded):
         return one
     assert one.picture is not None
     try:
-        boxes = tuple(det.bodies(one.picture, largest_only=largest_only))
+        boxes = tuple(det.bodies(one.picture, crop))
     except EngineError as error:
         return Embedded(one.entry, error=str(error))
     return _Image(one.entry, one.identity, one.sha256, one.picture, boxes)
