@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -28,7 +27,7 @@ from shitu.images.read import Picture
 from shitu.models import ModelFolder, Program
 from shitu.models.folder import enough, find_folder, open_folder
 from shitu.models.model_yaml import DETECTION, MODEL_YAML
-from shitu.models.write import INT8, describe_programs, new_folder
+from shitu.models.write import INT8, describe_programs
 from shitu.recognise.decode import decode_for
 from shitu.recognise.from_config import preprocessor_for
 
@@ -97,14 +96,6 @@ def quantize_model(where: str, plan: Plan, tell: Tell = lambda _: None) -> Repor
     stated = replace(stated, agreement=report.agreement) if detector else replace(stated, cosine=report.agreement)
     describe_programs(model, [stated], measured=_measured(report, plan, detector=detector))
     return report
-
-
-def quantize_copy(where: str, out: Path, plan: Plan, tell: Tell = lambda _: None) -> Report:
-    """The same in a copy of the folder, `out`, which appears when all is done."""
-    source = find_folder(where)
-    with new_folder(out, "--out") as folder:
-        shutil.copytree(source, folder, dirs_exist_ok=True)
-        return replace(quantize_model(str(folder), plan, tell), model=str(out))
 
 
 def _source(model: ModelFolder) -> Program:

@@ -10,7 +10,7 @@ import numpy as np
 
 from shitu.engines.base import Array, EngineOptions, Session
 from shitu.engines.cpu import has_bf16
-from shitu.engines.onnxruntime import ONNX, reason
+from shitu.engines.onnxruntime import ONNX, check_shapes, reason
 from shitu.errors import EngineError
 from shitu.models import ModelFolder, Program
 from shitu.models.onnx_file import read_onnx
@@ -51,9 +51,14 @@ class OpenVinoSession:
 
     def __init__(self, compiled: Any, program: Program) -> None:
         self._compiled, self._program, self._request = compiled, program, compiled.create_infer_request()
-        self.input_names: list[str] = [port.get_any_name() for port in compiled.inputs]
+        self._shapes = {
+            port.get_any_name(): [side.get_length() if side.is_static else "any" for side in port.partial_shape]
+            for port in compiled.inputs
+        }
+        self.input_names: list[str] = list(self._shapes)
 
     def run(self, feeds: Mapping[str, Array]) -> list[Array]:
+        check_shapes(self._program, self._shapes, feeds)
         try:
             self._request.infer({name: np.ascontiguousarray(feeds[name]) for name in self.input_names})
             return [self._request.get_tensor(port).data.copy() for port in self._compiled.outputs]
