@@ -54,26 +54,50 @@ class Quantiser:
     """A network in fp32, ready to be quantised again and again with other layers left out.
 
     `feeds`: the network's inputs for each calibration photo. `detector`: what follows the last convolution (softmax,
-    boxes) stays in fp32. Raises EngineError where the libraries are missing or refuse the network.
+    boxes) stays in fp32. `fused`: for an engine that computes what follows a layer within it, in fp32: only what layers
+    take in has a range then, not what they give. It gains nothing by depthwise convolutions in int8, which lose most:
+    they stay as they are. Raises EngineError where the libraries are missing or refuse the network.
     """
 
-    def __init__(self, program: Program, folder: Path, feeds: Sequence[Feeds], method: str, *, detector: bool) -> None:
+    def __init__(
+        self,
+        program: Program,
+        folder: Path,
+        feeds: Sequence[Feeds],
+        method: str,
+        *,
+        detector: bool,
+        fused: bool = False,
+    ) -> None:
         self._library = quantiser_library()
-        self._folder, self._method = folder, METHODS[method]
+        self._folder, self._method, self._fused = folder, METHODS[method], fused
         self._plain = folder / "fp32.onnx"
         with _quiet("prepare"):
             self._network = _prepared(program, self._plain)
         self._feeds = [{name: feed[name] for name in self.inputs} for feed in feeds]
         self.layers, self._rest = _layers(self._network.graph, ("Conv",) if detector else LAYERS)
+        if fused:
+            single = _depthwise(self._network.graph)
+            self.layers, self._rest = [each for each in self.layers if each not in single], [*self._rest, *single]
 
     @property
     def inputs(self) -> list[str]:
         constants = {each.name for each in self._network.graph.initializer}
         return [each.name for each in self._network.graph.input if each.name not in constants]
 
+    @property
+    def swish(self) -> int:
+        """How many activations it has that ONNX Runtime does not compute in int8."""
+        return sum(each.op_type == "HardSwish" for each in self._network.graph.node)
+
     def quantise(self, target: Path, left_out: Sequence[str] = ()) -> None:
         """Write the int8 program, weights inside; `left_out`: names of `layers` that stay in fp32."""
-        kept, limits = _borders(self._network, set(left_out))
+        excluded, beside, extra = {*self._rest, *left_out}, BESIDE, dict[str, Any]()
+        if self._fused:
+            beside, extra["OpTypesToExcludeOutputQuantization"] = (), list(LAYERS)
+        else:
+            kept, extra["TensorQuantOverrides"] = _borders(self._network, set(left_out))
+            excluded |= {*kept, *_with_what_follows(self._network.graph, left_out)}
         quantize, kinds = self._library.quantize_static, self._library.QuantType
         at_once = next(size for size in range(AT_ONCE, 0, -1) if len(self._feeds) % size == 0)  # it wants a divisor
         more: dict[str, Any] = {}
@@ -88,10 +112,10 @@ class Quantiser:
                 per_channel=True,
                 activation_type=kinds.QUInt8,
                 weight_type=kinds.QInt8,
-                op_types_to_quantize=[*LAYERS, *BESIDE],
-                nodes_to_exclude=sorted({*self._rest, *kept, *_with_what_follows(self._network.graph, left_out)}),
+                op_types_to_quantize=[*LAYERS, *beside],
+                nodes_to_exclude=sorted(excluded),
                 calibrate_method=self._library.CalibrationMethod[self._method],
-                extra_options={"CalibStridedMinMax": at_once, "TensorQuantOverrides": limits},
+                extra_options={"CalibStridedMinMax": at_once, **extra},
                 **more,
             )
 
@@ -166,8 +190,31 @@ def _prepared(program: Program, target: Path) -> Any:
     network = onnx.load(str(target))
     for number, node in enumerate(network.graph.node):
         node.name = node.name or f"{node.op_type}.{number}"
+    _join_swish(network)
     onnx.save(network, str(target))
     return network
+
+
+def _join_swish(network: Any) -> None:
+    """x * HardSigmoid(x), into which ONNX Runtime takes HardSwish apart, is one again: OpenVINO knows it so only."""
+    from onnx import helper
+
+    graph, twins = network.graph, dict[str, Any]()
+    for node in (each for each in graph.node if each.op_type == "HardSigmoid"):
+        values = {each.name: each.f for each in node.attribute}
+        readers = [each for each in graph.node if node.output[0] in each.input]
+        alone = len(readers) == 1 and set(readers[0].input) == {node.input[0], node.output[0]}
+        if alone and readers[0].op_type == "Mul" and abs(values.get("alpha", 0.2) - 1 / 6) < 1e-6:
+            twins[node.name] = None
+            twins[readers[0].name] = helper.make_node(
+                "HardSwish", [node.input[0]], list(readers[0].output), name=readers[0].name
+            )
+    nodes = [twins.get(each.name, each) for each in graph.node]
+    del graph.node[:]
+    graph.node.extend(node for node in nodes if node is not None)
+    for each in network.opset_import:
+        if twins and not each.domain:
+            each.version = max(each.version, 14)  # its first
 
 
 def _layers(graph: Any, kinds: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -181,6 +228,12 @@ def _layers(graph: Any, kinds: Sequence[str]) -> tuple[list[str], list[str]]:
             before.add(node.name)
             open_ones += [makers[name] for name in node.input if name in makers]
     return [node.name for node in layers], [node.name for node in graph.node if node.name not in before]
+
+
+def _depthwise(graph: Any) -> set[str]:
+    """Names of convolutions that see each channel alone."""
+    shapes = {each.name: list(each.dims) for each in graph.initializer}
+    return {node.name for node in graph.node if node.op_type == "Conv" and shapes.get(node.input[1], [0, 0])[1] == 1}
 
 
 def _with_what_follows(graph: Any, left_out: Sequence[str]) -> set[str]:
@@ -222,7 +275,7 @@ def _borders(network: Any, left_out: set[str]) -> tuple[list[str], dict[str, Any
 def _after(node: Any, graph: Any) -> str:
     """The layer's output, behind its activation where that is all that reads it."""
     readers = [each for each in graph.node if node.output[0] in each.input]
-    one = len(readers) == 1 and readers[0].op_type in ("Clip", "Relu")
+    one = len(readers) == 1 and readers[0].op_type in ("Clip", "Relu", "HardSwish")
     return str(readers[0].output[0] if one else node.output[0])
 
 

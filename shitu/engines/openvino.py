@@ -16,6 +16,7 @@ from shitu.models import ModelFolder, Program
 from shitu.models.onnx_file import read_onnx
 
 INSTALL = "pip install 'shitu[openvino]'"
+OPENVINO = "openvino"  # what model.yaml calls programs that this engine alone runs well
 
 
 class OpenVino:
@@ -25,7 +26,8 @@ class OpenVino:
         if options.use_gpu or (options.precision == "bf16" and not has_bf16()):
             return None
         stored = "fp32" if options.precision == "bf16" else options.precision
-        return model.find(ONNX, stored) or model.find(ONNX, stored, raw=True)
+        found = (model.find(name, stored, raw=raw) for name in (OPENVINO, ONNX) for raw in (False, True))
+        return next(filter(None, found), None)
 
     def open(self, program: Program, options: EngineOptions) -> Session:
         read_onnx(program.program, program.params)

@@ -30,6 +30,7 @@ from shitu.training.base.log import read_records
 from shitu.training.rec import schema_arch as schema
 from shitu.training.rec.networks import DistillationModel, RecModel, build_network, part
 from shitu.training.rec.pretrained import find_weights, load_weights
+from shitu.training.rec.prune import prune
 from shitu.training.rec.schema import TrainConfig
 from shitu.training.rec.summary import describe
 from shitu.training.rec.transforms import compile_transform
@@ -78,6 +79,7 @@ def export_config(config: TrainConfig, *, name: str | None = None, licence: str 
     preprocess_of(config)
     weights = find_weights(source)
     network = build_network(config.Arch.without_heads(), 1, image_shape=config.Global.image_shape)
+    prune(network, config)
     report = load_weights(network, str(weights))
     lacking = (*report.missing, *report.other_shape)
     if lacking:

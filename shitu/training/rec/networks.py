@@ -135,6 +135,15 @@ def freeze(network: RecModel | DistillationModel, arch: schema.Arch) -> int:
     return sum(hasattr(each, "frozen_by_config") for each in network.parameters())
 
 
+def steady(model: RecModel) -> None:
+    """For a network that is to stay what it is: norms keep their statistics (they still learn), no block is dropped."""
+    for layer in model.backbone.sublayers():
+        if isinstance(layer, NORMS):
+            layer.frozen_by_config = True
+        if hasattr(layer, "drop_rate"):
+            layer.drop_rate = 0.0
+
+
 def set_train_mode(network: nn.Layer) -> None:
     """`network.train()`, but frozen norms go on using, and do not change, their running statistics."""
     network.train()

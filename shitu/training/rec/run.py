@@ -18,12 +18,14 @@ from shitu.training.base.memory import estimate_memory
 from shitu.training.base.task import Metrics, Plan, Settings, Task, learning_rate_table
 from shitu.training.rec.evaluate import EvalSet, evaluate, metric_names, open_eval
 from shitu.training.rec.export import export_config
+from shitu.training.rec.fake_quant import add_rounding
 from shitu.training.rec.image_list import ImageList, read_image_list
 from shitu.training.rec.loader import Batch, TrainLoader
 from shitu.training.rec.losses import build_losses
-from shitu.training.rec.networks import DistillationModel, RecModel, build_network, freeze, set_train_mode
+from shitu.training.rec.networks import DistillationModel, RecModel, build_network, freeze, part, set_train_mode, steady
 from shitu.training.rec.plan import build_optimizer, make_plan, train_data
 from shitu.training.rec.pretrained import load_named
+from shitu.training.rec.prune import prune
 from shitu.training.rec.schema import SGD, Adam, AdamW, TrainConfig
 from shitu.training.rec.summary import describe, summarise
 from shitu.training.rec.transforms import compile_transform
@@ -90,10 +92,23 @@ class RecTask(Task[Batch]):
         self.network: RecModel | DistillationModel = build_network(config.Arch, classes, image_shape=shape)
         if not resumes:
             load_named(self.network, config)
+        if config.Slim:
+            for name in config.Arch.parts():
+                steady(part(self.network, name))
+        prune(self.network, config)
+        add_rounding(self.network, config, None if resumes else self._some_images)
         freeze(self.network, config.Arch)
         processes.same(self.network.state_dict().values(), world)
         self.losses = build_losses(config.Loss.Train)
         self.optimizer = build_optimizer(config.Optimizer, self.network, self.losses)
+
+    def _some_images(self) -> paddle.Tensor:
+        """One batch, as training will see them."""
+        batches = self.loader.epoch(0, 0)
+        try:
+            return next(batches).images
+        finally:
+            batches.close()
 
     def batches(self, epoch: int, start: int) -> Generator[Batch, None, None]:
         return self.loader.epoch(epoch, start)
@@ -153,6 +168,7 @@ def dry_run(config: TrainConfig, cards: int) -> list[str]:
     images = read_image_list(train_data(config).dataset, what="DataLoader.Train.dataset")
     plan = make_plan(config, images.labels, cards)
     network = build_network(config.Arch, images.class_count, image_shape=config.Global.image_shape)
+    prune(network, config)
     freeze(network, config.Arch)
     return [*_summary(config, images, plan, network), "", *learning_rate_table(plan)]
 
