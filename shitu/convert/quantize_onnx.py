@@ -92,9 +92,9 @@ class Quantiser:
 
     def quantise(self, target: Path, left_out: Sequence[str] = ()) -> None:
         """Write the int8 program, weights inside; `left_out`: names of `layers` that stay in fp32."""
-        excluded, beside, extra = {*self._rest, *left_out}, BESIDE, dict[str, Any]()
+        excluded, beside, extra = {*self._rest, *left_out}, list(BESIDE), dict[str, Any]()
         if self._fused:
-            beside, extra["OpTypesToExcludeOutputQuantization"] = (), list(LAYERS)
+            beside, extra["OpTypesToExcludeOutputQuantization"] = [], list(LAYERS)
         else:
             kept, extra["TensorQuantOverrides"] = _borders(self._network, set(left_out))
             excluded |= {*kept, *_with_what_follows(self._network.graph, left_out)}

@@ -39,7 +39,11 @@ class OpenVino:
             "ENABLE_CPU_PINNING": False,  # several sessions, and the threads that decode, share the cores
         }
         try:
-            compiled = openvino.Core().compile_model(str(program.program), "CPU", settings)
+            core = openvino.Core()
+            network = core.read_model(str(program.program))
+            if program.raw:  # a detector is given one photo at a time; with its size known it takes a sixth less
+                network.reshape({port: [1, *list(port.partial_shape)[1:]] for port in network.inputs})
+            compiled = core.compile_model(network, "CPU", settings)
         except Exception as error:
             raise EngineError(
                 f"{program.program}: OpenVINO could not load it: {reason(error)}. Is the file whole, without operators "

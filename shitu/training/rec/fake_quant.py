@@ -15,6 +15,7 @@ from shitu.training.rec.schema import TrainConfig
 
 STEPS = 255  # of an activation, uint8
 MOST = 127  # of a weight, int8
+math: Any = paddle  # its minimum and maximum have no types
 
 
 class _Rounded:
@@ -55,10 +56,11 @@ def rounded_weight(weight: paddle.Tensor, channels: int) -> paddle.Tensor:
 def rounded_input(x: paddle.Tensor, ends: paddle.Tensor) -> paddle.Tensor:
     """Cut to `ends` (2,), low and high, with zero between them, and rounded to 255 steps, zero being one of them."""
     low, high = ends[0].clip(max=0.0), ends[1].clip(min=1e-6)
-    cut = paddle.maximum(paddle.minimum(x, high), low)
+    cut: paddle.Tensor = math.maximum(math.minimum(x, high), low)
     step = ((high - low) / STEPS).detach()
     zero = (low.detach() / step).round()
-    return cut + (((cut / step).round().clip(zero, zero + STEPS)) * step - cut).detach()
+    rounded: paddle.Tensor = cut + (((cut / step).round().clip(zero, zero + STEPS)) * step - cut).detach()
+    return rounded
 
 
 def add_rounding(
@@ -92,7 +94,7 @@ def _way(model: RecModel) -> nn.Layer:
     return nn.Sequential(model.backbone, *([model.neck] if model.neck else []))
 
 
-def _widen(layer: Any, inputs: tuple[paddle.Tensor, ...]) -> None:
+def _widen(layer: Any, inputs: Any) -> Any:
     x = inputs[0]
     low, high = layer.range
-    layer.range.set_value(paddle.stack([paddle.minimum(x.min(), low), paddle.maximum(x.max(), high)]))
+    layer.range.set_value(paddle.stack([math.minimum(x.min(), low), math.maximum(x.max(), high)]))

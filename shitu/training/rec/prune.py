@@ -72,8 +72,9 @@ def prune(network: RecModel | DistillationModel, config: TrainConfig) -> None:
 def find_bottlenecks(backbone: nn.Layer, image_shape: Sequence[int]) -> list[Bottleneck]:
     """In the order in which an image of zeros (3, h, w) passes them."""
     seen: list[tuple[Any, bool]] = []  # convolutions and norms; whether of single pixels
+    note: Any = lambda layer, _, output: seen.append((layer, output.shape[2:] == [1, 1]))  # noqa: E731
     hooks = [
-        layer.register_forward_post_hook(lambda layer, _, output: seen.append((layer, output.shape[2:] == [1, 1])))
+        layer.register_forward_post_hook(note)
         for layer in backbone.sublayers()
         if isinstance(layer, nn.Conv2D | nn.BatchNorm | nn.BatchNorm2D)
     ]

@@ -106,7 +106,8 @@ class RecTask(Task[Batch]):
         """One batch, as training will see them."""
         batches = self.loader.epoch(0, 0)
         try:
-            return next(batches).images
+            images: paddle.Tensor = next(batches).images
+            return images
         finally:
             batches.close()
 
