@@ -59,7 +59,8 @@ def rounded_input(x: paddle.Tensor, ends: paddle.Tensor) -> paddle.Tensor:
     cut: paddle.Tensor = math.maximum(math.minimum(x, high), low)
     step = ((high - low) / STEPS).detach()
     zero = (low.detach() / step).round()
-    rounded: paddle.Tensor = cut + (((cut / step).round().clip(zero, zero + STEPS)) * step - cut).detach()
+    steps = math.maximum(math.minimum((cut / step).round(), zero + STEPS), zero)
+    rounded: paddle.Tensor = cut + (steps * step - cut).detach()
     return rounded
 
 
