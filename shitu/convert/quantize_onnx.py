@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shitu.convert.graph import INSTALL, load
+from shitu.convert.graph import INSTALL, depthwise, join_swish, load
 from shitu.engines.onnxruntime import reason
 from shitu.errors import EngineError
 from shitu.models import Program
@@ -77,7 +77,7 @@ class Quantiser:
         self._feeds = [{name: feed[name] for name in self.inputs} for feed in feeds]
         self.layers, self._rest = _layers(self._network.graph, ("Conv",) if detector else LAYERS)
         if fused:
-            single = _depthwise(self._network.graph)
+            single = depthwise(self._network.graph)
             self.layers, self._rest = [each for each in self.layers if each not in single], [*self._rest, *single]
 
     @property
@@ -188,33 +188,13 @@ def _prepared(program: Program, target: Path) -> Any:
     onnx.save(network, str(whole))
     quant_pre_process(str(whole), str(target), skip_symbolic_shape=True)
     network = onnx.load(str(target))
+    taken = {node.name for node in network.graph.node}
     for number, node in enumerate(network.graph.node):
-        node.name = node.name or f"{node.op_type}.{number}"
-    _join_swish(network)
+        name = f"{node.op_type}.{number}"
+        node.name = node.name or (f"{name} of its own" if name in taken else name)
+    join_swish(network)
     onnx.save(network, str(target))
     return network
-
-
-def _join_swish(network: Any) -> None:
-    """x * HardSigmoid(x), into which ONNX Runtime takes HardSwish apart, is one again: OpenVINO knows it so only."""
-    from onnx import helper
-
-    graph, twins = network.graph, dict[str, Any]()
-    for node in (each for each in graph.node if each.op_type == "HardSigmoid"):
-        values = {each.name: each.f for each in node.attribute}
-        readers = [each for each in graph.node if node.output[0] in each.input]
-        alone = len(readers) == 1 and set(readers[0].input) == {node.input[0], node.output[0]}
-        if alone and readers[0].op_type == "Mul" and abs(values.get("alpha", 0.2) - 1 / 6) < 1e-6:
-            twins[node.name] = None
-            twins[readers[0].name] = helper.make_node(
-                "HardSwish", [node.input[0]], list(readers[0].output), name=readers[0].name
-            )
-    nodes = [twins.get(each.name, each) for each in graph.node]
-    del graph.node[:]
-    graph.node.extend(node for node in nodes if node is not None)
-    for each in network.opset_import:
-        if twins and not each.domain:
-            each.version = max(each.version, 14)  # its first
 
 
 def _layers(graph: Any, kinds: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -228,12 +208,6 @@ def _layers(graph: Any, kinds: Sequence[str]) -> tuple[list[str], list[str]]:
             before.add(node.name)
             open_ones += [makers[name] for name in node.input if name in makers]
     return [node.name for node in layers], [node.name for node in graph.node if node.name not in before]
-
-
-def _depthwise(graph: Any) -> set[str]:
-    """Names of convolutions that see each channel alone."""
-    shapes = {each.name: list(each.dims) for each in graph.initializer}
-    return {node.name for node in graph.node if node.op_type == "Conv" and shapes.get(node.input[1], [0, 0])[1] == 1}
 
 
 def _with_what_follows(graph: Any, left_out: Sequence[str]) -> set[str]:

@@ -135,10 +135,10 @@ def freeze(network: RecModel | DistillationModel, arch: schema.Arch) -> int:
     return sum(hasattr(each, "frozen_by_config") for each in network.parameters())
 
 
-def steady(model: RecModel) -> None:
-    """For a network that is to stay what it is: norms keep their statistics (they still learn), no block is dropped."""
+def steady(model: RecModel, *, norms: bool) -> None:
+    """For a network that is to stay what it is: no block is dropped; `norms` keep their statistics, and still learn."""
     for layer in model.backbone.sublayers():
-        if isinstance(layer, NORMS):
+        if norms and isinstance(layer, NORMS):
             layer.frozen_by_config = True
         if hasattr(layer, "drop_rate"):
             layer.drop_rate = 0.0

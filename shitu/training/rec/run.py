@@ -94,7 +94,7 @@ class RecTask(Task[Batch]):
             load_named(self.network, config)
         if config.Slim:
             for name in config.Arch.parts():
-                steady(part(self.network, name))
+                steady(part(self.network, name), norms=config.Slim.prune is None)
         prune(self.network, config)
         add_rounding(self.network, config, None if resumes else self._some_images)
         freeze(self.network, config.Arch)
