@@ -48,11 +48,18 @@ SHOWN = 6  # worst layers in the table
     show_default=True,
     help="In how many groups of neighbours layers are tried in fp32: more is finer, and slower.",
 )
+@click.option(
+    "--engine",
+    type=click.Choice(["onnxruntime", "openvino"]),
+    default="onnxruntime",
+    show_default=True,
+    help="What shall run it: onnxruntime (and openvino), or openvino alone, which a hard swish does not slow down.",
+)
 @click.option("--report", type=click.Path(path_type=Path, dir_okay=False), help="JSON with all figures and layers.")
 def quantize(*, model: str, out: Path | None, report: Path | None, **asked: Any) -> None:
     """Make an int8 program of a model's fp32 ONNX program, by calibration.
 
-    It runs on onnxruntime and openvino, and Global.precision auto takes it where the processor is fast in int8 and it
+    Global.precision auto takes it where the processor is fast in int8 and it
     agrees with fp32, which model.yaml says: vectors by a cosine of 0.99, boxes by a share of 0.95 with a twin.
     """
     from shitu.convert.folder import in_copy

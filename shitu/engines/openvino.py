@@ -16,6 +16,7 @@ from shitu.models import ModelFolder, Program
 from shitu.models.onnx_file import read_onnx
 
 INSTALL = "pip install 'shitu[openvino]'"
+OPENVINO = "openvino"  # what model.yaml calls programs that this engine alone runs well
 
 
 class OpenVino:
@@ -25,7 +26,8 @@ class OpenVino:
         if options.use_gpu or (options.precision == "bf16" and not has_bf16()):
             return None
         stored = "fp32" if options.precision == "bf16" else options.precision
-        return model.find(ONNX, stored) or model.find(ONNX, stored, raw=True)
+        found = (model.find(name, stored, raw=raw) for name in (OPENVINO, ONNX) for raw in (False, True))
+        return next(filter(None, found), None)
 
     def open(self, program: Program, options: EngineOptions) -> Session:
         read_onnx(program.program, program.params)
@@ -37,7 +39,11 @@ class OpenVino:
             "ENABLE_CPU_PINNING": False,  # several sessions, and the threads that decode, share the cores
         }
         try:
-            compiled = openvino.Core().compile_model(str(program.program), "CPU", settings)
+            core = openvino.Core()
+            network = core.read_model(str(program.program))
+            if program.raw:  # a detector is given one photo at a time; with its size known it takes a sixth less
+                network.reshape({port: [1, *list(port.partial_shape)[1:]] for port in network.inputs})
+            compiled = core.compile_model(network, "CPU", settings)
         except Exception as error:
             raise EngineError(
                 f"{program.program}: OpenVINO could not load it: {reason(error)}. Is the file whole, without operators "

@@ -28,6 +28,7 @@ from shitu.training.rec import schema_arch as schema
 from shitu.training.rec.features import Features, Floats, relative_difference
 from shitu.training.rec.networks import DistillationModel, RecModel, build_network, part
 from shitu.training.rec.pretrained import find_weights, load_weights
+from shitu.training.rec.prune import prune
 from shitu.training.rec.schema import TrainConfig
 from shitu.training.rec.summary import describe
 from shitu.training.rec.transforms import compile_transform
@@ -64,6 +65,7 @@ def export_config(
     preprocess_of(config)
     weights = find_weights(source)
     network = build_network(config.Arch.without_heads(), 1, image_shape=config.Global.image_shape)
+    prune(network, config)
     report = load_weights(network, str(weights))
     lacking = (*report.missing, *report.other_shape)
     if lacking:
