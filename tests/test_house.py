@@ -22,7 +22,7 @@ FLOORS = (
     ("measure", "digest", "files", "list_line"),
     ("config", "images"),
     ("models", "gallery.base"),
-    ("engines", "gallery.read", "gallery.change", "draw"),
+    ("engines", "gallery.read", "gallery.change", "draw", "sources"),
     ("gallery.write.items",),
     ("gallery.foreign",),
     ("gallery.inspect", "gallery.write"),
@@ -31,7 +31,7 @@ FLOORS = (
     ("gallery",),
     ("recognise",),
     ("build", "self_test", "convert"),
-    ("datasets", "evaluation"),
+    ("datasets", "evaluation", "api"),
     ("benchmark",),
     ("training", "training.base"),
     ("training.rec", "training.det"),
@@ -52,6 +52,8 @@ DOORS = {
     "ppdet": (),
     "matplotlib": ("training/base/curves.py",),
     "pycocotools": ("training/det/evaluate.py",),
+    "pypdfium2": ("sources/pdf_child.py",),
+    "pillow_heif": ("images/formats.py",),
 }
 DYNAMIC = "a name that only running it tells"
 MAY_BE_DYNAMIC = ("__init__.py", "training/base/toolkits.py")

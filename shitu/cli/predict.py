@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from shitu.recognise.files import Read
     from shitu.results import DetectedObjects, Recognition
 
-INPUTS = click.argument("inputs", nargs=-1, metavar="[IMAGE | FOLDER | GLOB | -]...")
+INPUTS = click.argument("inputs", nargs=-1, metavar="[IMAGE | FOLDER | GLOB | URL | -]...")
 FORMAT = format_option("json", "json: one object per image and line.")
 PICTURES = click.option("--pictures/--no-pictures", default=True, help="Annotated pictures in Global.output_dir.")
 
@@ -32,7 +32,7 @@ def predict(config: Config, inputs: tuple[str, ...], **shown: Any) -> None:
     """Find the objects in images and name them from the gallery.
 
     Without arguments, the images are those of Global.infer_imgs. `-` reads standard input: one image, or a list of
-    paths, one per line.
+    paths, one per line. Of PDF and TIFF files each page is an image.
     """
     run_predict(config, inputs, **shown)
 
@@ -104,21 +104,23 @@ def _images(config: Config, inputs: tuple[str, ...]) -> tuple[Iterator[Read], in
     """The images, and how many they are if that is to be shown; paths are checked now, images read when wanted."""
     from shitu.errors import UsageError
     from shitu.images.find import find_images
-    from shitu.images.read_ahead import read_ahead, read_stdin
+    from shitu.images.read_ahead import read_stdin
+    from shitu.sources.read import find_sources, read_sources
 
+    find = find_sources
     if not inputs and config.Global.infer_imgs:
-        inputs = (config.Global.infer_imgs,)
+        inputs, find = (config.Global.infer_imgs,), find_images  # a config is no user: nothing is fetched for it
     if not inputs:
         raise UsageError("no images given; name images, folders or globs, or set Global.infer_imgs")
     if "-" in inputs:
         if len(inputs) > 1:
             raise UsageError("`-` (standard input) cannot be mixed with other images; give it alone")
         return read_stdin(sys.stdin.buffer), None
-    found = find_images(inputs)
+    found = find(inputs)
     if not out.shows_progress():
-        return read_ahead(found), None
+        return read_sources(found), None
     names = list(found)  # for the time left
-    return read_ahead(names), len(names)
+    return read_sources(names), len(names)
 
 
 def _finish(

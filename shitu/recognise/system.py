@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -51,13 +52,27 @@ class Recogniser:
         self.det_predictor, self.rec_predictor, self.gallery = det_predictor, rec_predictor, gallery
         self.suppression, self.whole_image = suppression, whole_image
         self.return_k, self.vote_k = return_k, vote_k
+        self._check(gallery)
+
+    def _check(self, gallery: GalleryReader) -> None:
+        rec = self.rec_predictor
         gallery.facts.check_fits(
             gallery.url,
-            fingerprint=rec_predictor.fingerprint,
-            dimension=rec_predictor.dimension,
-            dist_type=suppression.dist_type,
-            apart=rec_predictor.apart,
+            fingerprint=rec.fingerprint,
+            dimension=rec.dimension,
+            dist_type=self.suppression.dist_type,
+            apart=rec.apart,
         )
+
+    def refreshed(self) -> Recogniser:
+        """This one, or one with the gallery as it is now, if that has changed. Raises GalleryError."""
+        gallery = self.gallery.refreshed()
+        if gallery is self.gallery:
+            return self
+        self._check(gallery)
+        now = copy(self)
+        now.gallery = gallery
+        return now
 
     def predict(self, images: Sequence[Picture], names: Sequence[str] | None = None) -> list[Recognition]:
         """Recognise (h, w, 3) uint8 RGB images; one extraction and one search for the regions of all of them.
