@@ -31,7 +31,7 @@ FLOORS = (
     ("gallery",),
     ("recognise",),
     ("build", "self_test", "convert"),
-    ("datasets", "evaluation", "api"),
+    ("datasets", "evaluation", "api", "video"),
     ("benchmark",),
     ("training", "training.base"),
     ("training.rec", "training.det"),
@@ -46,7 +46,7 @@ DOORS = {
     "onnx": ("convert/", "benchmark/roofline.py"),
     "onnxruntime": ("engines/onnxruntime.py", "convert/quantize_onnx.py"),
     "openvino": ("engines/openvino.py",),
-    "cv2": ("recognise/preprocess.py", "training/"),
+    "cv2": ("recognise/preprocess.py", "training/", "video/capture.py", "video/record.py"),
     "sqlite3": ("gallery/read/items.py", "gallery/write/items.py"),
     "paddleclas": (),  # both by training/base/toolkits.py, which says how to install them
     "ppdet": (),

@@ -11,6 +11,7 @@ import click
 
 from shitu.cli import out
 from shitu.cli.options import example, format_option, with_config
+from shitu.cli.video import Watching, run_watch, watching_options
 
 if TYPE_CHECKING:
     from shitu.config import Config
@@ -27,14 +28,21 @@ PICTURES = click.option("--pictures/--no-pictures", default=True, help="Annotate
 @with_config
 @FORMAT
 @PICTURES
+@watching_options
 @INPUTS
-def predict(config: Config, inputs: tuple[str, ...], **shown: Any) -> None:
+def predict(config: Config, inputs: tuple[str, ...], watching: Watching | None, **shown: Any) -> None:
     """Find the objects in images and name them from the gallery.
 
     Without arguments, the images are those of Global.infer_imgs. `-` reads standard input: one image, or a list of
     paths, one per line. Of PDF and TIFF files each page is an image.
+
+    With --every the one input is a video file, a camera or a stream, and the records are events: a thing that is
+    followed from frame to frame has got a name.
     """
-    run_predict(config, inputs, **shown)
+    if watching:
+        run_watch(config, inputs, watching, **shown)
+    else:
+        run_predict(config, inputs, **shown)
 
 
 def run_predict(config: Config, inputs: tuple[str, ...], *, style: str, pictures: bool) -> None:

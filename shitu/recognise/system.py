@@ -97,7 +97,12 @@ class Recogniser:
 
         At least `vote_k`, and by default at least `return_k`.
         """
-        candidates = [self._candidates(image) for image in images]
+        return self.match_candidates(images, [self.candidates(image) for image in images], k)
+
+    def match_candidates(
+        self, images: Sequence[Picture], candidates: Sequence[Sequence[Detection]], k: int | None = None
+    ) -> list[Matched]:
+        """`match` of the given candidates of each image."""
         crops = [
             image[top:bottom, left:right]
             for image, found in zip(images, candidates, strict=True)
@@ -117,7 +122,8 @@ class Recogniser:
         chosen = elect(matches, self.vote_k, facts.measure, facts.dimension)
         return Region(candidate.bbox, candidate.score, tuple(matches), chosen)
 
-    def _candidates(self, image: Picture) -> list[Detection]:
+    def candidates(self, image: Picture) -> list[Detection]:
+        """What the detector finds, best first, and the whole image where `whole_image` wants it."""
         found = self.det_predictor.predict([image])[0] if self.det_predictor else []
         whole = Detection((0, 0, image.shape[1], image.shape[0]), 1.0)
         # With no detector, `fallback` always falls back.
