@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -145,6 +146,30 @@ def test_a_picture_that_fails_leaves_the_others(mine: Any, tmp_path: Path, caplo
     for wrong in (tmp_path / "gone.jpg", [np.zeros((3, 3))], 7):
         with pytest.raises(UsageError):
             mine.predict(wrong)
+
+
+def test_pages_are_drawn_from_what_is_kept(mine: Any, tmp_path: Path) -> None:
+    photos = [Image.open(PHOTOS / name).convert("RGB") for name in ("picnic.jpg", "desk.jpg")]
+    photos[0].save(tmp_path / "a.tif", save_all=True, append_images=photos[1:])
+    answers = mine.predict(tmp_path / "a.tif")
+    assert records(answers) == records(mine.predict(photos))
+    (tmp_path / "a.tif").unlink()
+    assert [path.name for path in answers.save(tmp_path / "out")] == ["a.tif#page=1.jpg", "a.tif#page=2.jpg"]
+    for answer, photo in zip(answers, photos, strict=True):
+        assert np.abs(answer.picture().astype(int) - np.asarray(photo)).mean() < 3
+
+
+def test_threads_predict_while_another_adds(gallery: Path, tmp_path: Path) -> None:
+    mine = shitu.open(gallery)
+    before, wanted = len(mine), mine.predict(PHOTOS / "picnic.jpg")[0].labels
+    with ThreadPoolExecutor(3) as pool:
+        asked = [pool.submit(mine.predict, PHOTOS / "picnic.jpg") for _ in range(12)]
+        for number in range(3):
+            noise = np.random.default_rng(number).integers(0, 255, (99, 99, 3), dtype=np.uint8)
+            Image.fromarray(noise).save(tmp_path / f"{number}.png")
+            mine.add(tmp_path / f"{number}.png", label=f"noise {number}")
+        assert all(answers.result()[0].labels == wanted for answers in asked)
+    assert len(mine) == before + 3
 
 
 def test_what_can_be_opened(gallery: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from typing import Any, overload
 from PIL import Image
 
 from shitu.errors import ShituError
-from shitu.images.read import Picture, read_image
+from shitu.images.read import Picture, decode_image, read_image
 from shitu.results import Recognition, Region
 
 _SHOWN = 20  # pictures in a notebook's cell
@@ -26,7 +26,7 @@ class Answer:
     """One picture: iterating gives its `Region`s, nearest first, each with `label`, `score`, `bbox`, `matches`."""
 
     found: Recognition
-    _picture: Picture | None = field(default=None, repr=False)  # None: it is in a file, read again when wanted
+    _picture: Picture | bytes | None = field(default=None, repr=False)  # bytes: a JPEG; None: it is read again
 
     @property
     def image(self) -> str:
@@ -58,6 +58,8 @@ class Answer:
 
     def picture(self) -> Picture:
         """(h, w, 3) uint8 RGB, upright. Raises ImageError where it cannot be read (any more)."""
+        if isinstance(self._picture, bytes):
+            return decode_image(self._picture, self.image)
         return read_image(self.image) if self._picture is None else self._picture
 
     def drawn(self) -> Picture:

@@ -6,7 +6,8 @@ import itertools
 import logging
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from io import BytesIO
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from shitu.build.builder import BuildReport
     from shitu.build.embed import Models
 
+Keep = Callable[[Picture], Picture | bytes | None]
 log = logging.getLogger("shitu")
 
 
@@ -53,11 +55,11 @@ class Pipeline:
         path does not exist, or something is no picture at all; GalleryError where the gallery has become unusable.
         """
         recogniser = self._refreshed()
-        pictures: deque[Picture | None] = deque()  # of what cannot be read again, until it is answered
+        pictures: deque[Picture | bytes | None] = deque()  # of what cannot be read again, until it is answered
 
         def read() -> Iterator[Read]:
-            for name, picture, is_file in _read(source, bgr):
-                pictures.append(None if is_file or isinstance(picture, ImageError) else picture)
+            for name, picture, keep in _read(source, bgr):
+                pictures.append(None if isinstance(picture, ImageError) else keep(picture))
                 yield name, picture
 
         answers = []
@@ -108,20 +110,36 @@ class Pipeline:
             return self._recogniser
 
 
-def _read(source: Any, bgr: bool) -> Iterator[tuple[str, Picture | ImageError, bool]]:
-    """(name, picture, whether that name is a file's) of all that is meant; neighbouring paths are read ahead."""
+def _read(source: Any, bgr: bool) -> Iterator[tuple[str, Picture | ImageError, Keep]]:
+    """(name, picture, what an answer keeps of it) of all that is meant; neighbouring paths are read ahead."""
     numbers = itertools.count(1)
     for named, group in itertools.groupby(_several(source), key=lambda one: isinstance(one, str | os.PathLike)):
         if named:
             for name, picture in read_sources(find_sources([os.fspath(one) for one in group])):
-                yield name, picture, os.path.isfile(name)
+                yield name, picture, _nothing if os.path.isfile(name) else _as_jpeg
             continue
         for one in group:
             name = f"picture-{next(numbers)}"
             try:
-                yield name, picture_of(one, name, bgr=bgr), False
+                yield name, picture_of(one, name, bgr=bgr), _itself
             except ImageError as error:
-                yield name, error, False
+                yield name, error, _nothing
+
+
+def _nothing(picture: Picture) -> None:
+    """It is read again from its file."""
+
+
+def _itself(picture: Picture) -> Picture:
+    """It is in memory as long as its owner wants it there."""
+    return picture
+
+
+def _as_jpeg(picture: Picture) -> bytes:
+    """A page, or from the web: made small, for there may be a thousand of them."""
+    data = BytesIO()
+    Image.fromarray(picture).save(data, "JPEG", quality=95)
+    return data.getvalue()
 
 
 def _several(source: Any) -> Iterable[Any]:
