@@ -240,13 +240,14 @@ def test_photos_of_phones_are_upright(tmp_path: Path, suffix: str, orientation: 
     tags = Image.Exif()
     tags[0x0112] = orientation
     path = tmp_path / f"IMG_1.{suffix.upper()}"
-    PHOTOS[0].save(path, "HEIF" if suffix == "heic" else "AVIF", quality=80, exif=tags.tobytes())
+    photo = PHOTOS[0].resize((360, 270))
+    photo.save(path, "HEIF" if suffix == "heic" else "AVIF", quality=80, exif=tags.tobytes())
     turns = {3: Image.Transpose.ROTATE_180, 6: Image.Transpose.ROTATE_270, 8: Image.Transpose.ROTATE_90}
-    wanted = PHOTOS[0].transpose(turns[orientation]) if orientation in turns else PHOTOS[0]
+    wanted = photo.transpose(turns[orientation]) if orientation in turns else photo
     assert list(find_images([str(tmp_path)])) == [str(path)]
     picture = read_image(path)
     assert picture.shape == (wanted.height, wanted.width, 3)
-    assert np.abs(picture.astype(int) - np.asarray(wanted)).mean() < 3
+    assert np.abs(picture.astype(int) - np.asarray(wanted)).mean() < 6
 
 
 def test_a_folder_says_what_it_passes_over(

@@ -18,8 +18,11 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+import shitu
 from shitu.build.builder import GalleryBuilder
+from shitu.cli import main
 from shitu.cli.video import read_watching
 from shitu.config import load_config
 from shitu.errors import ShituError, UsageError
@@ -251,6 +254,16 @@ def test_a_still_picture_is_named_once_and_embedded_once(recogniser: SystemPredi
     assert embedded == len(recogniser.candidates(PHOTOS["picnic"]))
 
 
+def test_python_watches(tmp_path: Path, recogniser: SystemPredictor) -> None:
+    path = film(tmp_path / "a.avi", [PHOTOS["desk"]] * 20)
+    seen = list(shitu.open(recogniser.gallery.url).watch(path, every=0.5))
+    assert [one.frame.t for one in seen] == pytest.approx([0, 0.5, 1, 1.5])
+    (once,) = recogniser.predict([seen[3].frame.picture])
+    assert {each.label for each in seen[3].found.regions} == {each.label for each in once.regions}
+    with pytest.raises(ShituError, match="camera 97"):
+        shitu.open(recogniser.gallery.url).watch(97)
+
+
 def test_what_comes_back_is_no_longer_first(recogniser: SystemPredictor) -> None:
     labels = {name: {each.label for each in recogniser.predict([photo])[0].regions} for name, photo in PHOTOS.items()}
     scene = ("picnic", "desk", "picnic")
@@ -324,12 +337,12 @@ def test_the_command_prints_events_and_draws(shitu: Run, tmp_path: Path, recogni
     assert read_image(tmp_path / "output/架_1.0s.jpg").shape == (676, 900, 3)
     assert len(list(frames(str(tmp_path / "out.mp4"), 0.5))) == 6
     assert "6 frames looked at" in done.stderr
-    for words in (["--video", "架.avi", "架.avi"], ["架.avi", "架.avi"], ["text.mp4"]):
-        (tmp_path / "text.mp4").write_text("no video")
-        done = shitu("predict", "-o", gallery_of(recogniser), "--every", "0.5s", *words)
-        assert done.returncode in (1, 2)
-        assert "Traceback" not in done.stderr
-    assert "--every 0.5s" in shitu("predict", "-o", gallery_of(recogniser), "架.avi").stderr
+    (tmp_path / "text.mp4").write_text("no video")
+    whole, text = str(tmp_path / "架.avi"), str(tmp_path / "text.mp4")
+    for words in (["--every", "1s", "--video", whole, whole], ["--every", "1s", whole, whole], ["--every", "1s", text]):
+        assert CliRunner().invoke(main, ["predict", "-o", gallery_of(recogniser), *words]).exit_code in (1, 2)
+    told = CliRunner().invoke(main, ["predict", "-o", gallery_of(recogniser), "--no-pictures", whole]).stderr
+    assert "a video; `shitu predict --every 0.5s VIDEO` follows it" in told
 
 
 def test_a_stream_goes_on_until_it_is_interrupted(tmp_path: Path, recogniser: SystemPredictor) -> None:

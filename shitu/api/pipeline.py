@@ -28,6 +28,7 @@ from shitu.sources.read import find_sources, read_sources
 if TYPE_CHECKING:
     from shitu.build.builder import BuildReport
     from shitu.build.embed import Models
+    from shitu.video.watch import Watched
 
 Keep = Callable[[Picture], Picture | bytes | None]
 log = logging.getLogger("shitu")
@@ -68,6 +69,21 @@ class Pipeline:
                 log.warning("failed: %s", found.error)
             answers.append(Answer(found, pictures.popleft()))
         return Answers(answers)
+
+    def watch(
+        self, source: str | os.PathLike[str] | int, *, every: float = 0.5, agree: tuple[int, int] = (3, 5)
+    ) -> Iterator[Watched]:
+        """Look at a video file, a stream's address or a camera by number every so many seconds: docs/video.md.
+
+        Each frame comes with what in it has a name (`found.regions`) and with what has just got one (`events`); a name
+        needs m of a track's last n frames, `agree` = (m, n). Raises ShituError where the source cannot be opened.
+        """
+        from shitu.video.capture import shown_name
+        from shitu.video.frames import frames
+        from shitu.video.watch import watch
+
+        name = str(source)
+        return watch(self._refreshed(), frames(name, every), shown_name(name), agree)
 
     def add(self, source: str | os.PathLike[str] | Iterable[str | os.PathLike[str]], *, label: str) -> BuildReport:
         """Add image files (a path, a folder, a pattern, or several) to the gallery, on disk and at once or not at all.
