@@ -127,8 +127,9 @@ def test_a_web_address_that_is_no_picture(monkeypatch: pytest.MonkeyPatch) -> No
         assert "more than 0 MB" in outcome(f"{url}/large")
         assert "ended after 900 of 950" in outcome(f"{url}/cut")
     assert "no connection" in outcome("http://127.0.0.1:9/a.jpg")
-    with pytest.raises(UsageError, match="no such file"):
-        find_sources(["ftp://127.0.0.1/a.jpg"])
+    for inputs in (["ftp://127.0.0.1/a.jpg"], ["http://127.0.0.1:9/a.jpg", "gone.jpg"]):
+        with pytest.raises(UsageError, match="no such file"):
+            find_sources(inputs)  # not consumed
 
 
 # --- pages ---

@@ -29,7 +29,7 @@ def find_sources(inputs: Sequence[str]) -> Iterator[str]:
     """Web addresses as they stand, of all else the files as `find_images` has them. Raises UsageError at once."""
     if not any(map(is_web, inputs)):
         return find_images(inputs)
-    return chain.from_iterable([text] if is_web(text) else find_images([text]) for text in list(inputs))
+    return chain.from_iterable([[text] if is_web(text) else find_images([text]) for text in inputs])
 
 
 def read_sources(names: Iterable[str]) -> Iterator[Read]:
