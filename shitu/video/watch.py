@@ -65,7 +65,7 @@ def watch(
         for place, region in zip(stale, matched.regions, strict=True):
             followed[place].region = region
         seen = [(track, replace(track.region, bbox=track.box)) for track in followed if track.region]
-        chosen = {id(region) for region in recogniser.suppression.choose([region for _, region in seen])}
+        chosen = {id(region) for region in recogniser.choose([region for _, region in seen])}
         told = [(track, region) for track, region in seen if id(region) in chosen]
         renamed = tracks.vote({track.number: region.label for track, region in told})
         events = []
