@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import math
 import queue
@@ -12,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from shitu.video.capture import Capture, Frame, is_camera, is_stream
 
 PAUSES_S = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)  # before each try to connect again; the last one for ever
+STOP_S = 3.0  # how long a frame that is under way is waited for at the end
 log = logging.getLogger("shitu")
 
 
@@ -61,8 +63,16 @@ def _newest(capture: Capture, every: float, pauses: Sequence[float]) -> Iterator
                         wanted.clear()
                         newest.put(Frame(time.monotonic() - start, picture))
 
-    # A daemon: a camera that has fallen silent must not keep the process.
-    threading.Thread(target=read, daemon=True, name="shitu-camera").start()
+    # A daemon: a camera that has fallen silent must not keep the process for long.
+    reader = threading.Thread(target=read, daemon=True, name="shitu-camera")
+    reader.start()
+
+    def stop() -> None:
+        stopped.set()
+        reader.join(STOP_S)
+
+    # Python ends a process with SIGABRT where a thread comes back from OpenCV into an interpreter that is going down.
+    atexit.register(stop)
     due = start
     try:
         while True:
@@ -71,7 +81,8 @@ def _newest(capture: Capture, every: float, pauses: Sequence[float]) -> Iterator
             wanted.set()
             yield newest.get()
     finally:
-        stopped.set()
+        atexit.unregister(stop)
+        stop()
 
 
 def _connected(capture: Capture, pauses: Sequence[float], stopped: threading.Event) -> Iterator[Capture]:
