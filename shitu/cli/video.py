@@ -71,6 +71,8 @@ def run_watch(config: Config, inputs: tuple[str, ...], watching: Watching, *, st
     from shitu.video.record import VideoRecorder
     from shitu.video.watch import watch
 
+    if style not in ("json", "table"):
+        raise UsageError(f"--format {style}: events of --every come as json or table")
     if len(inputs) != 1:
         raise UsageError("--every watches one video, stream or camera; name one")
     name = shown_name(inputs[0])
