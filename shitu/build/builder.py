@@ -57,6 +57,7 @@ class GalleryBuilder:
     """Builds or changes the gallery of `IndexProcess.index_dir`; may be run again.
 
     source: where the images come from; executor: who embeds them, given the models; by default threads of this process.
+    models: those of the config, where they are open already.
     Raises ConfigError, ModelError, GalleryError, GalleryBusyError; what is wrong with one image goes to the report.
     """
 
@@ -67,13 +68,14 @@ class GalleryBuilder:
         skip_missing: bool = False,
         source: Source | None = None,
         executor: Callable[[Models], Executor] = InThreads,
+        models: Models | None = None,
     ) -> None:
         self.config, self.index = config, config.IndexProcess
         if not self.index.index_dir:
             raise ConfigError("IndexProcess.index_dir is empty; say where the gallery shall be kept")
         self.index_dir: str = self.index.index_dir
         self.skip_missing = skip_missing
-        self._source, self._executor = source or Files(), executor
+        self._source, self._executor, self._models = source or Files(), executor, models
         self.report = BuildReport()
 
     def run(self, entries: Iterable[Entry] | None = None, progress: Progress = lambda count: None) -> BuildReport:
@@ -112,7 +114,7 @@ class GalleryBuilder:
         self.report.removed = change.commit().removed
 
     def _add(self, entries: Sequence[Entry], writer: GalleryWriter, progress: Progress) -> None:
-        models = Models.open(self.config)
+        models = self._models or Models.open(self.config)
         rec, index = models.rec, self.index
         if rec.dimension != index.embedding_size:
             raise ConfigError(
