@@ -29,7 +29,7 @@ FLOORS = (
     ("gallery.reader", "gallery.export"),
     ("gallery.gallery", "gallery.open"),
     ("gallery",),
-    ("recognise",),
+    ("recognise", "made_with"),
     ("build", "self_test", "convert"),
     ("datasets", "evaluation"),
     ("benchmark",),

@@ -21,6 +21,7 @@ from shitu.errors import ConfigError, GalleryError
 from shitu.gallery import GalleryReader, Item, open_reader, open_writer
 from shitu.gallery.change import GalleryWriter, new_facts
 from shitu.images.read_ahead import map_ahead
+from shitu.made_with import settings_to_keep
 
 Progress = Callable[[int], object]
 Labels = dict[str, tuple[str, ...]]
@@ -117,7 +118,14 @@ class GalleryBuilder:
                 f"IndexProcess.embedding_size is {index.embedding_size}, the vectors of {rec.model.path} have "
                 f"{rec.dimension}; add -o IndexProcess.embedding_size={rec.dimension}"
             )
-        facts = new_facts(rec.dimension, index.dist_type, index.index_method, rec.fingerprint, rec.model.name)
+        facts = new_facts(
+            rec.dimension,
+            index.dist_type,
+            index.index_method,
+            rec.fingerprint,
+            rec.model.name,
+            settings=settings_to_keep(self.config),
+        )
         known: Labels | None = None
         if index.index_operation == "append":
             gallery = self._open()

@@ -53,7 +53,7 @@ output_options = together(
 
 
 @click.command("benchmark", epilog=EPILOG)
-@config_options
+@config_options("gallery", "score", "threshold", "device")
 @plan_options
 @output_options
 @format_option("table")
@@ -122,8 +122,9 @@ def _images(inputs: tuple[str, ...], default: str | None, most: int) -> list[str
 
 def _write(found: Benchmark, config_path: str | None, target: str, overwrite: bool, command: str) -> None:
     from shitu.benchmark.load import MOST
+    from shitu.config.layers import config_file
     from shitu.evaluation.edit_yaml import Change
-    from shitu.evaluation.write_config import source_of, write_config
+    from shitu.evaluation.write_config import write_config
 
     on_file = read_config(config_path, ()).Global
     best = found.fastest(on_file.batch_size)
@@ -140,7 +141,7 @@ def _write(found: Benchmark, config_path: str | None, target: str, overwrite: bo
         for key, value in values.items()
         if getattr(on_file, key) != value
     ]
-    path, count = write_config(source_of(config_path), target, changes, overwrite=overwrite)
+    path, count = write_config(config_file(config_path), target, changes, overwrite=overwrite)
     log.info(f"{path}: {plural(count, 'key')} changed" if count else f"{path}: nothing to change, a copy")
 
 

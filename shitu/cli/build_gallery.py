@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @click.command("build-gallery", epilog=example("build-gallery -c configs/inference_general.yaml"))
-@with_config
+@with_config("gallery", "threshold", "device")
 @click.option("--skip-missing", is_flag=True, help="Pass over images that are listed but not there.")
 @click.option("--crops", metavar="FOLDER", help="Only write the crops and a list of them, to weed out before indexing.")
 def build_gallery(config: Config, skip_missing: bool, crops: str | None) -> None:
@@ -43,7 +43,7 @@ def build_gallery(config: Config, skip_missing: bool, crops: str | None) -> None
 @click.command(
     "append", epilog=example("gallery append -c configs/inference_general.yaml --label 'beach' demo/photos/beach.jpg")
 )
-@with_config
+@with_config("gallery", "threshold", "device")
 @click.option("--list", "list_file", metavar="FILE", help="A list of images, as data_file. [default: data_file]")
 @click.option("--label", metavar="TEXT", help="The label of the images named on the command line.")
 @click.option("--skip-missing", is_flag=True, help="Pass over images that are listed but not there.")

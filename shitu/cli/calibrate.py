@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     "calibrate",
     epilog=example("calibrate --query demo/photos.txt --false-accept 0.1 --write my_config.yaml --format table"),
 )
-@config_options
+@config_options("gallery", "device")
 @query_options
 @click.option(
     "--false-accept",
@@ -101,10 +101,11 @@ def _config_on_file(
 
 
 def _write(found: Calibration, on_file: Config, config_path: str | None, target: str, overwrite: bool) -> str:
-    from shitu.evaluation.write_config import source_of, write_config
+    from shitu.config.layers import config_file
+    from shitu.evaluation.write_config import write_config
 
     changes = changes_of(found, on_file, shlex.join(["shitu", *sys.argv[1:]]))
-    path, count = write_config(source_of(config_path), target, changes, overwrite=overwrite)
+    path, count = write_config(config_file(config_path), target, changes, overwrite=overwrite)
     out.log.info(f"{path}: {out.plural(count, 'key')} changed" if count else f"{path}: nothing to change, a copy")
     return target
 

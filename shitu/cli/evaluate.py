@@ -56,7 +56,7 @@ def queries_of(config: Config, query_list: str | None, image_root: str | None) -
 
 
 @click.command("evaluate", epilog=example("evaluate --query demo/photos.txt --image-root demo --format table"))
-@with_config
+@with_config("gallery", "score", "threshold", "device")
 @query_options
 @click.option(
     "--false-accept",

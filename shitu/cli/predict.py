@@ -24,7 +24,7 @@ PICTURES = click.option("--pictures/--no-pictures", default=True, help="Annotate
 
 
 @click.command("predict", epilog=example("predict --format table demo/photos/beach.jpg"))
-@with_config
+@with_config("gallery", "score", "top_k", "threshold", "out", "device")
 @FORMAT
 @PICTURES
 @INPUTS
@@ -48,7 +48,7 @@ def run_predict(config: Config, inputs: tuple[str, ...], *, style: str, pictures
 
 
 @click.command("predict-det", epilog=example("predict-det --no-pictures demo/photos/beach.jpg"))
-@with_config
+@with_config("threshold", "out", "device")
 @FORMAT
 @PICTURES
 @INPUTS
@@ -63,7 +63,7 @@ def predict_det(config: Config, style: str, pictures: bool, inputs: tuple[str, .
 
 
 @click.command("predict-rec", epilog=example("predict-rec --npy vectors.npy demo/gallery/fluent"))
-@with_config
+@with_config("gallery", "device")
 @click.option("--npy", metavar="FILE", help="Write an (n, d) array instead of printing records; row i is image i.")
 @INPUTS
 def predict_rec(config: Config, npy: str | None, inputs: tuple[str, ...]) -> None:

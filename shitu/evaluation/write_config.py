@@ -10,12 +10,6 @@ from pathlib import Path
 from shitu.errors import ConfigError, ShituError, UsageError
 from shitu.evaluation.edit_yaml import Change, set_values
 from shitu.files import replace_file
-from shitu.resources import bundled
-
-
-def source_of(config_path: str | Path | None) -> Path:
-    """The file that a command reads: its -c, else the bundled inference_general.yaml."""
-    return bundled("configs") / "inference_general.yaml" if config_path is None else Path(config_path).expanduser()
 
 
 def check_target(target: str | Path, *, overwrite: bool) -> None:

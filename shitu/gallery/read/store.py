@@ -135,6 +135,15 @@ def current_generation(index_dir: Path) -> Path | None:
     return index_dir / name
 
 
+def settings_in(index_dir: Path) -> str:
+    """`Facts.settings` of the gallery in a folder, without its ids; "" where there is none. Raises GalleryError."""
+    folder = current_generation(index_dir)
+    try:
+        return "" if folder is None else ItemDb.open(folder / ITEMS).meta().settings
+    except FileNotFoundError:  # a writer may just have replaced it
+        return ""
+
+
 def open_store(index_dir: Path) -> Store | None:
     """Open the current generation; None where there is none. Tries again when a writer replaces it meanwhile."""
     for _ in range(5):
