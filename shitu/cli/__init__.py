@@ -30,10 +30,14 @@ from shitu.cli.quantize import quantize
 from shitu.cli.training import eval_det, export, export_det, train, train_det
 from shitu.cli.training import evaluate as evaluate_extractor
 from shitu.errors import ShituError
+from shitu.resources import at_hand
 
 
 class _Group(InOrder):
     """The one place where errors become a message and an exit status."""
+
+    def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
+        return super().parse_args(context, [at_hand(word) for word in args])  # so that examples run anywhere
 
     def invoke(self, context: click.Context) -> Any:
         try:

@@ -31,9 +31,7 @@ def gallery_url(folder: str | None, config_path: str | None, overrides: tuple[st
         raise UsageError(f"which gallery? Give its folder, -g FOLDER, set ${ENVIRONMENT}, or name a config by -c")
     index_dir = gallery_of(config_path, overrides)
     if not index_dir:
-        raise UsageError(
-            "IndexProcess.index_dir is empty: give the gallery's folder, -g FOLDER, or set it in the config"
-        )
+        raise UsageError("IndexProcess.index_dir is empty: give the gallery's folder, or set it in the config")
     return index_dir
 
 

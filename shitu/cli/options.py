@@ -67,36 +67,44 @@ def override_option(example: str = "") -> Callable[[Command], Command]:
     return click.option("-o", "--override", "overrides", multiple=True, metavar="KEY=VALUE", help=note)
 
 
+class Own(str):
+    """An override that a command's own option made."""
+
+
+def as_text(key: str, path: str) -> Own:
+    """`key=path` in quotes, so that -o reads a path as it is: [1], yes, a: b."""
+    quoted = json.dumps(path, ensure_ascii=False)
+    return Own(f"{key}=" + re.sub("[\x7f-\x9f\ud800-\udfff]", lambda found: f"\\u{ord(found[0]):04x}", quoted))
+
+
+def _plain(key: str, value: Any) -> Own:
+    return Own(f"{key}={value}")
+
+
 class Short(NamedTuple):
-    """An option for a key that everybody sets; `value` makes what -o would be given."""
+    """An option for a key that everybody sets; `override` makes what -o would be given."""
 
     key: str
     flags: tuple[str, ...]
     note: str
     type: Any = str
     metavar: str | None = None
-    value: Callable[[Any], str] = str
-
-
-def _as_text(path: str) -> str:
-    """In quotes, so that -o reads a path as it is: [1], yes, a: b."""
-    quoted = json.dumps(path, ensure_ascii=False)
-    return re.sub("[\x7f-\x9f\ud800-\udfff]", lambda found: f"\\u{ord(found[0]):04x}", quoted)
+    override: Callable[[str, Any], Own] = _plain
 
 
 SHORT = {
     "gallery": Short(
         "IndexProcess.index_dir", ("-g", "--gallery"),
         "The gallery: a folder.  [default: $SHITU_GALLERY, else the config's]",
-        metavar="FOLDER", value=_as_text,
+        metavar="FOLDER", override=as_text,
     ),
     "score": Short("IndexProcess.score_thres", ("--score",), "How near the best match must be for a name.", float),
     "top_k": Short("IndexProcess.return_k", ("--top-k",), "Matches told per object.", click.IntRange(min=1)),
     "threshold": Short("Global.threshold", ("--threshold",), "How sure the detector must be of an object.", float),
-    "out": Short("Global.output_dir", ("--out",), "Where annotated pictures go.", metavar="FOLDER", value=_as_text),
+    "out": Short("Global.output_dir", ("--out",), "Where annotated pictures go.", metavar="FOLDER", override=as_text),
     "device": Short(
         "Global.use_gpu", ("--device",), "What runs the models.", click.Choice(["cpu", "gpu"]),
-        value=lambda device: str(device == "gpu"),
+        override=lambda key, device: _plain(key, device == "gpu"),
     ),
 }  # fmt: skip
 
@@ -126,7 +134,7 @@ def config_options(*short: str) -> Callable[[Command], Command]:
         @wraps(command)
         def run(*, config_path: str | None, overrides: tuple[str, ...], **given: Any) -> Any:
             values = {each.key: (each, given.pop(f"short_{name}")) for name, each in zip(short, shown, strict=True)}
-            own = (f"{key}={each.value(value)}" for key, (each, value) in values.items() if value is not None)
+            own = (each.override(key, value) for key, (each, value) in values.items() if value is not None)
             if config_path is None and os.path.isfile(HERE):
                 out.log.info(f"Config: {HERE}")
                 config_path = HERE
