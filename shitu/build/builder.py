@@ -107,7 +107,7 @@ class GalleryBuilder:
         self.report.repeated = len(listed) - len(kept)
         return list(kept.values())[::-1]
 
-    def _check_loss(self, identities: Sequence[str]) -> None:
+    def _check_loss(self, entries: Sequence[Entry], identities: Sequence[str]) -> None:
         """GalleryError where a gallery would be replaced though most of what is listed is not there."""
         missing = identities.count("")
         if self.yes or self.index.index_operation != "new" or 2 * missing <= len(identities):
@@ -117,9 +117,10 @@ class GalleryBuilder:
         except GalleryError:  # none is there, or none that could be lost
             return
         if held:
+            gone = entries[identities.index("")].path
             raise GalleryError(
-                f"{missing} of {len(identities)} listed images are missing, and the {held:,} entries that "
-                f"{self.index_dir} holds would be lost; is a disk not mounted, or image_root another? Nothing was "
+                f"{missing} of {len(identities)} listed images are missing, such as {gone}, and the {held:,} entries "
+                f"that {self.index_dir} holds would be lost; is a disk not mounted, or image_root another? Nothing was "
                 "changed; --yes replaces them all the same"
             )
 
@@ -189,7 +190,7 @@ class GalleryBuilder:
     ) -> list[_Outcome]:
         """What is not staged yet goes to the executor; outcomes in the order of the entries."""
         identities = list(map_ahead(lambda entry: self._source.identity(entry.path), entries, STATS_AHEAD))
-        self._check_loss(identities)
+        self._check_loss(entries, identities)
         staged = [staging.get(identity) for identity in identities]
         fresh = [entry for entry, found in zip(entries, staged, strict=True) if found is None]
         progress(len(entries) - len(fresh))

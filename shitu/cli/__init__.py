@@ -23,6 +23,7 @@ from shitu.cli.dataset import dataset
 from shitu.cli.demo import check, demo
 from shitu.cli.evaluate import evaluate_gallery
 from shitu.cli.gallery import gallery
+from shitu.cli.init import completion, init
 from shitu.cli.models import models
 from shitu.cli.options import InOrder, example
 from shitu.cli.predict import predict, predict_det, predict_rec
@@ -43,7 +44,7 @@ class _Group(InOrder):
         try:
             return super().invoke(context)
         except ShituError as error:
-            out.message(f"Error: {error}")
+            out.message(f"Error: {error}", "red")
             context.exit(error.exit_status)
         except KeyboardInterrupt:
             out.message("\nInterrupted; what was finished is kept.")
@@ -60,7 +61,7 @@ class _Group(InOrder):
 
 @click.group(
     cls=_Group,
-    epilog=example("predict -c configs/inference_general.yaml demo/photos/beach.jpg"),
+    epilog=example("build-gallery PHOTOS -g mine", "predict -g mine shelf.jpg"),
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 @click.version_option(__version__, prog_name="shitu")
@@ -71,9 +72,9 @@ def main(context: click.Context, quiet: bool) -> None:
     out.set_up(context, quiet)
 
 
-RECOGNITION = (build_gallery, predict, predict_det, predict_rec, evaluate_gallery, calibrate_config, gallery)
+RECOGNITION = (init, build_gallery, predict, predict_det, predict_rec, evaluate_gallery, calibrate_config, gallery)
 MODELS = (models, quantize, benchmark)
 TRAINING = (dataset, train, evaluate_extractor, export, train_det, eval_det, export_det)
 gallery.add_command(append)
-for command in (*RECOGNITION, *MODELS, *TRAINING, check, demo, config):
+for command in (*RECOGNITION, *MODELS, *TRAINING, check, demo, config, completion):
     main.add_command(command)

@@ -90,7 +90,7 @@ def verify(url: str) -> None:
     """Read every byte of a gallery and print what is wrong, a line each. Status 1 if anything is."""
     path = Path(url)
     if "://" not in url and not (path.is_dir() and any(path.iterdir())):
-        raise GalleryError(f"there is no gallery in {path}: build one with `shitu build-gallery -c CONFIG`")
+        raise GalleryError(f"there is no gallery in {path}: build one with `shitu build-gallery PHOTOS -g {path}`")
     try:
         problems = _open(url).verify()
     except GalleryError as error:

@@ -66,16 +66,21 @@ class Recogniser:
         """
         names = names or [""] * len(images)
         return [
-            Recognition(name, image.shape[1], image.shape[0], self._regions(matched))
+            self._recognition(name, image, matched)
             for name, image, matched in zip(names, images, self.match(images), strict=True)
         ]
 
-    def _regions(self, matched: Matched) -> tuple[Region, ...]:
-        """Those chosen, each with `return_k` matches, or as many as it takes to show the one that names it."""
-        chosen = self.suppression.choose(matched.regions)
-        return tuple(
-            replace(region, matches=region.matches[: max(self.return_k, region.chosen + 1)]) for region in chosen
+    def _recognition(self, name: str, image: Picture, matched: Matched) -> Recognition:
+        """Regions have `return_k` matches, or as many as it takes to show the one that names them."""
+        named, whole = self.suppression.choose(matched.regions), (0, 0, image.shape[1], image.shape[0])
+        # the whole image beside a detector is no object
+        objects = [each for each in matched.regions if self.det_predictor is None or each.bbox != whole]
+        unnamed = self.suppression.unnamed(objects, named)
+        regions, others = (
+            tuple(replace(each, matches=each.matches[: max(self.return_k, each.chosen + 1)]) for each in some)
+            for some in (named, unnamed)
         )
+        return Recognition(name, image.shape[1], image.shape[0], regions, unnamed=others)
 
     def match(self, images: Sequence[Picture], k: int | None = None) -> list[Matched]:
         """What `predict` chooses from: every candidate of each image with its k nearest entries.

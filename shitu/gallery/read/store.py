@@ -23,7 +23,7 @@ ITEMS, VECTORS = "items.db", "vectors.bin"
 GENERATION = re.compile(r"gen-(\d{6,})")
 INDEX_FILE = re.compile(r"index-(\d{6,})\.faiss")
 BLOCK_ROWS = 8192
-BUILD = "build one with `shitu build-gallery -c CONFIG`"
+BUILD = "build one with `shitu build-gallery PHOTOS -g FOLDER`"
 COMPACT = "make it anew with `shitu gallery compact`"
 
 
