@@ -102,10 +102,11 @@ class GalleryBuilder:
 
     def _once(self, entries: Iterable[Entry]) -> list[Entry]:
         """The entries without those that say again what one before says."""
-        listed = list(entries)
-        kept = {(entry.path, entry.label): entry for entry in reversed(listed)}
-        self.report.repeated = len(listed) - len(kept)
-        return list(kept.values())[::-1]
+        kept: dict[tuple[str, str], Entry] = {}
+        for number, entry in enumerate(entries):
+            kept.setdefault((entry.path, entry.label), entry)
+            self.report.repeated = number + 1 - len(kept)
+        return list(kept.values())
 
     def _check_loss(self, entries: Sequence[Entry], identities: Sequence[str]) -> None:
         """GalleryError where a gallery would be replaced though most of what is listed is not there."""

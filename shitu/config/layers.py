@@ -95,7 +95,7 @@ def _read(root: type[Section], path: Path) -> Layer:
         raise ConfigError(f"{path} is empty; sections such as Global: are wanted")
     if not isinstance(raw, dict):
         raise ConfigError(f"{path} holds a {type(raw).__name__}; a mapping of sections such as Global: is wanted")
-    if root.layered and path.is_relative_to(bundled("configs")):  # the demo is where shitu is
+    if root.layered:  # the demo is where shitu is, also for a copy of the bundled config
         for section in raw.values():
             if isinstance(section, dict):
                 section.update({key: at_hand(value) for key, value in section.items() if isinstance(value, str)})

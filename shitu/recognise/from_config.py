@@ -123,8 +123,8 @@ def _model(where: str | None, task: str, kind: str, example: str) -> ModelFolder
     key = f"Global.{kind}_inference_model_dir"
     if not where:
         raise ConfigError(
-            f"{key} is empty; give a model folder or a name from `shitu models list`, such as -o {key}={example}, or lay "
-            "the config over the bundled one, which has one: `base: general` as its first line"
+            f"{key} is empty; give a model folder or a name from `shitu models list`, such as -o {key}={example}, or "
+            "lay the config over the bundled one, which has one: `base: general` as its first line"
         )
     return open_model(where, task=task)
 
