@@ -79,7 +79,9 @@ def stand_in(every: Callable[[str], Any], above: Callable[[str], bool]) -> Layer
         if key in MODELS and value is not None and not _is_known(value):
             raise GalleryError(_refusal(index_dir, key, value))
         if key == _ROOT:
-            _put(sections, key, os.path.relpath(os.path.join(os.path.expanduser(index_dir), str(value))))
+            root = os.path.relpath(os.path.join(os.path.expanduser(index_dir), str(value)))
+            if os.path.isdir(root):  # else the gallery was moved without its pictures
+                _put(sections, key, root)
             continue
         if every(key) != value:
             told.append(f"{key}={value}")

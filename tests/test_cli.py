@@ -281,7 +281,7 @@ def test_build_append_and_find_it_again(command: Command, tmp_path: Path) -> Non
     for expected in ("1 image indexed; ", "1 already there; "):
         done = CliRunner().invoke(main, arguments, catch_exceptions=False)
         assert done.exit_code == 0
-        made, told = done.stderr.splitlines() if "was made" in done.stderr else ("", done.stderr.strip())
+        _, told = done.stderr.splitlines() if "was made" in done.stderr else ("", done.stderr.strip())
         assert told == f"{expected}{tmp_path / 'own'} holds 7."
     whole = options(["Global.det_inference_model_dir="])
     (record,) = records(command("predict", *settings, *whole, more))

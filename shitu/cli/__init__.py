@@ -61,7 +61,7 @@ class _Group(InOrder):
 
 @click.group(
     cls=_Group,
-    epilog=example("build-gallery PHOTOS -g mine", "predict -g mine shelf.jpg"),
+    epilog=example("build-gallery demo/gallery/google -g my_gallery", "predict -g my_gallery demo/photos/beach.jpg"),
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 @click.version_option(__version__, prog_name="shitu")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @click.command(
     "build-gallery",
-    epilog=example("build-gallery demo/gallery/google -g my_things", "build-gallery -c configs/inference_general.yaml"),
+    epilog=example("build-gallery demo/gallery/google -g my_gallery", "build-gallery -c general"),
 )
 @config_options("gallery", "threshold", "device")
 @click.option(
