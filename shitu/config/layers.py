@@ -85,7 +85,7 @@ def with_stand_in(layers: list[Layer], overrides: Sequence[str], stand_in: Stand
     if len(layers) == 1:
         return layers
     every, above = merged(layers, overrides)[0], merged(layers[1:], overrides)[0]
-    more = stand_in(lambda key: _said(every, key, None), lambda key: _said(above, key, layers) is not layers)
+    more = stand_in(lambda key: _said(every, key, None), lambda key: says(above, key))
     return layers if more is None else [layers[0], more, *layers[1:]]
 
 
@@ -109,6 +109,11 @@ def _lay(raw: dict[Any, Any], over: dict[Any, Any]) -> None:
             _lay(raw[key], value)
         else:
             raw[key] = value
+
+
+def says(raw: dict[Any, Any], key: str) -> bool:
+    """Whether something is said of a dotted key."""
+    return _said(raw, key, raw) is not raw
 
 
 def _said(raw: Any, key: str, nothing: Any) -> Any:

@@ -37,4 +37,4 @@ def load_sections(
     if stand_in is not None:
         layers = with_stand_in(layers, overrides, stand_in)
     raw, origins = merged(layers, overrides)
-    return Reader(root, layers[-1].name, origins).section(root, raw, **hidden)
+    return Reader(root, layers[-1].name, origins, layers).section(root, raw, **hidden)

@@ -30,7 +30,7 @@ def explain(
     if stand_in is not None:
         layers = with_stand_in(layers, overrides, stand_in)
     raw, origins = merged(layers, overrides)
-    config = Reader(root, layers[-1].name, origins).section(root, raw)
+    config = Reader(root, layers[-1].name, origins, layers).section(root, raw)
     known = [(layer, {} if layer.path is None else _lines_of(layer.path)) for layer in reversed(layers)]
     return [Row(key, _written(value), _where(key, raw, origins, known)) for key, value in _leaves(config)]
 
