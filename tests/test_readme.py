@@ -50,7 +50,7 @@ def bash(script: str, home: Path) -> str:
 
 
 def test_own_photos_and_python(home: Path) -> None:
-    build, measure = (next(each for each in blocks("") if word in each) for word in ("my_pictures", "calibrate"))
+    build, measure = (next(each for each in blocks("sh") if word in each) for word in ("my_pictures", "calibrate"))
     told = bash(build, home)
     assert "苹果汁" in told
     assert "Green tea" in told
@@ -69,13 +69,11 @@ def test_own_photos_and_python(home: Path) -> None:
 
 
 def test_the_official_quick_start_translated(home: Path) -> None:
-    block = next(each for each in blocks("") if "build_gallery=True" in each)
+    block = next(each for each in blocks("sh") if "build_gallery=True" in each)
     ours = [line.partition("→")[2].strip() for line in block.splitlines() if "→" in line]
     assert "苹果汁" in bash("\n".join(ours), home)
-    theirs = [
-        " ".join(part.split()[3:]) for part in block.replace("\\\n", " ").splitlines() if part.startswith("paddleclas")
-    ]
-    words = [each[each.index("-o") :] for each in theirs]
+    theirs = [line for line in block.replace("\\\n", " ").splitlines() if line.startswith("paddleclas")]
+    words = [line[line.index("-o") :] for line in theirs]
     assert "苹果汁" in bash(f"shitu build-gallery {words[0]}\nshitu predict {words[1]}", home), "-o as it is"
 
 
