@@ -24,9 +24,10 @@ log = logging.getLogger("shitu")
 ENVIRONMENT = "SHITU_GALLERY"
 MODELS = ("Global.rec_inference_model_dir", "Global.det_inference_model_dir")
 _KEPT = (
-    *("Global.threshold", "Global.max_det_results", "RecPreProcess.multi_crop", "RecPostProcess.main_indicator"),
+    *(f"Global.{key}" for key in ("threshold", "max_det_results", "whole_image", "rec_nms_thresold")),
+    *("Global.rec_nms_within_labels", "RecPreProcess.multi_crop", "RecPostProcess.main_indicator"),
     *(f"IndexProcess.{key}" for key in ("crop", "delimiter", "dist_type", "embedding_size", "hamming_radius")),
-    "IndexProcess.score_thres",
+    *(f"IndexProcess.{key}" for key in ("score_thres", "vote_k")),
 )
 _METHOD, _ROOT, _DIR = "RecPostProcess.Binarize.method", "IndexProcess.image_root", "IndexProcess.index_dir"
 _LONGEST = 20_000  # characters; ours have some hundred

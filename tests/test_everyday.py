@@ -220,6 +220,21 @@ def test_a_strangers_gallery_chooses_no_model_folder(here: Path) -> None:
     assert "the gallery mine" in run("predict", "-g", "mine", "photos/tea", status=2).stderr
 
 
+def test_the_official_models_are_remembered_by_name(here: Path) -> None:
+    """So that `-c drink` is said once: its config has paths, at the end of which stand known names."""
+    Path("my.yaml").write_text("base: drink\nIndexProcess: {index_dir: mine}\n", encoding="utf-8")
+    kept = json.loads(made_with.settings_to_keep(load_config("my.yaml")))
+    assert kept["Global.rec_inference_model_dir"] == "general_PPLCNetV2_base_pretrained_v1.0_infer"
+    assert kept["Global.det_inference_model_dir"] == "picodet_PPLCNet_x2_5_mainbody_lite_v1.0_infer"
+    run("build-gallery", "photos", "-g", "mine")
+    set_settings(here / "mine", json.dumps(kept))
+    asked = load_config("drink")
+    config = made_with.load_config_for_gallery(None, [as_text("IndexProcess.index_dir", "mine")])
+    for key in ("threshold", "max_det_results", "whole_image", "rec_nms_within_labels"):
+        assert getattr(config.Global, key) == getattr(asked.Global, key)
+    assert config.Global.rec_inference_model_dir == kept["Global.rec_inference_model_dir"]
+
+
 def test_an_older_gallery_remembers_nothing(here: Path) -> None:
     run("build-gallery", "photos", "-g", "mine")
     (database,) = Path("mine").glob("gen-*/items.db")
