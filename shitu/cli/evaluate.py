@@ -117,5 +117,6 @@ def evaluate_gallery(
             date=date.today().isoformat(),
             detector_model=config.Global.det_inference_model_dir or "",
         )
+        out.log.info("The figures with the worst mistakes as pictures: %s", report)
     if found.failed:
         raise SystemExit(1)
