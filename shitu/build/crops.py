@@ -24,7 +24,7 @@ def write_crops(
     progress: Callable[[int], object] = lambda count: None,
     entries: Iterable[Entry] | None = None,
 ) -> tuple[str, list[tuple[str, str]]]:
-    """Write every body (`IndexProcess.crop: all`) or the largest one of each entry (default: of the list) as JPEG.
+    """Write what `IndexProcess.crop` says of each entry (default: the list's) as JPEG: bodies, or the largest one.
 
     Returns what was done and what comes next, in words, and (path, reason) of each image that failed.
     """
@@ -53,7 +53,7 @@ def write_crops(
         except ImageError as error:
             failed.append((entry.path, str(error)))
             continue
-        boxes = detector.bodies(image, largest_only=index.crop == "largest")
+        boxes = detector.bodies(image, index.crop)
         for number, (left, top, right, bottom) in enumerate(boxes):
             name = f"{entry.line:07d}_{number}_{os.path.splitext(os.path.basename(entry.image))[0]}.jpg"
             Image.fromarray(image[top:bottom, left:right]).save(target / name, quality=95)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -46,6 +47,16 @@ class Suppression:
         scores = np.array([*(2.0 for _ in named), *(region.det_score for region in rest)])
         kept = nms(boxes, scores, SAME_OBJECT, plus_one=True)
         return tuple(rest[place - len(named)] for place in kept if place >= len(named))
+
+    def rivals(self, boxes: Sequence[Region], whole: Region) -> Sequence[Region]:
+        """The whole image alone where it matches nearer than every box, else the boxes: `Global.whole_image: compete`.
+
+        It shows one thing, or it shows many and resembles no picture of one: docs/models.md, "With the detector and
+        without".
+        """
+        sign = measure_of(self.dist_type).sign
+        best = max((sign * box.score for box in boxes if box.matches), default=-math.inf)
+        return (whole,) if whole.matches and sign * whole.score > best else boxes
 
     def keep(self, regions: Sequence[Region]) -> tuple[Region, ...]:
         """Greedy NMS by retrieval score, nearest first; almost any overlap removes the worse of two regions."""

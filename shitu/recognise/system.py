@@ -33,8 +33,9 @@ class Matched:
 class Recogniser:
     """Detector (or none: whole images only), extractor, gallery and what is told of the regions.
 
-    `whole_image`: always, fallback (where the detector finds nothing) or never. Any number of threads may call at once;
-    nothing is kept between calls. Raises GalleryError where the gallery was made by another model.
+    `whole_image`: always, compete (alone or not at all), fallback (where the detector finds nothing) or never. Any
+    number of threads may call at once; nothing is kept between calls. Raises GalleryError where the gallery was made by
+    another model.
     """
 
     def __init__(
@@ -72,10 +73,14 @@ class Recogniser:
 
     def _recognition(self, name: str, image: Picture, matched: Matched) -> Recognition:
         """Regions have `return_k` matches, or as many as it takes to show the one that names them."""
-        named, whole = self.suppression.choose(matched.regions), (0, 0, image.shape[1], image.shape[0])
-        # the whole image beside a detector is no object
+        candidates: Sequence[Region] = matched.regions
+        if self.whole_image == "compete":
+            candidates = self.suppression.rivals(candidates[:-1], candidates[-1])
+        named, whole = self.suppression.choose(candidates), (0, 0, image.shape[1], image.shape[0])
+        # the whole image beside a detector is no object; where it has the name, it shows one thing
         objects = [each for each in matched.regions if self.det_predictor is None or each.bbox != whole]
-        unnamed = self.suppression.unnamed(objects, named)
+        one = self.whole_image == "compete" and any(each.bbox == whole for each in named)
+        unnamed = () if one else self.suppression.unnamed(objects, named)
         regions, others = (
             tuple(replace(each, matches=each.matches[: max(self.return_k, each.chosen + 1)]) for each in some)
             for some in (named, unnamed)
@@ -111,6 +116,6 @@ class Recogniser:
         found = self.det_predictor.predict([image])[0] if self.det_predictor else []
         whole = Detection((0, 0, image.shape[1], image.shape[0]), 1.0)
         # With no detector, `fallback` always falls back.
-        if self.whole_image == "always" or (self.whole_image == "fallback" and not found):
+        if self.whole_image in ("always", "compete") or (self.whole_image == "fallback" and not found):
             found = [*found, whole]
         return found
