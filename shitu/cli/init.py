@@ -20,7 +20,7 @@ IndexProcess:
   index_dir: {gallery}
   # score_thres: 0.4             # how near the best match must be for a name; `shitu calibrate` finds yours
   # return_k: 5                  # matches told per object
-  # crop: largest                # index the largest object of a gallery picture, not all of it; or all, none
+  # crop: both                   # of a gallery picture: none: whole; largest: its largest object; both; all objects
   # vote_k: 10                   # nearest pictures that vote on the name, with many pictures per thing
 
 Global:
