@@ -146,9 +146,9 @@ def config_options(*short: str) -> Callable[[Command], Command]:
     return decorate
 
 
-def format_option(default: str, note: str = "How to print it.") -> Callable[[Command], Command]:
-    """`--format`: JSON Lines for programs, a table for people."""
-    among = click.Choice(["json", "table"])
+def format_option(default: str, note: str = "How to print it.", *more: str) -> Callable[[Command], Command]:
+    """`--format`: JSON Lines for programs, a table for people, and `more`."""
+    among = click.Choice(["json", "table", *more])
     return click.option("--format", "style", type=among, default=default, show_default=True, help=note)
 
 

@@ -6,11 +6,12 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from shitu.cli import out
+from shitu.cli import out, sheets
 from shitu.cli.options import example, format_option, with_config
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from shitu.results import DetectedObjects, Recognition
 
 INPUTS = click.argument("inputs", nargs=-1, metavar="[IMAGE | FOLDER | GLOB | -]...")
-FORMAT = format_option("json", "json: one object per image and line.")
+FORMAT = format_option("json", "json: one object per image and line; csv, parquet: a row per region.", *sheets.STYLES)
 PICTURES = click.option("--pictures/--no-pictures", default=True, help="Annotated pictures in Global.output_dir.")
 
 
@@ -149,6 +150,7 @@ def _finish(
     with (
         PictureWriter(config.Global.output_dir, draw if shown.pictures else None) as writer,
         out.progress(total, "images") as bar,
+        sheets.Sheet(shown.style, sheets.REGION) if shown.style in sheets.STYLES else nullcontext() as sheet,
     ):
         for image, record in records:
             counts.update(_counts(record))
@@ -156,7 +158,9 @@ def _finish(
                 out.log.error("Failed: %s", record.error)
             if image is not None:
                 writer.write(record.image, image, record)
-            if shown.style == "table":
+            if sheet is not None:
+                sheet.add(sheets.regions(record.to_dict()))
+            elif shown.style == "table":
                 table.add(_rows(record, shown.unnamed))
             else:
                 out.record(record.to_dict(unnamed=shown.unnamed))

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 import yaml
@@ -22,7 +23,7 @@ from numpy.typing import NDArray
 
 from shitu.errors import GalleryError
 from shitu.gallery.base import Block, Item
-from shitu.gallery.read.faiss_index import VectorIndex, faiss, faiss_errors
+from shitu.gallery.read.faiss_index import VectorIndex, core_of, faiss, faiss_errors
 from shitu.gallery.read.items import ItemDb, Meta
 from shitu.gallery.read.store import BLOCK_ROWS, POINTER
 from shitu.gallery.write.items import ItemWriter
@@ -67,6 +68,9 @@ class ForeignStore:
         vectors.flags.writeable = False
         return vectors
 
+    def close(self) -> None:
+        """Nothing: its memory is free when nobody uses it any more, and others may (`open_foreign`)."""
+
     def blocks(self) -> Iterator[Block]:
         vectors = self.stored_vectors()
         for start in range(0, len(self.ids), BLOCK_ROWS):
@@ -76,9 +80,21 @@ class ForeignStore:
         return [path for name in (INDEX, PICKLE, YAML) if (path := self.folder / name).exists()]
 
 
+# Those in use, so that a command that reads a gallery and then changes it reads its files once.
+_IN_USE: WeakValueDictionary[tuple[Path, str, tuple[float, ...]], ForeignStore] = WeakValueDictionary()
+
+
 def open_foreign(folder: Path, delimiter: str) -> ForeignStore | None:
     """Open what PaddleClas or PaddleX left in the folder; None where there is neither. Raises GalleryError."""
-    path, state = folder / INDEX, _state(folder)
+    key = folder.absolute(), delimiter, _state(folder)
+    store = _IN_USE.get(key) or _open(folder, delimiter, key[2])
+    if store is not None:
+        _IN_USE[key] = store
+    return store
+
+
+def _open(folder: Path, delimiter: str, state: tuple[float, ...]) -> ForeignStore | None:
+    path = folder / INDEX
     entries: dict[int, tuple[str, str]]
     if (folder / PICKLE).exists():
         form, id_map = "paddleclas", read_pickle(folder / PICKLE)
@@ -91,6 +107,7 @@ def open_foreign(folder: Path, delimiter: str) -> ForeignStore | None:
     if not path.exists():
         raise GalleryError(f"{path} is missing beside its id_map; {ADVICE}")
     index = VectorIndex.read(path, ADVICE)
+    _check_order(path, index)
     in_index = index.ids()
     order = np.argsort(in_index, kind="stable")
     ids = np.array(sorted(entries), np.int64)
@@ -112,6 +129,26 @@ def open_foreign(folder: Path, delimiter: str) -> ForeignStore | None:
         made = (Item(entries[number][1], entries[number][0], id=number) for number in ids.tolist())
         db.insert((item, row, 0) for row, item in enumerate(made))
     return ForeignStore(form, folder, db, meta, ids, order.astype(np.int64), index, state)
+
+
+def _check_order(path: Path, index: VectorIndex) -> None:
+    """GalleryError for an IVF from which entries were removed: its names belong to other vectors.
+
+    faiss's IDMap takes the id of a vector from its place in the order of adding, and closes the gaps of removal; an IVF
+    does not, and counts on from the number of vectors, so that the places it tells are no longer 0 to n - 1.
+    """
+    core = core_of(index.raw)
+    if not getattr(core, "nlist", 0):
+        return
+    lists = faiss.downcast_InvertedLists(core.invlists)
+    sizes = [lists.list_size(number) for number in range(lists.nlist)]
+    places = [faiss.rev_swig_ptr(lists.get_ids(n), size).copy() for n, size in enumerate(sizes) if size]
+    if not np.array_equal(np.sort(np.concatenate(places or [np.empty(0, np.int64)])), np.arange(index.count)):
+        raise GalleryError(
+            f"{path} is an IVF index from which entries were removed by PaddleClas or PaddleX: since then its vectors "
+            f"have the labels of others (faiss's IDMap closes the gaps, an IVF does not), and nobody can tell which; "
+            f"{ADVICE}, whose galleries can be removed from under every index_method"
+        )
 
 
 def vectors_in(index: VectorIndex) -> NDArray[Any]:
@@ -171,8 +208,10 @@ def read_pickle(path: Path) -> dict[int, str]:
 def read_yaml(path: Path) -> dict[int, str]:
     """The id_map of PaddleX. Raises GalleryError."""
     try:
-        # BaseLoader: a label `no` or `1e3` is the string that stands there.
-        found = yaml.load(_content(path).decode("utf-8"), Loader=yaml.BaseLoader)
+        # BaseLoader: a label `no` or `1e3` is the string that stands there. libyaml's reads 100,000 in a second, and
+        # refuses what is nested 1,000 deep.
+        loader = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
+        found = yaml.load(_content(path).decode("utf-8"), Loader=loader)
         id_map = {int(number): label for number, label in found["id_map"].items()}
     except (yaml.YAMLError, UnicodeDecodeError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise GalleryError(f"{path} is damaged or no id_map of PaddleX ({error!r}); {ADVICE}") from error

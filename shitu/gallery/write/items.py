@@ -41,6 +41,19 @@ class ItemWriter(ItemDb):
         )
         return cls(connection, path or Path(":memory:"))
 
+    def copy_to(self, path: Path, ids: Iterable[int], meta: Meta) -> None:
+        """A database of these entries, with their rows and crcs, and these facts; durable when this returns."""
+        try:
+            other = ItemWriter.create(path)
+        except sqlite3.Error as error:
+            raise GalleryWriteError(f"{path} cannot be written ({error}); nothing was changed. Make room") from error
+        try:
+            with other.transaction():
+                other.insert(self.stored(ids))
+                other.set_meta(meta)
+        finally:
+            other.close()
+
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """Everything inside is committed together, or nothing is. Raises GalleryError where it cannot be written."""
