@@ -95,33 +95,40 @@ FIGURES = (
 VERSIONS = ("shitu", "Python", "cores", "CPU features", "paddlepaddle", "onnxruntime", "faiss-cpu", "numpy")
 DOWNLOADED = rf"{re.escape(DETECTOR)}: downloaded to [^\n]*{re.escape(DETECTOR)}\n"
 PROMISES = {
-    "shitu predict -c configs/inference_general.yaml demo/photos/beach.jpg": Promise(
-        r'\{"image": "demo/photos/beach.jpg", "width": 900, "height": 675, "regions": \[.*'
-        + ".*".join(f'"rec_docs": "{name}"' for name in BEACH)
-        + r".*\}\n",
-        r"1 annotated picture in ./output\n",
+    "shitu predict -g my_gallery demo/photos/beach.jpg": Promise(
+        r'\{"image": "demo/photos/beach.jpg", "width": 900, "height": 675, "regions": \[.*\}\n',
+        r"1 image: \d objects? named, \d without a name; 1 annotated picture in ./output\n",
         {"output/beach.jpg": 1},
     ),
-    "shitu build-gallery -c configs/inference_general.yaml": Promise(
+    "shitu build-gallery demo/gallery/google -g my_gallery": Promise(
+        err=r"(As my_gallery was made: [^\n]*\n)?80 images indexed; my_gallery holds 80\.\n",
+        holds=labels("my_gallery", banana=1),
+    ),
+    "shitu init -g my_gallery": Promise(
+        err=r"Wrote shitu\.yaml; next: shitu build-gallery PHOTOS\n", files={"shitu.yaml": 1}
+    ),
+    "shitu completion --shell bash": Promise(r"_shitu_completion\(\) \{\n.*complete .*_shitu_completion shitu\n.*\n"),
+    "shitu build-gallery -c general": Promise(
         err=r"240 images indexed, 480 vectors; (\./)?output/demo_index holds 480\.\n",
         holds=labels("output/demo_index", broccoli=6),
     ),
     "shitu predict --format table demo/photos/beach.jpg": Promise(
         rows("image label score det x1 y1 x2 y2", *(f"demo/photos/beach.jpg {name}" for name in BEACH)),
-        r"1 annotated picture in ./output\n",
+        r"1 image: 5 objects named, \d without a name; 1 annotated picture in ./output\n",
         {"output/beach.jpg": 1},
     ),
     "shitu predict-det --no-pictures demo/photos/beach.jpg": Promise(
         r'\{"image": "demo/photos/beach.jpg", .*"regions": \[(\{"bbox": [^}]*"det_score": [^}]*\}(, )?){7}\]\}\n',
+        r"1 image: 7 objects found\n",
         files={"output/*.jpg": 0},
     ),
     "shitu predict-rec --npy vectors.npy demo/gallery/fluent": Promise(
-        r"(demo/gallery/fluent/[^\n]*\n){80}", holds=vectors
+        r"(demo/gallery/fluent/[^\n]*\n){80}", r"80 images embedded\n", holds=vectors
     ),
     "shitu evaluate --query demo/photos.txt --image-root demo --format table": Promise(rows(*FIGURES)),
     "shitu calibrate --query demo/photos.txt --false-accept 0.1 --write my_config.yaml --format table": Promise(
         rows("IndexProcess.score_thres 0.4", "config as it is 0.9655", "calibrated", "58 known queries, 11 unknown"),
-        r"[^\n]*my_config.yaml: \d keys? changed\n",
+        r"[^\n]*my_config.yaml: \d keys? changed\nNext: shitu predict -c my_config.yaml PHOTOS\n",
         holds=calibrated,
     ),
     "shitu benchmark --engine onnxruntime --rounds 1 --anyway --format table demo/photos/beach.jpg": Promise(
@@ -129,9 +136,12 @@ PROMISES = {
         r"warming up \d variants?\nround 1 of 1\n(left out: [^\n]*\n)*",
     ),
     "shitu gallery info my_gallery": Promise(r'\{"path": "my_gallery", .*"entries": 24, "labels": 3, .*\}\n'),
-    "shitu gallery append -c configs/inference_general.yaml --label 'beach' demo/photos/beach.jpg": Promise(
-        err=r"1 image indexed, 2 vectors; (\./)?output/demo_index holds 482\.\n",
-        holds=labels("output/demo_index", beach=2),
+    "shitu gallery append -g my_gallery --label 'beach' demo/photos/beach.jpg": Promise(
+        err=r"(As my_gallery was made: [^\n]*\n)?1 image indexed; my_gallery holds 25\.\n",
+        holds=labels("my_gallery", beach=1),
+    ),
+    "shitu gallery list my_gallery --format table": Promise(
+        rows("thing pictures", "green tea 18"), r"24 pictures of 3 things in my_gallery\n"
     ),
     "shitu gallery compact my_gallery": Promise(
         r'\{"entries": 24, "bytes_before": \d+, "bytes": \d+\}\n', files={"my_gallery/gen-000003": 1}
@@ -274,7 +284,8 @@ PROMISES = {
     "shitu check": Promise(rows(*VERSIONS)[:-2] + r".*\n(ok [^\n]*\n){4}"),
     "shitu demo --output output/demo": Promise(
         rows(*(f"demo/photos/beach.jpg {name}" for name in BEACH)),
-        r"240 images indexed, 480 vectors; (\./)?output/demo_index holds 480\.\n10 annotated pictures in output/demo\n",
+        r"240 images indexed, 480 vectors; (\./)?output/demo_index holds 480\.\n"
+        r"10 images: \d+ objects named, \d+ without a name; 10 annotated pictures in output/demo\n",
         {"output/demo/*.jpg": 10},
     ),
 }

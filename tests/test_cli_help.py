@@ -73,7 +73,16 @@ def test_all_commands_of_the_issue_are_there() -> None:
     ]
     names += [f"models {name}" for name in ["list", "download", "verify"]]
     names += ["train", "eval", "export", "train-det", "eval-det", "export-det", "dataset convert", "dataset check"]
-    names += ["config schema", "config show", "models convert", "models add", "quantize", "benchmark"]
+    names += [
+        "config schema",
+        "config show",
+        "models convert",
+        "models add",
+        "quantize",
+        "benchmark",
+        "init",
+        "completion",
+    ]
     assert {f"shitu {name}" for name in names} <= set(HELP)
 
 
@@ -189,8 +198,9 @@ def test_crops_and_the_command_that_they_tell(tmp_path: Path, monkeypatch: pytes
 
 def test_no_command_shows_the_commands() -> None:
     done = CliRunner().invoke(main, ["--help"])
-    names = ["build-gallery", "predict", "predict-det", "predict-rec", "evaluate", "calibrate", "gallery"]
+    names = ["init", "build-gallery", "predict", "predict-det", "predict-rec", "evaluate", "calibrate", "gallery"]
     names += ["models", "quantize", "benchmark"]
     names += ["dataset", "train", "eval", "export", "train-det", "eval-det", "export-det", "check", "demo", "config"]
+    names += ["completion"]
     shown = done.stdout[done.stdout.index("Commands:") :].splitlines()[1 : len(names) + 1]
     assert [line.split()[0] for line in shown] == names

@@ -30,7 +30,7 @@ FLOORS = (
     ("gallery.reader", "gallery.export", "gallery.duplicates"),
     ("gallery.gallery", "gallery.open"),
     ("gallery",),
-    ("recognise",),
+    ("recognise", "made_with"),
     ("build", "self_test", "convert"),
     ("datasets", "evaluation", "video"),
     ("api",),

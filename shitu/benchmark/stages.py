@@ -113,5 +113,5 @@ def watch(system: Recogniser, clock: Clock) -> None:
     setattr(system, "candidates", before_crops)  # noqa: B010
     search = clock.timed("search", system.gallery.search)
     setattr(system, "gallery", _Station(system.gallery, search=search))  # noqa: B010
-    wrap(system, "_regions", "suppression")
+    wrap(system, "_recognition", "suppression")
     wrap(system, "_region", "suppression")

@@ -18,12 +18,12 @@ from typing import Any
 import numpy as np
 
 from shitu.benchmark.stages import PROCESSOR, Clock, watch
-from shitu.config import load_config
 from shitu.draw import AnnotatedWriter, draw_recognition
 from shitu.draw.annotated_writer import PictureWriter
 from shitu.errors import ShituError
 from shitu.images.read import read_image
 from shitu.images.read_ahead import read_ahead
+from shitu.made_with import load_config_for_gallery
 from shitu.recognise.files import recognize_files
 from shitu.recognise.from_config import SystemPredictor
 
@@ -38,7 +38,7 @@ class Worker:
         self.images: list[str] = job["images"]
         self.out: str = job["out"]
         self.clock = Clock()
-        self.config = load_config(job["config"], job["overrides"])
+        self.config = load_config_for_gallery(job["config"], job["overrides"])
         self.system = SystemPredictor(self.config)
         self.many: SystemPredictor | None = None
         self.det, self.rec = self.system.det_predictor, self.system.rec_predictor

@@ -24,6 +24,7 @@ from shitu.cli.demo import check, demo
 from shitu.cli.evaluate import evaluate_gallery
 from shitu.cli.gallery import gallery
 from shitu.cli.gallery_tools import dedup, map_gallery, undo
+from shitu.cli.init import completion, init
 from shitu.cli.models import models
 from shitu.cli.options import InOrder, example
 from shitu.cli.predict import predict, predict_det, predict_rec
@@ -31,16 +32,20 @@ from shitu.cli.quantize import quantize
 from shitu.cli.training import eval_det, export, export_det, train, train_det
 from shitu.cli.training import evaluate as evaluate_extractor
 from shitu.errors import ShituError
+from shitu.resources import at_hand
 
 
 class _Group(InOrder):
     """The one place where errors become a message and an exit status."""
 
+    def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
+        return super().parse_args(context, [at_hand(word) for word in args])  # so that examples run anywhere
+
     def invoke(self, context: click.Context) -> Any:
         try:
             return super().invoke(context)
         except ShituError as error:
-            out.message(f"Error: {error}")
+            out.message(f"Error: {error}", "red")
             context.exit(error.exit_status)
         except KeyboardInterrupt:
             out.message("\nInterrupted; what was finished is kept.")
@@ -57,7 +62,7 @@ class _Group(InOrder):
 
 @click.group(
     cls=_Group,
-    epilog=example("predict -c configs/inference_general.yaml demo/photos/beach.jpg"),
+    epilog=example("build-gallery demo/gallery/google -g my_gallery", "predict -g my_gallery demo/photos/beach.jpg"),
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 @click.version_option(__version__, prog_name="shitu")
@@ -68,10 +73,10 @@ def main(context: click.Context, quiet: bool) -> None:
     out.set_up(context, quiet)
 
 
-RECOGNITION = (build_gallery, predict, predict_det, predict_rec, evaluate_gallery, calibrate_config, gallery)
+RECOGNITION = (init, build_gallery, predict, predict_det, predict_rec, evaluate_gallery, calibrate_config, gallery)
 MODELS = (models, quantize, benchmark)
 TRAINING = (dataset, train, evaluate_extractor, export, train_det, eval_det, export_det)
 for command in (append, undo, dedup, map_gallery):
     gallery.add_command(command)
-for command in (*RECOGNITION, *MODELS, *TRAINING, check, demo, config):
+for command in (*RECOGNITION, *MODELS, *TRAINING, check, demo, config, completion):
     main.add_command(command)

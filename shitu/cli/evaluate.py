@@ -56,7 +56,7 @@ def queries_of(config: Config, query_list: str | None, image_root: str | None) -
 
 
 @click.command("evaluate", epilog=example("evaluate --query demo/photos.txt --image-root demo --format table"))
-@with_config
+@with_config("gallery", "score", "threshold", "device")
 @query_options
 @click.option(
     "--false-accept",
@@ -117,5 +117,6 @@ def evaluate_gallery(
             date=date.today().isoformat(),
             detector_model=config.Global.det_inference_model_dir or "",
         )
+        out.log.info("The figures with the worst mistakes as pictures: %s", report)
     if found.failed:
         raise SystemExit(1)

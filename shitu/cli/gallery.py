@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,21 +22,23 @@ def gallery() -> None:
 
 
 def gallery_url(folder: str | None, config_path: str | None, overrides: tuple[str, ...]) -> str:
-    """The gallery's folder or URL: DIR, else IndexProcess.index_dir. Raises UsageError, ConfigError."""
+    """The gallery's folder or URL: DIR, else as for every command. Raises UsageError, ConfigError."""
     if folder:
         return folder
-    if config_path is None and not overrides:
-        raise UsageError("which gallery? Give its folder DIR, or -c CONFIG with IndexProcess.index_dir")
-    from shitu.config import load_config
+    from shitu.made_with import ENVIRONMENT, gallery_of
 
-    index_dir = load_config(config_path, overrides).IndexProcess.index_dir
+    if config_path is None and not overrides and not os.environ.get(ENVIRONMENT):
+        raise UsageError(f"which gallery? Give its folder, -g FOLDER, set ${ENVIRONMENT}, or name a config by -c")
+    index_dir = gallery_of(config_path, overrides)
     if not index_dir:
-        raise UsageError("IndexProcess.index_dir is empty: give the gallery's folder DIR, or set it in the config")
+        raise UsageError("IndexProcess.index_dir is empty: give the gallery's folder, or set it in the config")
     return index_dir
 
 
 _located = reading(
-    together(click.argument("folder", metavar="[DIR]", required=False), config_options), "url", gallery_url
+    together(click.argument("folder", metavar="[FOLDER]", required=False), config_options("gallery")),
+    "url",
+    gallery_url,
 )
 
 
@@ -55,11 +58,21 @@ def info(url: str, style: str) -> None:
     out.show(style, facts, lambda: out.table(rows, tablefmt="plain"))
 
 
-@gallery.command("list", epilog=example("gallery list my_gallery | grep '\"green tea\"'"))
+@gallery.command(
+    "list", epilog=example("gallery list my_gallery --format table", "gallery list my_gallery | grep '\"green tea\"'")
+)
 @_located
-@choice("--format", ("json", *sheets.STYLES), "json: id, label, image, sha256 and box, an entry per line.", "style")
+@choice(
+    "--format",
+    ("json", "table", *sheets.STYLES),
+    "json: id, label, image, sha256 and box, an entry per line; table: how many pictures there are of each thing.",
+    "style",
+)
 def list_command(url: str, style: str) -> None:
-    """Print every entry."""
+    """Print every entry, or what is in the gallery."""
+    if style == "table":
+        _print_things(url)
+        return
     if style in sheets.STYLES:
         with sheets.Sheet(style, sheets.ENTRY) as sheet:
             for item in _open(url).items():
@@ -71,13 +84,24 @@ def list_command(url: str, style: str) -> None:
         out.record({"id": item.id, "label": item.label, "image": item.image, "sha256": item.sha256, "box": box})
 
 
+def _print_things(url: str) -> None:
+    """The labels by their names, and the pictures of each; an image of which several boxes were cut out is one."""
+    pictures: dict[str, set[str]] = {}
+    for item in _open(url).items():
+        pictures.setdefault(item.label, set()).add(item.image)
+    rows = [[" ".join(label.split()), f"{len(pictures[label]):,}"] for label in sorted(pictures)]
+    out.line(out.table(rows, ["thing", "pictures"], colalign=("left", "right")))
+    count = sum(map(len, pictures.values()))
+    out.log.info("%s of %s in %s", out.plural(count, "picture"), out.plural(len(pictures), "thing"), url)
+
+
 @gallery.command(epilog=example("gallery verify my_gallery"))
 @_located
 def verify(url: str) -> None:
     """Read every byte of a gallery and print what is wrong, a line each. Status 1 if anything is."""
     path = Path(url)
     if "://" not in url and not (path.is_dir() and any(path.iterdir())):
-        raise GalleryError(f"there is no gallery in {path}: build one with `shitu build-gallery -c CONFIG`")
+        raise GalleryError(f"there is no gallery in {path}: build one with `shitu build-gallery PHOTOS -g {path}`")
     try:
         opened = _open(url)
         problems = opened.verify()

@@ -62,7 +62,9 @@ watching_options = reading(
 )
 
 
-def run_watch(config: Config, inputs: tuple[str, ...], watching: Watching, *, style: str, pictures: bool) -> None:
+def run_watch(
+    config: Config, inputs: tuple[str, ...], watching: Watching, *, style: str, pictures: bool, unnamed: bool
+) -> None:
     """Print an event as soon as a thing has a name, until the video ends or Ctrl-C is pressed."""
     from shitu.draw import AnnotatedWriter, draw_recognition
     from shitu.recognise.from_config import SystemPredictor
@@ -71,6 +73,8 @@ def run_watch(config: Config, inputs: tuple[str, ...], watching: Watching, *, st
     from shitu.video.record import VideoRecorder
     from shitu.video.watch import watch
 
+    if unnamed:
+        raise UsageError("--unnamed is of photos; with --every only things that have got a name are told")
     if style not in ("json", "table"):
         raise UsageError(f"--format {style}: events of --every come as json or table")
     if len(inputs) != 1:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from shitu.config.keys import NoTextError
+from shitu.config.layers import Layer, says
 from shitu.config.values import UNKNOWN, BadValueError, Section, keys_of, section_in
 from shitu.errors import ConfigError
 
@@ -48,6 +49,7 @@ class Mistakes:
     root: type[Section]
     name: str
     overrides: dict[str, str]
+    layers: Sequence[Layer] = ()
 
     def mend(self, kind: type[Section], value: Any, key: str, found: Sequence[Any]) -> None:
         """Mend `value`, which lies below `key`, in place; `found` are pydantic's errors.
@@ -81,7 +83,7 @@ class Mistakes:
         for end in range(len(parts), 0, -1):
             if override := self.overrides.get(".".join(parts[:end])):
                 return f"-o {override}"
-        return self.name
+        return next((layer.name for layer in reversed(self.layers) if says(layer.raw, key)), self.name)
 
     def _unknown(self, problem: Mistake) -> ConfigError:
         prefix, _, name = problem.key.rpartition(".")

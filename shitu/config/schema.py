@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from shitu.config.keys import Choice, FilePath, Flag, Maybe, Number, Operators, Several, Text, Whole
+from shitu.config.layers import PADDLECLAS, names
 from shitu.config.reader import Reader
 from shitu.config.values import BadValueError, Section, not_a_key, within
 
@@ -158,6 +159,8 @@ _Eval = Eval
 class Config(Section):
     """A whole configuration; a section that is missing or null has its defaults (`Eval`: None)."""
 
+    layered = True
+
     Global: _Global = field(default_factory=_Global)
     DetPreProcess: _DetPreProcess = field(default_factory=_DetPreProcess)
     DetPostProcess: _DetPostProcess = field(default_factory=_DetPostProcess)
@@ -166,6 +169,12 @@ class Config(Section):
     IndexProcess: _IndexProcess = field(default_factory=_IndexProcess)
     Eval: Maybe[_Eval] = None
     source: str = not_a_key("built-in defaults")
+
+    @classmethod
+    def in_editors(cls, schema: dict[str, Any]) -> dict[str, Any]:
+        about = "the bundled config that has the keys which this file lacks; paddleclas: PaddleClas's defaults"
+        base = {"enum": [*names(), PADDLECLAS], "description": about}
+        return {**schema, "properties": {"base": base, **schema["properties"]}}
 
     def replace(self, section: str, /, **values: Any) -> Config:
         """A copy with keys of one section set, checked as a file's are: how a command's own options come in.

@@ -18,9 +18,9 @@ from PIL import Image, PngImagePlugin
 from shitu.cores import available_cores
 from shitu.errors import ShituError, UsageError
 from shitu.files import replace_file
+from shitu.images.drawn import MARK, is_drawn
 from shitu.images.read import Picture
 
-_MARK = b"annotated by shitu"
 _SUFFIXES = (".jpg", ".jpeg", ".png")
 _LONGEST_NAME = 200  # bytes; file systems hold 255
 
@@ -71,7 +71,7 @@ class AnnotatedWriter:
         path = self._folder / name
         if name.lower() in self._names or os.path.realpath(path) in {source, *self._paths}:
             return False
-        return not os.path.lexists(path) or _is_ours(path)
+        return not os.path.lexists(path) or is_drawn(path)
 
 
 def _candidates(source: str) -> Iterator[str]:
@@ -96,23 +96,14 @@ def _shortened(name: str) -> str:
     return hashlib.sha256(encoded).hexdigest()[:8] + "_" + tail
 
 
-def _is_ours(path: Path) -> bool:
-    """Whether an existing file is a picture that shitu drew: its mark stands before the pixels."""
-    try:
-        with open(path, "rb") as stream:
-            return _MARK in stream.read(4096)
-    except OSError:
-        return False
-
-
 def _encode(image: Image.Image, suffix: str, stream: BinaryIO) -> None:
     if suffix.lower() == ".png":
         mark = PngImagePlugin.PngInfo()
-        mark.add_text("Comment", _MARK.decode())
+        mark.add_text("Comment", MARK.decode())
         image.save(stream, "PNG", pnginfo=mark, compress_level=3)
     else:
         # Without subsampling: it blurs coloured letters.
-        image.save(stream, "JPEG", quality=95, subsampling=0, comment=_MARK)
+        image.save(stream, "JPEG", quality=95, subsampling=0, comment=MARK)
 
 
 Draw = Callable[[Picture, Any], Picture]

@@ -47,6 +47,7 @@ class Facts:
     model_name: str = ""
     uid: str = ""  # stays through append, remove and compact; another one means another gallery
     created: str = ""
+    settings: str = ""  # what else it was made with, as JSON; read by made_with.py alone, which trusts it little
 
     @property
     def measure(self) -> Measure:

@@ -125,8 +125,7 @@ def open_gallery(config: Config) -> GalleryReader:
     index = config.IndexProcess
     if not index.index_dir:
         raise GalleryError(
-            "IndexProcess.index_dir is empty; build a gallery first: "
-            "shitu build-gallery -c CONFIG -o IndexProcess.index_dir=FOLDER"
+            "IndexProcess.index_dir is empty; build a gallery first: shitu build-gallery PHOTOS -g FOLDER"
         )
     return open_reader(index.index_dir, efSearch=index.efSearch, nprobe=index.nprobe, delimiter=index.delimiter)
 
@@ -135,7 +134,8 @@ def _model(where: str | None, task: str, kind: str, example: str) -> ModelFolder
     key = f"Global.{kind}_inference_model_dir"
     if not where:
         raise ConfigError(
-            f"{key} is empty; give a model folder or a name from `shitu models list`, such as -o {key}={example}"
+            f"{key} is empty; give a model folder or a name from `shitu models list`, such as -o {key}={example}, or "
+            "lay the config over the bundled one, which has one: `base: general` as its first line"
         )
     return open_model(where, task=task)
 

@@ -84,22 +84,28 @@ class Recogniser:
         """
         names = names or [""] * len(images)
         return [
-            Recognition(name, image.shape[1], image.shape[0], self._regions(matched))
+            self._recognition(name, image, matched)
             for name, image, matched in zip(names, images, self.match(images), strict=True)
         ]
-
-    def _regions(self, matched: Matched) -> tuple[Region, ...]:
-        """Those chosen, each with `return_k` matches, or as many as it takes to show the one that names it."""
-        return tuple(
-            replace(region, matches=region.matches[: max(self.return_k, region.chosen + 1)])
-            for region in self.choose(matched.regions)
-        )
 
     def choose(self, regions: Sequence[Region]) -> tuple[Region, ...]:
         """Those told of an image's candidates, which come in the order of `candidates`."""
         if self.whole_image == "compete":
             regions = self.suppression.rivals(regions[:-1], regions[-1])
         return self.suppression.choose(regions)
+
+    def _recognition(self, name: str, image: Picture, matched: Matched) -> Recognition:
+        """Regions have `return_k` matches, or as many as it takes to show the one that names them."""
+        named, whole = self.choose(matched.regions), (0, 0, image.shape[1], image.shape[0])
+        # the whole image beside a detector is no object; where it has the name, it shows one thing
+        objects = [each for each in matched.regions if self.det_predictor is None or each.bbox != whole]
+        one = self.whole_image == "compete" and any(each.bbox == whole for each in named)
+        unnamed = () if one else self.suppression.unnamed(objects, named)
+        regions, others = (
+            tuple(replace(each, matches=each.matches[: max(self.return_k, each.chosen + 1)]) for each in some)
+            for some in (named, unnamed)
+        )
+        return Recognition(name, image.shape[1], image.shape[0], regions, unnamed=others)
 
     def match(self, images: Sequence[Picture], k: int | None = None) -> list[Matched]:
         """What `predict` chooses from: every candidate of each image with its k nearest entries.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from io import BytesIO
 from itertools import chain
 
@@ -25,11 +25,11 @@ def is_web(name: str) -> bool:
     return name.lower().startswith(("http://", "https://"))
 
 
-def find_sources(inputs: Sequence[str]) -> Iterator[str]:
-    """Web addresses as they stand, of all else the files as `find_images` has them. Raises UsageError at once."""
+def find_sources(inputs: Sequence[str], find: Callable[[Sequence[str]], Iterator[str]] = find_images) -> Iterator[str]:
+    """Web addresses as they stand, of all else the files that `find` has for them. Raises UsageError at once."""
     if not any(map(is_web, inputs)):
-        return find_images(inputs)
-    return chain.from_iterable([[text] if is_web(text) else find_images([text]) for text in inputs])
+        return find(inputs)
+    return chain.from_iterable([[text] if is_web(text) else find([text]) for text in inputs])
 
 
 def read_sources(names: Iterable[str]) -> Iterator[Read]:

@@ -58,7 +58,7 @@ class Meta(Facts):
     @classmethod
     def from_rows(cls, rows: Iterable[tuple[Any, Any]]) -> Meta:
         """KeyError or ValueError where something is missing or no number."""
-        values = {str(key): str(value) for key, value in rows}
+        values = {"settings": ""} | {str(key): str(value) for key, value in rows}  # older galleries have none
         numbers = {field.name for field in fields(cls) if field.type == "int"}
         values = {"origin": "", "undo": "", "added": ""} | values  # galleries of before do not have them
         made: dict[str, Any] = {field.name: values[field.name] for field in fields(cls)}

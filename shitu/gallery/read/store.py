@@ -24,7 +24,7 @@ GENERATION = re.compile(r"gen-(\d{6,})")
 UNDO_FILE = re.compile(r"undo-(\d{6,})\.db")
 INDEX_FILE = re.compile(r"index-(\d{6,})\.faiss")
 BLOCK_ROWS = 8192
-BUILD = "build one with `shitu build-gallery -c CONFIG`"
+BUILD = "build one with `shitu build-gallery PHOTOS -g FOLDER`"
 COMPACT = "make it anew with `shitu gallery compact`"
 
 
@@ -137,6 +137,15 @@ def current_generation(index_dir: Path) -> Path | None:
     if not isinstance(name, str) or not GENERATION.fullmatch(name):
         raise GalleryError(f"{pointer} names {name!r}, which is no generation; {REBUILD}")
     return index_dir / name
+
+
+def settings_in(index_dir: Path) -> str:
+    """`Facts.settings` of the gallery in a folder, without its ids; "" where there is none. Raises GalleryError."""
+    folder = current_generation(index_dir)
+    try:
+        return "" if folder is None else ItemDb.open(folder / ITEMS).meta().settings
+    except FileNotFoundError:  # a writer may just have replaced it
+        return ""
 
 
 def previous_generation(index_dir: Path) -> Path | None:
