@@ -19,6 +19,7 @@ from shitu.digest import sha256_of_stream
 from shitu.errors import EngineError, ImageError
 from shitu.images.read import Picture, read_stream
 from shitu.images.read_ahead import PICTURES_AHEAD, map_ahead
+from shitu.images.room import give_room_back
 from shitu.recognise.from_config import DetPredictor, RecPredictor
 from shitu.results import Box
 
@@ -133,7 +134,11 @@ def _prepared(entries: Sequence[Entry], source: Source, spec: Spec, models: Mode
         return
     largest_only = spec.config.IndexProcess.crop == "largest"
     found = (_detected(one, det, largest_only) for one in map_ahead(load, entries, PICTURES_AHEAD))
-    yield from map_ahead(lambda one: _ready(one, rec), found, PICTURES_AHEAD)
+    yield from map_ahead(lambda one: _ready(one, rec), found, PICTURES_AHEAD, _pixels)
+
+
+def _pixels(one: Loaded) -> int:
+    return 0 if isinstance(one, Embedded) or one.picture is None else one.picture.size // 3
 
 
 def _batch_size(spec: Spec) -> int:
@@ -169,7 +174,9 @@ def _ready(one: Loaded, rec: RecPredictor) -> Loaded:
         return one
     assert one.picture is not None
     crops = [one.picture if box is None else one.picture[box[1] : box[3], box[0] : box[2]] for box in one.boxes]
-    return _Image(one.entry, one.identity, one.sha256, None, one.boxes, tuple(map(rec.prepare, crops)))
+    tensors = tuple(map(rec.prepare, crops))
+    give_room_back()
+    return _Image(one.entry, one.identity, one.sha256, None, one.boxes, tensors)
 
 
 def _embed(batch: Sequence[Loaded], rec: RecPredictor) -> Iterator[Embedded]:

@@ -18,6 +18,7 @@ from PIL import Image, PngImagePlugin
 from shitu.errors import ShituError, UsageError
 from shitu.files import replace_file
 from shitu.images.read import Picture
+from shitu.images.room import PIXELS_AHEAD
 
 _MARK = b"annotated by shitu"
 _SUFFIXES = (".jpg", ".jpeg", ".png")
@@ -115,7 +116,7 @@ def _encode(image: Image.Image, suffix: str, stream: BinaryIO) -> None:
 
 
 Draw = Callable[[Picture, Any], Picture]
-WAITING = 4  # pictures kept in memory until they are drawn
+WAITING = 4  # pictures kept in memory until they are drawn, fewer where they are large
 log = logging.getLogger("shitu")
 
 
@@ -129,7 +130,7 @@ class PictureWriter:
         self._draw = draw
         self._writer = AnnotatedWriter(output_dir) if output_dir and draw else None
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="shitu-draw")
-        self._waiting: deque[Future[bool]] = deque()
+        self._waiting: deque[tuple[Future[bool], int]] = deque()  # and its pixels
         self.count = 0
         self.failed = 0
 
@@ -144,8 +145,9 @@ class PictureWriter:
     def write(self, name: str, image: Picture, result: Any) -> None:
         """Queue one picture; waits only when too many are queued."""
         if self._writer and self._draw:
-            self._waiting.append(self._pool.submit(self._write, self._writer, self._draw, name, image, result))
-        if len(self._waiting) > WAITING:
+            job = self._pool.submit(self._write, self._writer, self._draw, name, image, result)
+            self._waiting.append((job, image.shape[0] * image.shape[1]))
+        while len(self._waiting) > WAITING or sum(pixels for _, pixels in self._waiting) > PIXELS_AHEAD:
             self._settle()
 
     @staticmethod
@@ -158,6 +160,6 @@ class PictureWriter:
         return True
 
     def _settle(self) -> None:
-        done = self._waiting.popleft().result()
+        done = self._waiting.popleft()[0].result()
         self.count += done
         self.failed += not done

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice
 from typing import TypeVar
+
+import numpy as np
 
 from shitu.errors import EngineError, ImageError
 from shitu.images.read import Picture
+from shitu.images.room import PIXELS_AHEAD
 from shitu.recognise.system import Recogniser
 from shitu.results import Recognition
 
@@ -28,9 +30,11 @@ def in_groups(
     predict: Callable[[Sequence[Picture], Sequence[str]], list[Record]],
     failure: Callable[[str, Exception], Record],
 ) -> Iterator[tuple[Picture | None, Record]]:
-    """(image, its record) in order, `size` images at a time; `failure` makes the record of one that failed."""
-    iterator = iter(read)
-    while group := list(islice(iterator, size)):
+    """(image, its record) in order, `size` images at a time; `failure` makes the record of one that failed.
+
+    Fewer at a time where they are large.
+    """
+    for group in _groups(read, size):
         good = [(name, image) for name, image in group if not isinstance(image, ImageError)]
         records = iter(_predict(good, predict, failure))
         for name, image in group:
@@ -38,6 +42,17 @@ def in_groups(
                 yield None, failure(name, image)
             else:
                 yield image, next(records)
+
+
+def _groups(read: Iterable[Read], size: int) -> Iterator[list[Read]]:
+    group: list[Read] = []
+    for one in read:
+        group.append(one)
+        if len(group) == size or sum(each.size for _, each in group if isinstance(each, np.ndarray)) > 3 * PIXELS_AHEAD:
+            yield group
+            group = []
+    if group:
+        yield group
 
 
 def _predict(
