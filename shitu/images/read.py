@@ -43,7 +43,7 @@ _UPRIGHT: dict[int, Callable[[Picture], Picture]] = {
     7: lambda rgb: rgb[::-1, ::-1].swapaxes(0, 1),
     8: lambda rgb: rgb[:, ::-1].swapaxes(0, 1),
 }
-_STRIP = 1 << 20  # pixels made ready at a time: Pillow holds four bytes for each, and some steps as many again
+_STRIP = 1 << 21  # pixels made ready at a time: Pillow holds four bytes for each, and some steps as many again
 _ORIENTATION_TAG = 0x0112
 
 
@@ -152,10 +152,13 @@ def _upright_rgb(image: Image.Image, stream: BinaryIO) -> Picture:
         turn = _UPRIGHT.get(image.getexif().get(_ORIENTATION_TAG, 1))
     except Exception:  # broken metadata of a sound picture
         turn = None
-    rgb = np.empty((image.height, image.width, 3), np.uint8)
     scale = 255.0 if image.mode == "F" and _greatest(image) <= 1 else 1.0
-    for rows, strip in _strips(image):
-        rgb[rows] = _rgb(strip, scale)
+    if image.width * image.height <= _STRIP:
+        rgb = np.array(_rgb(image, scale))
+    else:
+        rgb = np.empty((image.height, image.width, 3), np.uint8)
+        for rows, strip in _strips(image):
+            rgb[rows] = _rgb(strip, scale)
     image.im = None  # type: ignore[assignment]  # freed before the turned copy is made
     return rgb if turn is None else np.ascontiguousarray(turn(rgb))
 
