@@ -71,15 +71,19 @@ def verify(url: str) -> None:
     path = Path(url)
     if "://" not in url and not (path.is_dir() and any(path.iterdir())):
         raise GalleryError(f"there is no gallery in {path}: build one with `shitu build-gallery -c CONFIG`")
+    unchecked: list[str] = []
     try:
-        problems = _open(url).verify()
+        opened = _open(url)
+        unchecked, problems = opened.unchecked(), opened.verify()
     except GalleryError as error:
         problems = [str(error)]
+    for sentence in unchecked:
+        out.message(sentence)
     for problem in problems:
         out.line(problem)
     if problems:
         raise SystemExit(1)
-    out.message("The gallery is sound.")
+    out.message("The gallery is sound." if not unchecked else "What could be checked is sound.")
 
 
 @gallery.command(

@@ -11,10 +11,10 @@ import io
 import pickle
 import re
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import yaml
@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from shitu.errors import GalleryError
 from shitu.gallery.base import Block, Item
 from shitu.gallery.read.faiss_index import VectorIndex, faiss, faiss_errors
+from shitu.gallery.read.files import size_of
 from shitu.gallery.read.items import ItemDb, Meta
 from shitu.gallery.read.store import BLOCK_ROWS, POINTER
 from shitu.gallery.write.items import ItemWriter
@@ -174,13 +175,13 @@ def read_yaml(path: Path) -> dict[int, str]:
         # BaseLoader: a label `no` or `1e3` is the string that stands there.
         found = yaml.load(_content(path).decode("utf-8"), Loader=yaml.BaseLoader)
         id_map = {int(number): label for number, label in found["id_map"].items()}
-    except (yaml.YAMLError, UnicodeDecodeError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (yaml.YAMLError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise GalleryError(f"{path} is damaged or no id_map of PaddleX ({error!r}); {ADVICE}") from error
     return _id_map(path, id_map)
 
 
 def _content(path: Path) -> bytes:
-    if path.stat().st_size > MOST_BYTES:
+    if size_of(path) > MOST_BYTES:
         raise GalleryError(f"{path} is larger than {MOST_BYTES} bytes; {ADVICE}")
     return path.read_bytes()
 
@@ -197,8 +198,36 @@ def _id_map(path: Path, found: Any) -> dict[int, str]:
     return id_map
 
 
-class _IntsAndStrings(pickle.Unpickler):
+class _Parts(list[Any]):
+    """A tuple of the pickle's: arguments and states need no more. It is no key, since it cannot be hashed: that takes
+    hours for a tuple of pairs of pairs, sixty deep.
+    """
+
+
+def _tuple_of(count: int) -> Callable[[Any], None]:
+    def load(unpickler: Any) -> None:
+        stack = unpickler.stack
+        stack[len(stack) - count :] = [_Parts(stack[len(stack) - count :])]
+
+    return load
+
+
+def _marked_tuple(unpickler: Any) -> None:
+    parts = _Parts(unpickler.pop_mark())
+    unpickler.append(parts)  # which `pop_mark` has replaced
+
+
+# Python's own unpickler in Python: the one in C makes tuples that hash for ever, and a memo of as many GB as it is told.
+class _IntsAndStrings(pickle._Unpickler):
     """An unpickler for which there is nothing to call but the making of numpy integers."""
+
+    dispatch: ClassVar[dict[int, Callable[[Any], None]]] = pickle._Unpickler.dispatch | {
+        pickle.EMPTY_TUPLE[0]: _tuple_of(0),
+        pickle.TUPLE1[0]: _tuple_of(1),
+        pickle.TUPLE2[0]: _tuple_of(2),
+        pickle.TUPLE3[0]: _tuple_of(3),
+        pickle.TUPLE[0]: _marked_tuple,
+    }
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) == ("numpy", "dtype"):
@@ -220,7 +249,7 @@ class _IntegerDtype:
         self.dtype = np.dtype(code)
 
     def __setstate__(self, state: Any) -> None:
-        if not isinstance(state, tuple) or len(state) < 2 or state[1] not in ("<", ">", "|", "="):
+        if not isinstance(state, list) or len(state) < 2 or state[1] not in ("<", ">", "|", "="):
             raise GalleryError(f"it describes a number in an unknown way; {ADVICE}")
         self.dtype = self.dtype.newbyteorder(state[1])
 
