@@ -257,8 +257,28 @@ def test_what_honest_pickles_hold_is_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "method",
-    "HNSW0 HNSW1 hnsw1 HNSW0,Flat IVF4_HNSW1,Flat IVF4(HNSW0),Flat PQ8x4,Refine(HNSW0) OPQ0 OPQ0,PQ8 OPQ8_0,PQ8 PQ8x0 "
-    "RR0,Flat RQ0x8 RQ4x0 NSG0 NSG1 HNSW99999999 IVF99999999 PCA0,Flat HNSW999999999999999999999999".split(),
+    [
+        "HNSW0",
+        "HNSW1",
+        "hnsw1",
+        "HNSW0,Flat",
+        "IVF4_HNSW1,Flat",
+        "IVF4(HNSW0),Flat",
+        "PQ8x4,Refine(HNSW0)",
+        "OPQ0",
+        "OPQ0,PQ8",
+        "OPQ8_0,PQ8",
+        "PQ8x0",
+        "RR0,Flat",
+        "RQ0x8",
+        "RQ4x0",
+        "NSG0",
+        "NSG1",
+        "HNSW99999999",
+        "IVF99999999",
+        "PCA0,Flat",
+        "HNSW999999999999999999999999",
+    ],
 )
 @pytest.mark.parametrize("dist_type", ["IP", "hamming"])
 def test_methods_that_end_faiss_are_refused_before_anything_is_embedded(

@@ -69,7 +69,11 @@ def list_command(url: str) -> None:
 def verify(url: str) -> None:
     """Read every byte of a gallery and print what is wrong, a line each. Status 1 if anything is."""
     path = Path(url)
-    if "://" not in url and not (path.is_dir() and any(path.iterdir())):
+    try:
+        empty = "://" not in url and not (path.is_dir() and any(path.iterdir()))
+    except OSError as error:
+        raise GalleryError(f"{path} cannot be read ({error.strerror}): check its access rights") from error
+    if empty:
         raise GalleryError(f"there is no gallery in {path}: build one with `shitu build-gallery -c CONFIG`")
     unchecked: list[str] = []
     try:

@@ -6,6 +6,7 @@ import gc
 from collections.abc import Callable, Iterable
 from functools import reduce, wraps
 from inspect import signature
+from math import isnan
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -14,6 +15,16 @@ if TYPE_CHECKING:
     from shitu.config import Config
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class Within(click.FloatRange):
+    """A number within limits; click's own type takes nan, which is beyond none."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number: float = super().convert(value, param, ctx)
+        if isnan(number):
+            self.fail(f"{value} is no number", param, ctx)
+        return number
 
 
 class InOrder(click.Group):

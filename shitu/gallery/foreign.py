@@ -217,7 +217,7 @@ def _marked_tuple(unpickler: Any) -> None:
     unpickler.append(parts)  # which `pop_mark` has replaced
 
 
-# Python's own unpickler in Python: the one in C makes tuples that hash for ever, and a memo of as many GB as it is told.
+# Python's unpickler in Python: the one in C makes tuples that hash for ever, and a memo of as many GB as it is told.
 class _IntsAndStrings(pickle._Unpickler):
     """An unpickler for which there is nothing to call but the making of numpy integers."""
 
