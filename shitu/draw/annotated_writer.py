@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import itertools
 import logging
@@ -16,7 +17,7 @@ import numpy as np
 from PIL import Image, PngImagePlugin
 
 from shitu.errors import ShituError, UsageError
-from shitu.files import replace_file
+from shitu.files import make_room, replace_file
 from shitu.images.read import Picture
 from shitu.images.room import PIXELS_AHEAD
 
@@ -64,7 +65,9 @@ class AnnotatedWriter:
         try:
             replace_file(path, lambda stream: _encode(image, path.suffix, stream), durable=False)
         except (OSError, ValueError) as error:  # ValueError: more pixels to a side than the format allows
-            raise ShituError(f"{path}: cannot write the picture: {error}; check space and permissions") from None
+            full = isinstance(error, OSError) and error.errno == errno.ENOSPC
+            advice = f". {make_room(path.parent)}" if full else "; check space and permissions"
+            raise ShituError(f"{path}: cannot write the picture: {error}{advice}") from None
         return path
 
     def _is_free(self, name: str, source: str) -> bool:
