@@ -170,7 +170,18 @@ class FolderReader(GalleryReader):
     def verify(self) -> list[str]:
         from shitu.gallery.inspect import verify
 
-        return verify(self.path, self.store)
+        reader: FolderReader = self
+        for _ in range(ATTEMPTS):
+            try:
+                problems = verify(reader.path, reader.store)
+            except (GalleryError, FileNotFoundError):
+                if reader.store.is_current():
+                    raise
+                problems = [f"{self.path} is being replaced all the time; try again."]
+            if not problems or reader.store.is_current():
+                break
+            reader = reader.renewed()  # a writer has just deleted what was missed
+        return problems
 
     def unchecked(self) -> list[str]:
         from shitu.gallery.inspect import unchecked

@@ -24,7 +24,7 @@ from shitu.errors import ShituError
 from shitu.gallery import Item
 from shitu.gallery.export import export_paddleclas
 from shitu.gallery.gallery import Gallery
-from shitu.gallery.read import search
+from shitu.gallery.read import faiss_index, search
 from tests.gallery_twin import items_for, make, new
 
 KINDS = (("Flat", "IP"), ("HNSW32", "IP"), ("IVF", "L2"), ("HNSW32", "hamming"), ("PQ8x4", "IP"))
@@ -72,27 +72,24 @@ _SCRIPTS = (
 
 
 @cache
-def _home() -> Path:
-    import tempfile
-
-    return Path(tempfile.mkdtemp(prefix="shitu-campaign-"))
-
-
-@cache
-def sound(number: int) -> tuple[Path, np.ndarray, list[Any]]:
-    """A gallery, its vectors, and what it answers."""
+def sound(number: int, home: Path) -> tuple[Path, np.ndarray, list[Any]]:
+    """A gallery, made by the first process that wants it, its vectors, and what it answers."""
     search.SMALL = 0  # look through the index
-    path = _home() / str(number)
-    foreign = number >= len(KINDS)
-    method, measure = KINDS[number % len(KINDS)] if not foreign else ("HNSW32", "IP")
+    faiss_index.available_cores = lambda: 1  # the others are busy with trials
+    path, foreign = home / str(number), number >= len(KINDS)
+    method, measure = KINDS[number] if not foreign else ("HNSW32", "IP")
     vectors = make(np.random.default_rng(number), COUNT, measure, 0)
-    gallery = new(path if not foreign else path.with_name(f"{number} ours"), vectors, method, measure)
-    if foreign:
-        export_paddleclas(gallery, path)
-        if FOREIGN[number - len(KINDS)] == "paddlex":
+    if not (path / "done").exists():
+        shutil.rmtree(path, ignore_errors=True)
+        gallery = new(path / "ours", vectors, method, measure)
+        if foreign:
+            export_paddleclas(gallery, path / "theirs")
+        if foreign and FOREIGN[number - len(KINDS)] == "paddlex":
             id_map = {item.id: item.label for item in gallery.items()}
-            (path / "id_map.yaml").write_text(yaml.safe_dump({"id_map": id_map}, allow_unicode=True), "utf-8")
-            (path / "id_map.pkl").unlink()
+            (path / "theirs" / "id_map.yaml").write_text(yaml.safe_dump({"id_map": id_map}), "utf-8")
+            (path / "theirs" / "id_map.pkl").unlink()
+        (path / "done").touch()
+    path /= "theirs" if foreign else "ours"
     return path, vectors, answers(Gallery.open(path), vectors)
 
 
@@ -207,7 +204,7 @@ def _pickle(rng: random.Random, path: Path, victim: Path, canary: Path) -> None:
 def trial(seed: int, folder: Path) -> str:
     rng = random.Random(seed)
     number = rng.randrange(len(KINDS) + len(FOREIGN))
-    source, vectors, wanted = sound(number)
+    source, vectors, wanted = sound(number, folder / "sound")
     path, canary = folder / "gallery", folder / "canary"
     for place in (path, folder / "made"):
         shutil.rmtree(place, ignore_errors=True)

@@ -81,7 +81,8 @@ def _one(trial: Trial, seed: int, folder: Path) -> tuple[int, str, bool]:
     signal.alarm(SECONDS)  # ends the process by SIGALRM, also within C
     try:
         return seed, trial(seed, folder), False
-    except Exception:
-        return seed, traceback.format_exc()[-1500:], True
+    except Exception as error:
+        places = [f"{Path(each.filename).name}:{each.lineno}" for each in traceback.extract_tb(error.__traceback__)]
+        return seed, f"{type(error).__name__}: {str(error)[:300]} ({' > '.join(places[-5:])})", True
     finally:
         signal.alarm(0)

@@ -37,14 +37,16 @@ class ItemWriter(ItemDb):
     @classmethod
     def create(cls, path: Path | None) -> ItemWriter:
         """A new, empty database at `path`, or in memory."""
+        where = path or Path(":memory:")
         connection = sqlite3.connect(path or ":memory:", isolation_level=None, check_same_thread=False)
-        for pragma in ("trusted_schema = OFF", "journal_mode = DELETE", "synchronous = EXTRA"):
-            connection.execute(f"PRAGMA {pragma}")
-        connection.executescript(
-            f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION}; "
-            f"BEGIN; {SCHEMA[VERSION]}; COMMIT;"
-        )
-        return cls(connection, path or Path(":memory:"))
+        with _errors(where):
+            for pragma in ("trusted_schema = OFF", "journal_mode = DELETE", "synchronous = EXTRA"):
+                connection.execute(f"PRAGMA {pragma}")
+            connection.executescript(
+                f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION}; "
+                f"BEGIN; {SCHEMA[VERSION]}; COMMIT;"
+            )
+        return cls(connection, where)
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -55,18 +57,12 @@ class ItemWriter(ItemDb):
                 self._add_sums()
             yield
             self._connection.execute("COMMIT")
-        except BaseException as error:
+        except BaseException:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
                 self.summed = before
-            if isinstance(error, sqlite3.OperationalError) and "disk" in str(error):
-                message = f"{self.path} cannot be written ({error}); nothing was changed"
-                raise GalleryWriteError(f"{message}. {make_room(self.path.parent)}") from error
-            if isinstance(error, sqlite3.Error | UnicodeEncodeError):  # the latter: a file name that is no text
-                raise GalleryError(
-                    f"{self.path} cannot be written ({error}); nothing was changed: check space and names"
-                ) from error
-            raise
+            with _errors(self.path):
+                raise
 
     def insert(self, items: Iterable[tuple[Item, int, int]]) -> None:
         """Write (item with its id, row, crc) triples; inside a transaction."""
@@ -104,6 +100,18 @@ class ItemWriter(ItemDb):
         self._connection.executemany(
             "INSERT INTO meta VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value", pairs
         )
+
+
+@contextmanager
+def _errors(path: Path) -> Iterator[None]:
+    """SQLite's errors as ours: a full or failing disk is the user's to mend."""
+    try:
+        yield
+    except (sqlite3.Error, UnicodeEncodeError) as error:  # the latter: a file name that is no text
+        message = f"{path} cannot be written ({error}); nothing was changed"
+        if isinstance(error, sqlite3.OperationalError) and "disk" in str(error):
+            raise GalleryWriteError(f"{message}. {make_room(path.parent)}") from error
+        raise GalleryError(f"{message}: check space and names") from error
 
 
 def _box_text(box: Box | None) -> str | None:
