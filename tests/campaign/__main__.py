@@ -1,4 +1,7 @@
-"""`python -m tests.campaign --minutes 30`: as many trials as the time allows; status 1 where something was found."""
+"""`python -m tests.campaign --minutes 30`: as many trials as the time allows; status 1 where something was found.
+
+Ctrl-C ends a kind of trials early, with its counts.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import os
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 # Before numpy is loaded: trials run in forked processes, which OpenMP's threads do not survive.
@@ -53,7 +57,7 @@ def main() -> int:
     for name, (trial, step, share, what) in chosen.items():
         counts, seed = Counts(), asked.seed
         end = time.monotonic() + asked.minutes * 60 * share / whole
-        with tempfile.TemporaryDirectory(prefix="shitu-campaign-", dir=_fast()) as folder:
+        with tempfile.TemporaryDirectory(prefix="shitu-campaign-", dir=_fast()) as folder, suppress(KeyboardInterrupt):
             while counts.trials < asked.trials if asked.trials else time.monotonic() < end:
                 count = min(step, asked.trials - counts.trials) if asked.trials else step
                 run_trials(trial, range(seed, seed + count), Path(folder), counts)
