@@ -254,3 +254,18 @@ def test_readers_beside_a_writer_never_see_damage(tmp_path: Path) -> None:
     for reader in readers:
         reader.join()
     assert wrong == []
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="POSIX permissions")
+@pytest.mark.parametrize("name", ["", "model.yaml", "inference.pdiparams"])
+def test_a_model_that_may_not_be_read_is_told_as_that(name: str, open_to_all: Path) -> None:
+    """A traceback."""
+    shutil.copytree(ROOT / "models" / "picodet_lcnet_x1_0_mainbody", open_to_all / "model")
+    (open_to_all / "model" / name).chmod(0)
+    code = NOBODY.replace("Gallery.open(sys.argv[2]).verify()", "verify_model(Path('models/efficientnet_lite0_512'))")
+    code = code.replace("shitu.gallery.gallery import Gallery", "shitu.models.verify import verify_model")
+    command = [sys.executable, "-c", "from pathlib import Path" + code.replace('"gallery"', '"models"'), "verify"]
+    done = subprocess.run([*command, str(open_to_all / "model")], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert "ermission" in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.returncode in (1, 2)

@@ -35,6 +35,13 @@ def recorded_files(path: Path) -> dict[str, FileRecord]:
 def verify_model(folder: ModelFolder | Path) -> list[str]:
     """What is wrong with a model, in words: missing files, wrong sizes, wrong SHA-256; empty if nothing is."""
     path = folder.path if isinstance(folder, ModelFolder) else folder
+    try:
+        return _wrong(path)
+    except OSError as error:
+        return [f"{error.filename or path} cannot be read ({error.strerror}); check its permissions"]
+
+
+def _wrong(path: Path) -> list[str]:
     problems = []
     try:
         records = recorded_files(path)

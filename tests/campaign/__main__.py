@@ -29,7 +29,7 @@ from tests.campaign.trials import Counts, Trial, run_trials
 # name: the trial, how many at a time, the share of the time, and what one trial is
 KINDS: dict[str, tuple[Trial, int, float, str]] = {
     "images": (broken_images.trial, 500, 0.15, "broken images"),
-    "galleries": (broken_galleries.trial, 200, 0.35, "broken galleries"),
+    "galleries": (broken_galleries.trial, 25, 0.35, "broken galleries"),
     "models": (broken_models.trial, 50, 0.05, "tampered models"),
     "kills": (killed_writers.trial, 1, 0.2, f"times {killed_writers.KILLS} kills"),
     "disks": (full_disks.trial, 25, 0.15, "full disks"),
