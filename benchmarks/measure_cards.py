@@ -104,7 +104,7 @@ def _evaluated(folder: Path, root: Path, gallery: list[str], queries: str, *more
     """`shitu evaluate` without a detector, with a gallery of these lists."""
     entries = [entry for name in gallery for entry in read_list(root / name, root, "\t")]
     with tempfile.TemporaryDirectory() as index_dir:
-        overrides = [f"IndexProcess.index_dir={index_dir}", "IndexProcess.index_method=Flat"]
+        overrides = [f"IndexProcess.{key}" for key in (f"index_dir={index_dir}", "index_method=Flat", "crop=none")]
         config = load_config(None, [f"Global.rec_inference_model_dir={folder}", *overrides, *(more or PLAIN)])
         report = GalleryBuilder(config).run(entries)
         asked = read_queries(root / queries, root, "\t")

@@ -118,20 +118,29 @@ def scenes(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("crop", ["largest", "all"])
+@pytest.mark.parametrize("crop", ["largest", "both", "all"])
 def test_crops_are_what_the_detector_finds(tmp_path: Path, scenes: Path, crop: str) -> None:
     report = build(scenes, tmp_path / "index", crop=crop)
     detector = DetPredictor(load_config(None, []))
     expected = []
     for name, label in listed(scenes):
-        boxes = [found.bbox for found in detector.predict([read_image(name)])[0]]
+        picture = read_image(name)
+        boxes = [found.bbox for found in detector.predict([picture])[0]]
         assert boxes, "the demo photos have objects"
-        if crop == "largest":
+        if crop != "all":
             boxes = [max(boxes, key=lambda box: (box[2] - box[0]) * (box[3] - box[1]))]
+        if crop == "both":
+            boxes = [(0, 0, picture.shape[1], picture.shape[0]), *boxes]
         expected += [(label, box) for box in boxes]
     items = [(item.label, item.box) for item in Gallery.open(tmp_path / "index").items()]
     assert items == expected
     assert (report.images, report.indexed) == (3, len(expected))
+
+
+def test_both_without_a_detector_is_the_whole_image(tmp_path: Path, scenes: Path) -> None:
+    overrides = [*index_overrides(scenes, tmp_path / "i", crop="both"), "Global.det_inference_model_dir="]
+    GalleryBuilder(load_config(None, overrides)).run()
+    assert [item.box for item in Gallery.open(tmp_path / "i").items()] == [None] * 3
 
 
 def test_crop_without_a_detector_says_what_to_do(tmp_path: Path, scenes: Path) -> None:

@@ -24,7 +24,7 @@ from click.testing import CliRunner
 from shitu.cli import main
 from shitu.models.known import KNOWN_MODELS
 from tests.conftest import DEMO, ROOT, index_overrides
-from tests.help_files import write_training_files
+from tests.help_files import write_foreign_networks, write_training_files
 from tests.help_promises import PROMISES
 
 
@@ -70,7 +70,7 @@ def test_all_commands_of_the_issue_are_there() -> None:
     names += [f"gallery {name}" for name in ["info", "list", "verify", "append", "remove", "compact", "export"]]
     names += [f"models {name}" for name in ["list", "download", "verify"]]
     names += ["train", "eval", "export", "train-det", "eval-det", "export-det", "dataset convert", "dataset check"]
-    names += ["config schema", "config show", "models convert", "quantize", "benchmark"]
+    names += ["config schema", "config show", "models convert", "models add", "quantize", "benchmark"]
     assert {f"shitu {name}" for name in names} <= set(HELP)
 
 
@@ -87,13 +87,14 @@ def built(tmp_path_factory: pytest.TempPathFactory, shared_sessions: None) -> Pa
     (folder / "unwanted.txt").write_text(lines[20], encoding="utf-8")
     (folder / "list.txt").write_text("".join(lines), encoding="utf-8")
     build(folder / "list.txt", folder / "my_gallery")
-    build(DEMO / "gallery.txt", folder / "output" / "demo_index")
+    build(DEMO / "gallery.txt", folder / "output" / "demo_index", crop="both")
     write_training_files(folder)
+    write_foreign_networks(folder)
     return folder
 
 
-def build(data_file: Path, index_dir: Path) -> None:
-    overrides = index_overrides(data_file, index_dir, index_method="Flat")
+def build(data_file: Path, index_dir: Path, **more: object) -> None:
+    overrides = index_overrides(data_file, index_dir, index_method="Flat", **more)
     arguments = ["build-gallery", *(part for each in overrides for part in ("-o", each))]
     assert CliRunner().invoke(main, arguments, catch_exceptions=False).exit_code == 0
 

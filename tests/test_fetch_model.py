@@ -152,7 +152,9 @@ def test_bad_archives_leave_nothing(tmp_path: Path, mirror: Any, archive: bytes,
     with pytest.raises(DownloadError) as caught:
         fetch_model(KNOWN, home, base_url=mirror.url)
     assert words in str(caught.value)
-    assert f"or unpack the archive by hand, so that {home / GENERAL} holds inference.pdmodel" in str(caught.value)
+    assert f"or unpack the archive by hand, so that {home / GENERAL} holds inference.pdmodel (or .json)" in str(
+        caught.value
+    )
     assert left(home) == []
     assert not (tmp_path / "evil").exists()
 
@@ -220,7 +222,7 @@ def test_download_command_goes_on_with_the_others(tmp_path: Path, mirror: Any) -
     )
     result = run("download", "--all")
     assert isinstance(result.exception, DownloadError)
-    assert str(result.exception).count("404") == 8
+    assert str(result.exception).count("404") == 12
     assert result.output == f"{GENERAL}: downloaded to {tmp_path / 'home' / 'models' / GENERAL}\n"
 
 
@@ -250,7 +252,7 @@ def test_list_command(tmp_path: Path, mirror: Any) -> None:
     (ours / "inference.json").write_bytes(b"12345")
     (ours / "inference.pdiparams").write_bytes(b"12345")
     rows = {row["name"]: row for row in map(json.loads, run("list", "--format", "json").output.splitlines())}
-    assert len(rows) == 9 + 2
+    assert len(rows) == 13 + 2
     assert set(rows["ours"]) == {"name", "task", "size", "where", "licence", "dimension"}
     assert (rows["ours"]["where"], rows["ours"]["size"]) == ("bundled", 10)
     assert rows["broken"]["where"] == "bundled (damaged)"

@@ -21,7 +21,7 @@ LIST_NAME = "crops.txt"
 def write_crops(
     config: Config, folder: str, progress: Callable[[int], object] = lambda count: None
 ) -> tuple[str, list[tuple[str, str]]]:
-    """Write every body (`IndexProcess.crop: all`) or the largest one of each listed image as JPEG.
+    """Write what `IndexProcess.crop` says of each listed image as JPEG: every body, the largest, or that and the whole.
 
     Returns what was done and what comes next, in words, and (path, reason) of each image that failed.
     """
@@ -49,7 +49,7 @@ def write_crops(
         except ImageError as error:
             failed.append((entry.path, str(error)))
             continue
-        boxes = detector.bodies(image, largest_only=index.crop == "largest")
+        boxes = detector.bodies(image, index.crop)
         for number, (left, top, right, bottom) in enumerate(boxes):
             name = f"{entry.line:07d}_{number}_{os.path.splitext(os.path.basename(entry.image))[0]}.jpg"
             Image.fromarray(image[top:bottom, left:right]).save(target / name, quality=95)

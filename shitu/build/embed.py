@@ -44,7 +44,9 @@ class Models:
     @classmethod
     def open(cls, config: Config) -> Models:
         """Raises ConfigError, ModelError, EngineError."""
-        return cls(RecPredictor(config), None if config.IndexProcess.crop == "none" else DetPredictor(config))
+        crop = config.IndexProcess.crop
+        whole = crop == "none" or (crop == "both" and not config.Global.det_inference_model_dir)
+        return cls(RecPredictor(config), None if whole else DetPredictor(config))
 
     @property
     def key(self) -> str:
@@ -132,8 +134,8 @@ def _prepared(entries: Sequence[Entry], source: Source, spec: Spec, models: Mode
     if det is None:  # one step, so that the pictures themselves need not wait for a batch
         yield from map_ahead(lambda entry: _ready(load(entry), rec), entries, BATCHES_AHEAD * _batch_size(spec))
         return
-    largest_only = spec.config.IndexProcess.crop == "largest"
-    found = (_detected(one, det, largest_only) for one in map_ahead(load, entries, PICTURES_AHEAD))
+    crop = spec.config.IndexProcess.crop
+    found = (_detected(one, det, crop) for one in map_ahead(load, entries, PICTURES_AHEAD))
     yield from map_ahead(lambda one: _ready(one, rec), found, PICTURES_AHEAD, _pixels)
 
 
@@ -157,12 +159,12 @@ def _load(entry: Entry, source: Source, known: frozenset[str]) -> Loaded:
         return Embedded(entry, error=str(error), missing=not source.identity(entry.path))
 
 
-def _detected(one: Loaded, det: DetPredictor, largest_only: bool) -> Loaded:
+def _detected(one: Loaded, det: DetPredictor, crop: str) -> Loaded:
     if isinstance(one, Embedded):
         return one
     assert one.picture is not None
     try:
-        boxes = tuple(det.bodies(one.picture, largest_only=largest_only))
+        boxes = tuple(det.bodies(one.picture, crop))
     except EngineError as error:
         return Embedded(one.entry, error=str(error))
     return _Image(one.entry, one.identity, one.sha256, one.picture, boxes)

@@ -1,4 +1,4 @@
-"""`shitu models`: list, download and verify model folders."""
+"""`shitu models`: list, download, convert and verify model folders."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from shitu.cli import out
+from shitu.cli.models_add import add_command
 from shitu.cli.options import example, format_option
 from shitu.errors import ModelError, ShituError, UsageError
 from shitu.models.folder import downloads_home, find_folder, model_folders, model_homes, open_folder
@@ -18,7 +19,7 @@ from shitu.models.verify import recorded_files, verify_model
 
 @click.group(epilog=example("models list"))
 def models() -> None:
-    """List, download and verify models."""
+    """List, download, add and verify models."""
 
 
 @models.command("list", epilog=example("models list --format json"))
@@ -69,8 +70,8 @@ def _row_of_folder(path: Path, where: str) -> dict[str, Any]:
 @click.option(
     "--url",
     envvar="SHITU_MODELS_URL",
-    help="Mirror in place of https://paddle-imagenet-models-name.bj.bcebos.com, with the same paths behind it; also "
-    "$SHITU_MODELS_URL.",
+    help="Mirror in place of https://paddle-imagenet-models-name.bj.bcebos.com, or PaddleX's host, with the same paths "
+    "behind it; also $SHITU_MODELS_URL.",
 )
 def download_command(names: tuple[str, ...], every: bool, home: Path | None, url: str | None) -> None:
     """Download models that PaddleClas published, or go on with a download that broke off.
@@ -126,6 +127,9 @@ def convert_command(names: tuple[str, ...], task: str | None, copy: Path | None)
     for name in names:
         path = convert_copy(name, copy, task, tell) if copy else convert_model(name, task, tell)
         out.line(f"{path}: has a program for onnxruntime and openvino now")
+
+
+models.add_command(add_command)
 
 
 @models.command("verify", epilog=example("models verify"))

@@ -45,7 +45,7 @@ class Global(Section):
     enable_profile: Flag = False
     use_onnx: Flag = False
     output_dir: FilePath = "./output"
-    whole_image: Choice[Literal["always", "fallback", "never"]] = "always"
+    whole_image: Choice[Literal["always", "compete", "fallback", "never"]] = "always"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -116,7 +116,7 @@ class IndexProcess(Section):
     vote_k: Whole = within(1, 1)  # so many nearest entries vote on the label; 1, as in PaddleClas: the nearest has it
     score_thres: Number = 0.5
     hamming_radius: Whole = within(100, 0)
-    crop: Choice[Literal["none", "largest", "all"]] = "none"
+    crop: Choice[Literal["none", "largest", "both", "all"]] = "none"
     efSearch: Maybe[Whole] = within(None, 1)
     nprobe: Maybe[Whole] = within(None, 1)
 

@@ -24,7 +24,7 @@ from shitu.errors import EngineError, ModelError
 from shitu.files import replace_file
 from shitu.models import ModelFolder, Program
 from shitu.models.folder import find_folder, open_folder
-from shitu.models.model_yaml import DETECTION, MODEL_YAML, RECOGNITION, Nms
+from shitu.models.model_yaml import DETECTION, INFERENCE_YML, MODEL_YAML, RECOGNITION, Nms
 from shitu.models.write import describe_programs, new_folder
 from shitu.recognise.decode import decode_for
 from shitu.recognise.from_config import preprocessor_for
@@ -75,7 +75,7 @@ def convert_copy(where: str, out: Path, task: str | None = None, tell: Tell = la
     source = find_folder(where)
     with new_folder(out, "--out") as folder:
         shutil.copytree(source, folder, dirs_exist_ok=True)
-        if not (source / MODEL_YAML).is_file():
+        if not any((source / name).is_file() for name in (MODEL_YAML, INFERENCE_YML)):
             raise ModelError(f"{source} has no model.yaml to take its name from; convert it in place, without --out")
         convert_model(str(folder), task, tell)
     return out
@@ -119,7 +119,7 @@ def check(model: ModelFolder, source: Program, program: Program, tell: Tell) -> 
     for picture in pictures:
         size = picture.shape[:2]
         feeds = {
-            "image": prepare(picture)[None],
+            sessions[0].input_names[0] if model.card.head else "image": prepare(picture)[None],
             "scale_factor": np.array([prepare.scale_factor(*size)], np.float32),
             "im_shape": np.array([prepare.resized(*size)], np.float32),
         }

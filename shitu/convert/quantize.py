@@ -239,7 +239,7 @@ def feeder(model: ModelFolder, inputs: Sequence[str]) -> Callable[[Picture], Fee
         if not detector:
             return {inputs[0]: tensor}
         return {
-            "image": tensor,
+            inputs[0] if len(inputs) == 1 else "image": tensor,
             "scale_factor": np.array([prepare.scale_factor(*size)], np.float32),
             "im_shape": np.array([prepare.resized(*size)], np.float32),
         }

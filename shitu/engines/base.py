@@ -37,6 +37,17 @@ class EngineOptions:
     precision: str = "fp32"
 
 
+@dataclass(frozen=True)
+class Told:
+    """What a program says of itself: its inputs by name, each with its type (float32, int64 ...) and its dimensions,
+    None where they are free; the names of its outputs; what its maker noted.
+    """
+
+    inputs: Mapping[str, tuple[str, tuple[int | None, ...]]]
+    outputs: tuple[str, ...]
+    notes: Mapping[str, str]
+
+
 class Engine(Protocol):
     """One way to run programs."""
 

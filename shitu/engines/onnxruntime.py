@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from shitu.engines.base import Array, EngineOptions, Session
+from shitu.engines.base import Array, EngineOptions, Session, Told
 from shitu.errors import EngineError
 from shitu.models import ModelFolder, Program
 from shitu.models.onnx_file import read_onnx
@@ -66,6 +66,19 @@ class OnnxSession:
                 "installation"
             ) from error
         return found
+
+    def told(self) -> Told:
+        """Inputs, outputs and notes that the file states."""
+        inputs = {
+            each.name: (
+                # tensor(float) is how it writes float32
+                {"float": "float32"}.get(kind := each.type.removeprefix("tensor(").removesuffix(")"), kind),
+                tuple(side if isinstance(side, int) and side > 0 else None for side in each.shape),
+            )
+            for each in self._session.get_inputs()
+        }
+        outputs = tuple(each.name for each in self._session.get_outputs())
+        return Told(inputs, outputs, dict(self._session.get_modelmeta().custom_metadata_map))
 
     def clone(self) -> OnnxSession:
         return self

@@ -40,7 +40,8 @@ def fetch_model(known: KnownModel, home: Path, *, base_url: str | None = None, p
                 raise ModelError(f"{target} is damaged: {'; '.join(problems)}; delete the folder and run again")
     except DownloadError as error:
         raise DownloadError(
-            f"{error}; or unpack the archive by hand, so that {target} holds inference.pdmodel and inference.pdiparams"
+            f"{error}; or unpack the archive by hand, so that {target} holds inference.pdmodel (or .json) and "
+            "inference.pdiparams"
         ) from error
     except OSError as error:
         raise DownloadError(f"cannot write {error.filename or home}: {error.strerror}; choose another --dir") from error

@@ -20,7 +20,8 @@ from shitu.models.model_yaml import DETECTION, RECOGNITION
 from shitu.recognise.decode import decode_for
 from shitu.recognise.detect import Detector
 from shitu.recognise.embed import Extractor
-from shitu.recognise.preprocess import Preprocessor, from_model_yaml
+from shitu.recognise.preprocess import Preprocessor
+from shitu.recognise.stated import described_by, stated_preprocessor
 from shitu.recognise.suppress import Suppression
 from shitu.recognise.system import Recogniser
 
@@ -43,7 +44,7 @@ class DetPredictor(Detector):
             preprocess,
             threshold=section.threshold,
             max_results=section.max_det_results,
-            labels=section.label_list,
+            labels=_labels(model, section.label_list),
         )
 
 
@@ -129,16 +130,19 @@ def _model(where: str | None, task: str, kind: str, example: str) -> ModelFolder
     return open_model(where, task=task)
 
 
+def _labels(model: ModelFolder, configured: tuple[str, ...]) -> tuple[str, ...]:
+    """The names of a detector's classes: a config's own, else its card's; the key's default says nothing."""
+    return model.card.labels if model.card.labels and configured == Global().label_list else configured
+
+
 def preprocessor_for(model: ModelFolder, section: DetPreProcess | RecPreProcess) -> Preprocessor:
     """What the model's images go through: the config's transform_ops, else model.yaml's, else PaddleClas's default.
 
     Raises ConfigError when config and model.yaml both speak and disagree.
     """
-    name, card, stated = type(section).__name__, model.card, None
-    if card.preprocess:
-        stated = from_model_yaml(**vars(card.preprocess), detection=card.task == DETECTION)
-        if not section.transform_ops:
-            return stated
+    name, stated = type(section).__name__, stated_preprocessor(model)
+    if stated and not section.transform_ops:
+        return stated
     from shitu.recognise.transform_ops import DEFAULTS, agree, compile_ops
 
     if not section.transform_ops:
@@ -146,7 +150,7 @@ def preprocessor_for(model: ModelFolder, section: DetPreProcess | RecPreProcess)
     asked = compile_ops(section.transform_ops, f"{name}.transform_ops")
     if stated and not agree(asked, stated):
         raise ConfigError(
-            f"{name}.transform_ops in the config and preprocess in {model.path / 'model.yaml'} disagree: "
+            f"{name}.transform_ops in the config and preprocess in {described_by(model)} disagree: "
             f"{asked.describe()} against {stated.describe()}. To use the model's own: -o {name}=null"
         )
     return asked

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -34,6 +35,16 @@ class Suppression:
         """The recognised regions, nearest first: those that are near enough and not beside a nearer one."""
         near = (region for region in candidates if region.matches and self.accepts(region.matches[region.chosen]))
         return self.keep(list(near))
+
+    def rivals(self, boxes: Sequence[Region], whole: Region) -> Sequence[Region]:
+        """The whole image alone where it matches nearer than every box, else the boxes: `Global.whole_image: compete`.
+
+        It shows one thing, or it shows many and resembles no picture of one: docs/models.md, "With the detector and
+        without".
+        """
+        sign = measure_of(self.dist_type).sign
+        best = max((sign * box.score for box in boxes if box.matches), default=-math.inf)
+        return (whole,) if whole.matches and sign * whole.score > best else boxes
 
     def keep(self, regions: Sequence[Region]) -> tuple[Region, ...]:
         """Greedy NMS by retrieval score, nearest first; almost any overlap removes the worse of two regions."""

@@ -33,8 +33,9 @@ class Matched:
 class Recogniser:
     """Detector (or none: whole images only), extractor, gallery and what is told of the regions.
 
-    `whole_image`: always, fallback (where the detector finds nothing) or never. Any number of threads may call at once;
-    nothing is kept between calls. Raises GalleryError where the gallery was made by another model.
+    `whole_image`: always, compete (alone or not at all), fallback (where the detector finds nothing) or never. Any
+    number of threads may call at once; nothing is kept between calls. Raises GalleryError where the gallery was made by
+    another model.
     """
 
     def __init__(
@@ -72,7 +73,10 @@ class Recogniser:
 
     def _regions(self, matched: Matched) -> tuple[Region, ...]:
         """Those chosen, each with `return_k` matches, or as many as it takes to show the one that names it."""
-        chosen = self.suppression.choose(matched.regions)
+        regions: Sequence[Region] = matched.regions
+        if self.whole_image == "compete":
+            regions = self.suppression.rivals(regions[:-1], regions[-1])
+        chosen = self.suppression.choose(regions)
         return tuple(
             replace(region, matches=region.matches[: max(self.return_k, region.chosen + 1)]) for region in chosen
         )
@@ -106,6 +110,6 @@ class Recogniser:
         found = self.det_predictor.predict([image])[0] if self.det_predictor else []
         whole = Detection((0, 0, image.shape[1], image.shape[0]), 1.0)
         # With no detector, `fallback` always falls back.
-        if self.whole_image == "always" or (self.whole_image == "fallback" and not found):
+        if self.whole_image in ("always", "compete") or (self.whole_image == "fallback" and not found):
             found = [*found, whole]
         return found
