@@ -89,7 +89,7 @@ BAD_VALUES = [
         "Global: {whole_image: sometimes}",
         "Global.whole_image",
         "'sometimes' (text)",
-        "one of always, fallback, never is wanted",
+        "one of always, compete, fallback, never is wanted",
     ),
     ("RecPreProcess: {transform_ops: {a: 1}}", "RecPreProcess.transform_ops", "{'a': 1} (mapping)", OPERATORS),
     (

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 MEMORY = 3 << 30  # bytes of address space that a trial may add
-SECONDS = 30  # that a trial may take
+SECONDS = 120  # that a trial may take: ten kills on a busy machine take 40
 AT_ONCE = 50  # trials in one process
 
 # One trial: seed, a folder of its own -> what became of it, in a word or two. AssertionError, and any other exception,
