@@ -17,6 +17,7 @@ import pytest
 from shitu.errors import GalleryError
 from shitu.files import PARTS
 from shitu.gallery import open_writer
+from shitu.gallery.export import export_paddleclas
 from shitu.gallery.foreign import read_pickle
 from shitu.gallery.gallery import Gallery
 from tests.gallery_twin import items_for, make, new, one_thread, use_the_index
@@ -314,3 +315,21 @@ def test_a_gallery_of_a_stranger_that_is_sound_stays_usable(gallery: Path, tmp_p
     shutil.copytree(gallery, tmp_path / "copy", symlinks=True)
     change(tmp_path / "copy")
     assert Gallery.open(tmp_path / "copy").verify() == []
+
+
+def test_a_journal_that_never_ends(gallery: Path) -> None:
+    """Found by the campaign: its last bytes were asked for, and all of /dev/zero was read."""
+    (generation(gallery) / "items.db-journal").symlink_to("/dev/zero")
+    assert "no journal of a gallery" in opened(gallery)
+
+
+def test_an_index_of_another_program_with_a_vector_of_zeros(gallery: Path, tmp_path: Path) -> None:
+    """Found by the campaign: a ValueError from within the first change."""
+    export_paddleclas(Gallery.open(gallery), tmp_path / "theirs")
+    index = tmp_path / "theirs" / "vector.index"
+    vector = Gallery.open(gallery)._now.store.stored_vectors()[7].tobytes()
+    content = index.read_bytes()
+    assert content.count(vector) == 1
+    index.write_bytes(content.replace(vector, bytes(len(vector))))
+    with pytest.raises(GalleryError, match="zero or not finite"):
+        Gallery.open(tmp_path / "theirs").remove([1])

@@ -214,6 +214,8 @@ def trial(seed: int, folder: Path) -> str:
     try:
         gallery = Gallery.open(path)
         problems = gallery.verify()
+        if gallery.facts.dimension != vectors.shape[1] * (8 if gallery.facts.measure.packed else 1):
+            return "of another dimension"
         seen = answers(gallery, vectors)
         vouched = not problems and not gallery.unchecked() and number < len(KINDS)
         told = how in ("bytes", "cut") and vouched

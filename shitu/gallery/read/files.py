@@ -76,15 +76,14 @@ def check_journal(database: Path) -> None:
     """GalleryError for a journal beside the database that no gallery of ours has: SQLite would act on it."""
     journal = database.with_name(database.name + "-journal")
     try:
-        with readable(journal):
-            if not journal.is_symlink() and size_of(journal) < len(_JOURNAL_MAGIC):
-                return
-            with journal.open("rb") as file:
-                file.seek(-len(_JOURNAL_MAGIC), os.SEEK_END)
-                strange = file.read() == _JOURNAL_MAGIC
+        if not (strange := journal.is_symlink()):
+            with readable(journal):
+                if size_of(journal) < len(_JOURNAL_MAGIC):
+                    return
+                with journal.open("rb") as file:
+                    file.seek(-len(_JOURNAL_MAGIC), os.SEEK_END)
+                    strange = file.read(len(_JOURNAL_MAGIC)) == _JOURNAL_MAGIC
     except FileNotFoundError:
-        if not journal.is_symlink():
-            return
-        strange = True
-    if strange or journal.is_symlink():
+        return
+    if strange:
         raise GalleryError(f"{journal} is no journal of a gallery's: delete it, or get the gallery again")

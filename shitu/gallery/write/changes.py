@@ -22,7 +22,7 @@ from shitu.gallery.base import Item
 from shitu.gallery.change import Changed
 from shitu.gallery.foreign import ForeignStore
 from shitu.gallery.read.faiss_index import VectorIndex
-from shitu.gallery.read.items import Meta
+from shitu.gallery.read.items import REBUILD, Meta
 from shitu.gallery.read.store import ITEMS, VECTORS, Store, map_vectors
 from shitu.gallery.write.generation import (
     commit_generation,
@@ -76,8 +76,15 @@ def write_generation(
 def rewrite(index_dir: Path, store: Store | ForeignStore) -> None:
     """Write the live entries, with their ids, as a new generation of ours with a new index."""
     meta = store.meta
-    blocks = (meta.measure.checked(vectors, meta.dimension) for _, vectors in store.blocks())
-    write_generation(index_dir, meta, blocks, store.db.items(), store.ids, must_index=False)
+
+    def blocks() -> Iterator[NDArray[Any]]:
+        for _, vectors in store.blocks():
+            try:
+                yield meta.measure.checked(vectors, meta.dimension)
+            except ValueError as error:
+                raise GalleryError(f"{index_dir}: {error}: the gallery is damaged; {REBUILD}") from error
+
+    write_generation(index_dir, meta, blocks(), store.db.items(), store.ids, must_index=False)
 
 
 def apply(store: Store, blocks: Iterable[NDArray[Any]], items: list[Item], unwanted: Iterable[int]) -> Changed:
