@@ -23,7 +23,6 @@ from shitu.recognise.from_config import DetPredictor, RecPredictor
 from shitu.resources import bundled
 
 PACKAGES = (
-    "paddlepaddle",
     "onnxruntime",
     "openvino",
     "faiss-cpu",
@@ -33,6 +32,7 @@ PACKAGES = (
     "paddleclas",
     "paddledet",
 )
+PADDLES = ("paddlepaddle", "paddlepaddle-gpu")
 # What the engines choose their kernels by.
 CPU_FEATURES = ("avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
 
@@ -46,7 +46,7 @@ def describe_machine() -> list[tuple[str, str]]:
         ("cores", str(available_cores())),
         ("CPU features", " ".join(_cpu_features()) or "unknown"),
     ]
-    return lines + [(package, _version(package)) for package in PACKAGES]
+    return [*lines, ("paddlepaddle", _paddle()), *((package, _version(package)) for package in PACKAGES)]
 
 
 def self_test() -> Iterator[tuple[str, bool]]:
@@ -96,6 +96,14 @@ def _recogniser_test(predictor: RecPredictor, demo: Path) -> tuple[str, bool]:
     text = f"recogniser: similarity {same:.2f} to the same thing, {other:.2f} to others, {elapsed:.0f} ms per image"
     text += f" ({predictor.engine})"
     return text, same > other
+
+
+def _paddle() -> str:
+    """Of the wheel for CPUs and the one for GPUs, which write the same folder: with both, who knows what is in it."""
+    found = [f"{name} {version}" for name in PADDLES if (version := _version(name)) and not version.startswith("not ")]
+    if len(found) > 1:
+        return f"{' and '.join(found)}: one too many; pip uninstall both, then install the one you want"
+    return found[0].removeprefix("paddlepaddle ") if found else _version(PADDLES[0])
 
 
 def _version(package: str) -> str:

@@ -121,6 +121,9 @@ class Writer:
     def compact(self) -> None:
         pass
 
+    def undo(self) -> None:
+        raise GalleryError(f"{self.url} keeps nothing to undo")
+
 
 class Change:
     def __init__(self, url: str, state: State) -> None:
@@ -128,7 +131,7 @@ class Change:
         self._added: list[tuple[NDArray[Any], list[Item]]] = []
         self._removed: set[int] = set()
 
-    def add(self, vectors: NDArray[Any], items: Iterable[Item]) -> None:
+    def add(self, vectors: NDArray[Any], items: Iterable[Item], made_by: Facts | None = None) -> None:
         checked = self._state.facts.measure.checked(vectors, self._state.facts.dimension)
         self._added.append((np.array(checked), list(items)))
 

@@ -68,7 +68,10 @@ def test_help_says_what_everything_is_for(command: str) -> None:
 
 def test_all_commands_of_the_issue_are_there() -> None:
     names = ["build-gallery", "predict", "predict-det", "predict-rec", "evaluate", "calibrate", "check", "demo"]
-    names += [f"gallery {name}" for name in ["info", "list", "verify", "append", "remove", "compact", "export"]]
+    names += [
+        f"gallery {name}"
+        for name in ["info", "list", "verify", "append", "remove", "compact", "export", "undo", "dedup", "map"]
+    ]
     names += [f"models {name}" for name in ["list", "download", "verify"]]
     names += ["train", "eval", "export", "train-det", "eval-det", "export-det", "dataset convert", "dataset check"]
     names += ["config schema", "config show", "models convert", "models add", "quantize", "benchmark"]
@@ -87,7 +90,9 @@ def built(tmp_path_factory: pytest.TempPathFactory, shared_sessions: None) -> Pa
         lines[number] = lines[number].split("\t")[0] + "\tgreen tea\n"
     (folder / "unwanted.txt").write_text(lines[20], encoding="utf-8")
     (folder / "list.txt").write_text("".join(lines), encoding="utf-8")
-    build(folder / "list.txt", folder / "my_gallery")
+    (folder / "first.txt").write_text("".join(lines[:6]), encoding="utf-8")
+    for name in ("first.txt", "list.txt"):  # two, so that there is something to undo
+        build(folder / name, folder / "my_gallery")
     build(DEMO / "gallery.txt", folder / "output" / "demo_index", crop="both")
     write_training_files(folder)
     write_foreign_networks(folder)

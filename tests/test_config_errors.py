@@ -47,6 +47,21 @@ def test_unknown(text: str, what: str, advice: str, write: Write) -> None:
     assert refusal(write(text)) == f"Unknown {what} in x.yaml; {advice}"
 
 
+OTHER_FILES = [
+    ("Global: {inference_model_dir: ./models, batch_size: 1}", "PaddleClas's image classification (predict_cls.py)"),
+    ("pipeline_name: PP-ShiTuV2\nindex: None\ndet_threshold: 0.5", "that is a pipeline of PaddleX"),
+    ("Global: {model: PP-ShiTuV2_rec, mode: train}", "a configuration of a PaddleX module"),
+    ("Global: {checkpoints: null, device: gpu}\nArch: {name: RecModel}", "that is a training configuration"),
+]
+
+
+@pytest.mark.parametrize(("text", "named"), OTHER_FILES)
+def test_a_file_of_another_kind_is_named_as_such(text: str, named: str, write: Write) -> None:
+    """Before, `did you mean Global.rec_inference_model_dir?` led who gave inference_cls.yaml on."""
+    assert named in refusal(write(text))
+    assert named not in refusal(write("Global: {}"), "Global.inference_model_dir=x", "Global.mode=x", "Arch=x")
+
+
 BAD_VALUES = [
     ("Global: 5", "Global", "5 (int)", A_SECTION),
     ("Global: [a]", "Global", "['a'] (list)", A_SECTION),

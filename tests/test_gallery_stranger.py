@@ -17,7 +17,7 @@ import pytest
 from shitu.errors import GalleryError
 from shitu.files import PARTS
 from shitu.gallery import open_writer
-from shitu.gallery.export import export_paddleclas
+from shitu.gallery.export import export_gallery
 from shitu.gallery.foreign import read_pickle
 from shitu.gallery.gallery import Gallery
 from tests.gallery_twin import items_for, make, new, one_thread, use_the_index
@@ -325,7 +325,7 @@ def test_a_journal_that_never_ends(gallery: Path) -> None:
 
 def test_an_index_of_another_program_with_a_vector_of_zeros(gallery: Path, tmp_path: Path) -> None:
     """Found by the campaign: a ValueError from within the first change."""
-    export_paddleclas(Gallery.open(gallery), tmp_path / "theirs")
+    export_gallery(Gallery.open(gallery), tmp_path / "theirs", "paddleclas")
     index = tmp_path / "theirs" / "vector.index"
     vector = Gallery.open(gallery)._now.store.stored_vectors()[7].tobytes()
     content = index.read_bytes()
@@ -333,3 +333,13 @@ def test_an_index_of_another_program_with_a_vector_of_zeros(gallery: Path, tmp_p
     index.write_bytes(content.replace(vector, bytes(len(vector))))
     with pytest.raises(GalleryError, match="zero or not finite"):
         Gallery.open(tmp_path / "theirs").remove([1])
+
+
+def test_a_schema_that_is_no_text(gallery: Path) -> None:
+    """Found by the campaign: a UnicodeDecodeError."""
+    database = generation(gallery) / "items.db"
+    content = database.read_bytes()
+    assert content.count(b"INDEX item_label") == 1
+    database.write_bytes(content.replace(b"INDEX item_label", b"INDEX item_lab\x94l"))
+    with pytest.raises(GalleryError, match="shitu"):
+        Gallery.open(gallery)

@@ -23,10 +23,11 @@ FLOORS = (
     ("config", "images"),
     ("models", "gallery.base"),
     ("engines", "gallery.read", "gallery.change", "draw"),
-    ("gallery.write.items",),
+    ("gallery.write.items", "gallery.unpickle"),
     ("gallery.foreign",),
+    ("gallery.origin", "gallery.inspect_foreign"),
     ("gallery.inspect", "gallery.write"),
-    ("gallery.reader", "gallery.export"),
+    ("gallery.reader", "gallery.export", "gallery.duplicates"),
     ("gallery.gallery", "gallery.open"),
     ("gallery",),
     ("recognise",),
@@ -51,6 +52,7 @@ DOORS = {
     "paddleclas": (),  # both by training/base/toolkits.py, which says how to install them
     "ppdet": (),
     "matplotlib": ("training/base/curves.py",),
+    "pyarrow": ("cli/sheets.py",),
     "pycocotools": ("training/det/evaluate.py",),
 }
 DYNAMIC = "a name that only running it tells"

@@ -245,7 +245,7 @@ def applied(name: str, image: np.ndarray, strength: float, sign: int = 1) -> np.
     return np.asarray(OPERATIONS[name](Image.fromarray(image), strength, sign))
 
 
-@pytest.mark.parametrize("name", sorted(set(OPERATIONS) - {"autocontrast", "equalize", "invert"}))
+@pytest.mark.parametrize("name", sorted(set(OPERATIONS) - {"autocontrast", "equalize", "invert", "posterize_further"}))
 def test_no_strength_changes_nothing(name: str) -> None:
     image = noise()
     assert np.array_equal(applied(name, image, 0.0), image)

@@ -241,18 +241,24 @@ def test_a_frozen_bias_stays_exactly_zero_and_the_scale_learns(
     assert (neck.feat_bn.weight.numpy() != 1).all()
 
 
+FROZEN_BIAS = schema_arch.BNNeck(num_features=D, bias_attr=schema_arch.ParamAttr(learning_rate=1e-20))
+
+
 def test_the_bias_stays_frozen_in_a_synchronised_norm_and_the_neck_can_be_copied() -> None:
-    neck = paddle.nn.SyncBatchNorm.convert_sync_batchnorm(build_neck(schema_arch.BNNeck(num_features=D)))
+    neck = paddle.nn.SyncBatchNorm.convert_sync_batchnorm(build_neck(FROZEN_BIAS))
     assert isinstance(neck.feat_bn, paddle.nn.SyncBatchNorm)
     neck.feat_bn.bias.backward()  # its own gradient would be 1; the layer itself runs on GPUs only
     np.testing.assert_array_equal(neck.feat_bn.bias.grad.numpy(), np.zeros(D))
     assert sorted(copy.deepcopy(neck).state_dict()) == sorted(neck.state_dict())
 
 
-def test_the_bias_is_frozen_where_the_config_says_nothing_and_learns_where_it_says_so() -> None:
+def test_the_bias_is_frozen_where_the_config_says_so_and_else_learns_as_in_paddleclas() -> None:
+    frozen = build_neck(FROZEN_BIAS).feat_bn.bias
+    frozen.backward()
+    np.testing.assert_array_equal(frozen.grad.numpy(), np.zeros(D))
     silent = build_neck(schema_arch.BNNeck(num_features=D)).feat_bn.bias
     silent.backward()
-    np.testing.assert_array_equal(silent.grad.numpy(), np.zeros(D))
+    np.testing.assert_array_equal(silent.grad.numpy(), np.ones(D))
     learning = schema_arch.BNNeck(num_features=D, bias_attr=schema_arch.ParamAttr(learning_rate=0.5))
     bias = build_neck(learning).feat_bn.bias
     bias.backward()

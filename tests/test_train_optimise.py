@@ -37,9 +37,14 @@ def values(network: nn.Layer) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize(
-    "section", [Momentum(regularizer=L2(coeff=0.5)), SGD(regularizer=L2(coeff=0.5)), AdamW(weight_decay=0.5)]
+    "section",
+    [
+        Momentum(regularizer=L2(coeff=0.5), decay_bn_and_bias=False),
+        SGD(regularizer=L2(coeff=0.5), one_dim_param_no_weight_decay=True),
+        AdamW(weight_decay=0.5, no_weight_decay_name="bias 1.weight"),
+    ],
 )
-def test_norms_and_biases_do_not_decay(section: Optimizer) -> None:
+def test_norms_and_biases_do_not_decay_where_asked(section: Optimizer) -> None:
     network = small_network()
     optimizer = build_optimizer(section, network, NOTHING)
     before = values(network)
@@ -54,14 +59,17 @@ def test_norms_and_biases_do_not_decay(section: Optimizer) -> None:
         np.testing.assert_array_equal(after[name], before[name])
 
 
-def test_decay_everywhere_where_asked() -> None:
+def test_all_decays_but_what_a_network_exempts_itself() -> None:
     network = small_network()
-    optimizer = build_optimizer(Momentum(regularizer=L2(coeff=0.5), decay_bn_and_bias=True), network, NOTHING)
+    network[0].bias.regularizer = paddle.regularizer.L2Decay(0.0)  # as PaddleClas's backbones do
+    network[0].bias.set_value(np.ones(4, "float32"))
+    optimizer = build_optimizer(Momentum(regularizer=L2(coeff=0.5)), network, NOTHING)
     for parameter in network.parameters():
         parameter.grad = paddle.zeros_like(parameter)
     optimizer.set_lr(0.1)
     optimizer.step()
     np.testing.assert_allclose(network[1].weight.numpy(), np.full(4, 0.95), rtol=1e-5)
+    np.testing.assert_array_equal(network[0].bias.numpy(), np.ones(4))
 
 
 def test_momentum_by_hand() -> None:
@@ -81,7 +89,7 @@ def test_momentum_by_hand() -> None:
 def test_gradients_are_clipped_by_their_common_norm() -> None:
     network = nn.Linear(2, 1, bias_attr=False)
     before = network.weight.numpy().copy()
-    optimizer = build_optimizer(SGD(clip_norm=1.0), network, NOTHING)
+    optimizer = build_optimizer(SGD(clip_global_norm=1.0), network, NOTHING)
     network.weight.grad = paddle.to_tensor([[3.0], [4.0]])
     optimizer.set_lr(1.0)
     optimizer.step()

@@ -175,7 +175,7 @@ class Run:
         values = losses(*self.network(images), labels, self.config)
         self.optimizer.zero_grad()
         values["loss"].backward()
-        torch.nn.utils.clip_grad_norm_(self.optimizer.param_groups[0]["params"], self.config.Optimizer.clip_norm)
+        torch.nn.utils.clip_grad_norm_(self.optimizer.param_groups[0]["params"], self.config.Optimizer.clip_global_norm)
         self.optimizer.param_groups[0]["lr"] = self.plan.schedule(self.step)
         self.optimizer.step()
         decay = self.config.EMA.decay

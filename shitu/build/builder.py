@@ -7,6 +7,7 @@ is complete.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -81,9 +82,10 @@ class GalleryBuilder:
         entries = list(self.entries() if entries is None else entries)
         if not entries:
             raise ConfigError(f"{self.index.data_file}: no line in it; wanted `path<delimiter>label` lines")
-        if self.index.index_operation != "new":  # told before the lock makes a folder
-            self._open().close()
-        with open_writer(self.index_dir, delimiter=self.index.delimiter) as writer:
+        with ExitStack() as held:
+            if self.index.index_operation != "new":  # told before the lock makes a folder
+                held.enter_context(closing(self._open()))  # while it is open, another program's files are read once
+            writer = held.enter_context(open_writer(self.index_dir, delimiter=self.index.delimiter))
             if self.index.index_operation == "remove":
                 self._remove(entries, writer)
             else:
@@ -140,7 +142,7 @@ class GalleryBuilder:
                     f"no image could be indexed, the gallery is left as it was. {self._reasons()}. "
                     "Mend them, or list others"
                 )
-            change.add(_rows_of(staging.vectors(), rows), items)
+            change.add(_rows_of(staging.vectors(), rows), items, made_by=facts)
             change.commit()
             staging.delete()
         self.report.indexed = len(items)

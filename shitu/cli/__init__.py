@@ -23,6 +23,7 @@ from shitu.cli.dataset import dataset
 from shitu.cli.demo import check, demo
 from shitu.cli.evaluate import evaluate_gallery
 from shitu.cli.gallery import gallery
+from shitu.cli.gallery_tools import dedup, map_gallery, undo
 from shitu.cli.models import models
 from shitu.cli.options import InOrder, example
 from shitu.cli.predict import predict, predict_det, predict_rec
@@ -86,6 +87,7 @@ def main(context: click.Context, quiet: bool) -> None:
 RECOGNITION = (build_gallery, predict, predict_det, predict_rec, evaluate_gallery, calibrate_config, gallery)
 MODELS = (models, quantize, benchmark)
 TRAINING = (dataset, train, evaluate_extractor, export, train_det, eval_det, export_det)
-gallery.add_command(append)
+for command in (append, undo, dedup, map_gallery):
+    gallery.add_command(command)
 for command in (*RECOGNITION, *MODELS, *TRAINING, check, demo, config):
     main.add_command(command)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from shitu.cli import out
+from shitu.cli import out, sheets
 from shitu.cli.options import choice, config_options, example, format_option, reading, together
 from shitu.errors import GalleryError, UsageError
 
@@ -57,8 +57,15 @@ def info(url: str, style: str) -> None:
 
 @gallery.command("list", epilog=example("gallery list my_gallery | grep '\"green tea\"'"))
 @_located
-def list_command(url: str) -> None:
-    """Print every entry as a JSON line: id, label, image, sha256, box."""
+@choice("--format", ("json", *sheets.STYLES), "json: id, label, image, sha256 and box, an entry per line.", "style")
+def list_command(url: str, style: str) -> None:
+    """Print every entry."""
+    if style in sheets.STYLES:
+        with sheets.Sheet(style, sheets.ENTRY) as sheet:
+            for item in _open(url).items():
+                entry = {"id": item.id, "label": item.label, "image": item.image, "sha256": item.sha256}
+                sheet.add([entry | sheets.box(item.box)])
+        return
     for item in _open(url).items():
         box = list(item.box) if item.box else None
         out.record({"id": item.id, "label": item.label, "image": item.image, "sha256": item.sha256, "box": box})
@@ -87,7 +94,8 @@ def verify(url: str) -> None:
         out.line(problem)
     if problems:
         raise SystemExit(1)
-    out.message("The gallery is sound." if not unchecked else "What could be checked is sound.")
+    ours = opened.info()["format"] not in ("paddleclas", "paddlex") and not unchecked
+    out.message("The gallery is sound." if ours else "Nothing is wrong that can be checked.")
 
 
 @gallery.command(
@@ -172,13 +180,17 @@ def compact(url: str) -> None:
     out.record({"entries": len(opened), "bytes_before": before, "bytes": opened.info().get("bytes")})
 
 
-@gallery.command(epilog=example("gallery export my_gallery --to for_paddleclas"))
+@gallery.command(
+    epilog=example(
+        "gallery export my_gallery --to for_paddleclas", "gallery export my_gallery --to for_paddlex --format paddlex"
+    )
+)
 @_located
 @click.option("--to", "out_dir", required=True, type=click.Path(file_okay=False, path_type=Path), help="Where to.")
-@choice("--format", ("paddleclas",), "Whose format.", "form")
+@choice("--format", ("paddleclas", "paddlex"), "Whose format.", "form")
 def export(url: str, out_dir: Path, form: str) -> None:
-    """Write vector.index and id_map.pkl for PaddleClas."""
-    from shitu.gallery.export import export_paddleclas
+    """Write a gallery as PaddleClas (vector.index, id_map.pkl) or PaddleX (vector.index, id_map.yaml) keeps one."""
+    from shitu.gallery.export import export_gallery
 
-    count = export_paddleclas(_open(url), out_dir)
+    count = export_gallery(_open(url), out_dir, form)
     out.record({"entries": count, "to": str(out_dir), "format": form})

@@ -85,9 +85,9 @@ config_options = together(
 )
 
 
-def format_option(default: str, note: str = "How to print it.") -> Callable[[Command], Command]:
-    """`--format`: JSON Lines for programs, a table for people."""
-    among = click.Choice(["json", "table"])
+def format_option(default: str, note: str = "How to print it.", *more: str) -> Callable[[Command], Command]:
+    """`--format`: JSON Lines for programs, a table for people, and `more`."""
+    among = click.Choice(["json", "table", *more])
     return click.option("--format", "style", type=among, default=default, show_default=True, help=note)
 
 

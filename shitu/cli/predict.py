@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from shitu.cli import out
+from shitu.cli import out, sheets
 from shitu.cli.options import example, format_option, with_config
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from shitu.results import DetectedObjects, Recognition
 
 INPUTS = click.argument("inputs", nargs=-1, metavar="[IMAGE | FOLDER | GLOB | -]...")
-FORMAT = format_option("json", "json: one object per image and line.")
+FORMAT = format_option("json", "json: one object per image and line; csv, parquet: a row per region.", *sheets.STYLES)
 PICTURES = click.option("--pictures/--no-pictures", default=True, help="Annotated pictures in Global.output_dir.")
 
 
@@ -137,6 +138,7 @@ def _finish(
     with (
         PictureWriter(config.Global.output_dir, draw_recognition if pictures else None) as writer,
         out.progress(total, "images") as bar,
+        sheets.Sheet(style, sheets.REGION) if style in sheets.STYLES else nullcontext() as sheet,
     ):
         for image, record in records:
             if record.error is not None:
@@ -144,7 +146,9 @@ def _finish(
                 out.log.error("Failed: %s", record.error)
             if image is not None:
                 writer.write(record.image, image, record)
-            if style == "json":
+            if sheet is not None:
+                sheet.add(sheets.regions(record.to_dict()))
+            elif style == "json":
                 out.record(record.to_dict())
             else:
                 shown.append(record)

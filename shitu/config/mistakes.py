@@ -18,6 +18,28 @@ from shitu.errors import ConfigError
 
 _log = logging.getLogger("shitu")
 
+_CLASSIFICATION = (
+    "that is a configuration of PaddleClas's image classification (predict_cls.py), whose models have their labels "
+    "inside; shitu names things from a gallery: start from inference_general.yaml, and give a feature extractor as "
+    "Global.rec_inference_model_dir"
+)
+_PIPELINE = (
+    "that is a pipeline of PaddleX; the same in shitu's keys: det_threshold is Global.threshold, rec_threshold "
+    "IndexProcess.score_thres, rec_topk IndexProcess.return_k, hamming_radius IndexProcess.hamming_radius, index "
+    "IndexProcess.index_dir, model_dir Global.det_inference_model_dir and Global.rec_inference_model_dir"
+)
+_MODULE = "that is a configuration of a PaddleX module; shitu trains by PaddleClas's: see `shitu train --help`"
+_TRAINING = "that is a training configuration: see `shitu train --help` and `shitu eval --help`"
+# What a key that stands in a file says of it, where recognition's sections were wanted.
+_OTHER_FILES = {
+    "Global.inference_model_dir": _CLASSIFICATION,
+    **dict.fromkeys(("pipeline_name", "SubModules"), _PIPELINE),
+    **dict.fromkeys(("Global.model", "Global.mode", "CheckDataset"), _MODULE),
+    **dict.fromkeys(
+        ("Arch", "DataLoader", "Global.device", "Global.pretrained_model", "Global.checkpoints"), _TRAINING
+    ),
+}
+
 
 @dataclass(frozen=True)
 class Mistakes:
@@ -68,15 +90,17 @@ class Mistakes:
         by_name = {each.rpartition(".")[2].lower(): each for each in beside}
         elsewhere = [each for each in known if each.rpartition(".")[2] == name]
         near = elsewhere or [by_name[each] for each in difflib.get_close_matches(name.lower(), by_name, n=1)]
-        what = "key" if prefix else "section"
-        if near:
+        what, where = "key" if prefix else "section", self._where(problem.path)
+        if where == self.name and problem.key in _OTHER_FILES and "IndexProcess" in keys_of(self.root):
+            advice = _OTHER_FILES[problem.key]
+        elif near:
             advice = f"did you mean {near[0]}?"
         elif beside:
             names = ", ".join(each.rpartition(".")[2] for each in beside)
             advice = f"the {what}s {'of ' + prefix if prefix else 'there are'}: {names}"
         else:
             advice = f"{prefix} takes no keys: write {prefix}: {{}}"
-        return ConfigError(f"Unknown {what} {problem.key} in {self._where(problem.path)}; {advice}")
+        return ConfigError(f"Unknown {what} {problem.key} in {where}; {advice}")
 
 
 class Mistake:

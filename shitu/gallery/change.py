@@ -34,8 +34,11 @@ class Changed:
 class Change(Protocol):
     """What will be done to a gallery: all of it at `commit`, or nothing."""
 
-    def add(self, vectors: NDArray[Any], items: Iterable[Item]) -> None:
-        """Entries to add: (n, width) vectors and their items in that order; both may be read as late as `commit`."""
+    def add(self, vectors: NDArray[Any], items: Iterable[Item], made_by: Facts | None = None) -> None:
+        """Entries to add: (n, width) vectors and their items in that order; both may be read as late as `commit`.
+
+        made_by: facts of the model that made them; a gallery that does not know its model takes this one's name.
+        """
 
     def remove(self, ids: Iterable[int]) -> None:
         """Entries to remove; those that are not there are passed over."""
@@ -59,6 +62,9 @@ class GalleryWriter(Protocol):
 
     def begin(self, facts: Facts | None = None) -> Change:
         """A change of the gallery that is there; with `facts`, one that makes it anew. Raises GalleryError."""
+
+    def undo(self) -> None:
+        """Take the last change back, also an undo itself. Raises GalleryError where there is none that could be."""
 
     def compact(self) -> None:
         """Free what removed entries still occupy, and make the index anew. Ids stay."""

@@ -172,5 +172,11 @@ class Gallery(GalleryReader):
             writer.compact()
             self._now = self._now.renewed()
 
+    def undo(self) -> None:
+        """Take the last change back; twice, and it is as before. Raises: GalleryError where there is none."""
+        with self._writer() as writer:
+            writer.undo()
+            self._now = self._now.renewed()
+
     def _writer(self) -> FolderWriter:
         return FolderWriter(self.path, delimiter=self._delimiter, known=self._now.store)

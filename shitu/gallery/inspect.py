@@ -12,6 +12,7 @@ from tqdm import tqdm
 from shitu.digest import sha256_of
 from shitu.errors import GalleryError
 from shitu.gallery.foreign import ForeignStore
+from shitu.gallery.origin import changed_since, sentence
 from shitu.gallery.read.orphans import orphans
 from shitu.gallery.read.store import BLOCK_ROWS, COMPACT, Store, crc32_rows, current_generation
 from shitu.measure import IP
@@ -45,15 +46,19 @@ def describe(path: Path, store: Store | ForeignStore) -> dict[str, Any]:
 def verify(path: Path, store: Store | ForeignStore) -> list[str]:
     """Each problem as a sentence with what to do; empty when the gallery is sound. Reads every byte."""
     if isinstance(store, ForeignStore):
-        return []  # opening has compared the index with its ids; there is nothing else to compare with
+        from shitu.gallery.inspect_foreign import verify_foreign
+
+        return verify_foreign(store)
     problems = [f"{store.db.path}: SQLite says: {finding}." for finding in store.db.integrity()]
-    if changed := store.db.changed():
+    if unlike := store.db.changed():
         problems.append(
-            f"{_count(changed, 'entries')} changed on disk since written (label, image, sha256 or box); rebuild the "
+            f"{_count(unlike, 'entries')} changed on disk since written (label, image, sha256 or box); rebuild the "
             "gallery from its images."
         )
     problems += _vector_problems(store)
     problems += _index_problems(store)
+    if changed := changed_since(path, store.meta):
+        problems.append(f"{sentence(path, changed)}.")
     left = orphans(path, current_generation(path))
     problems += [f"{item} belongs to no gallery; {COMPACT} or leave it to the next change." for item in left]
     return problems

@@ -65,6 +65,8 @@ class FolderReader(GalleryReader):
                 if load_index:
                     with readable(path):
                         reader._searched()
+                if reader.facts.origin:
+                    _tell_of_origin(reader)
                 return reader
             except FileNotFoundError as error:
                 missing: Exception = error
@@ -190,7 +192,13 @@ class FolderReader(GalleryReader):
 
     def close(self) -> None:
         """Free the database at once; without it that happens when nothing uses the reader any more."""
-        self.store.db.close()
+        self.store.close()
+
+
+def _tell_of_origin(reader: FolderReader) -> None:
+    from shitu.gallery.origin import tell_once
+
+    tell_once(reader.path, reader.facts)
 
 
 def _foreign(path: Path, delimiter: str) -> ForeignStore:

@@ -18,11 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from shitu.errors import ShituError
 from shitu.gallery import Item
-from shitu.gallery.export import export_paddleclas
+from shitu.gallery.export import export_gallery
 from shitu.gallery.gallery import Gallery
 from shitu.gallery.read import faiss_index, search
 from tests.gallery_twin import items_for, make, new
@@ -83,11 +82,7 @@ def sound(number: int, home: Path) -> tuple[Path, np.ndarray, list[Any]]:
         shutil.rmtree(path, ignore_errors=True)
         gallery = new(path / "ours", vectors, method, measure)
         if foreign:
-            export_paddleclas(gallery, path / "theirs")
-        if foreign and FOREIGN[number - len(KINDS)] == "paddlex":
-            id_map = {item.id: item.label for item in gallery.items()}
-            (path / "theirs" / "id_map.yaml").write_text(yaml.safe_dump({"id_map": id_map}), "utf-8")
-            (path / "theirs" / "id_map.pkl").unlink()
+            export_gallery(gallery, path / "theirs", FOREIGN[number - len(KINDS)])
         (path / "done").touch()
     path /= "theirs" if foreign else "ours"
     return path, vectors, answers(Gallery.open(path), vectors)

@@ -60,6 +60,9 @@ class Meta(Facts):
     index_count: int = 0  # vectors in the index file, ids removed since then included
     index_rows: int = 0  # the index covers what lived in the rows before this one; later rows are scanned
     index_learned: int = 0  # vectors that it was trained on
+    undo: str = ""  # the file that undoes the last change; "" where none can be undone (write/undo.py)
+    added: str = ""  # in a file that undoes: the ids that the change put in (write/undo.py)
+    origin: str = ""  # of a gallery that was another program's: its files as they were then (gallery/origin.py)
 
     @property
     def row_bytes(self) -> int:
@@ -71,6 +74,7 @@ class Meta(Facts):
         """KeyError or ValueError where something is missing or no number."""
         values = {str(key): str(value) for key, value in rows}
         numbers = {field.name for field in fields(cls) if field.type == "int"}
+        values = {"origin": "", "undo": "", "added": ""} | values  # galleries of before do not have them
         made: dict[str, Any] = {field.name: values[field.name] for field in fields(cls)}
         made |= {name: int(made[name]) for name in numbers}
         impossible = any(not 0 <= made[name] < 2**62 for name in numbers) or not 0 < made["dimension"] < 2**24
@@ -98,14 +102,14 @@ class ItemDb:
         check_journal(path)
         try:
             return cls._connect(path, cls.mode)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:
             if not path.with_name(path.name + "-journal").exists():
                 raise GalleryError(f"{path} is damaged or no gallery database ({error}); {REBUILD}") from error
         # A writer died within its commit, and only who may write can roll that back.
         try:
             cls._connect(path, "rw").close()
             return cls._connect(path, cls.mode)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:
             raise GalleryError(
                 f"{path} holds a change that was cut off and cannot be undone here ({error}): "
                 "open it once where its folder can be written, for example with `shitu gallery info`"
@@ -191,6 +195,13 @@ class ItemDb:
         """The entries of those ids that are there."""
         pages = (self._ask(f"{self._select} WHERE id IN ({marks(chunk)})", chunk) for chunk in chunks(ids))
         return {item.id: item for page in pages for item in map(self._item, page)}
+
+    def stored(self, ids: Iterable[int]) -> Iterator[tuple[Item, int, int]]:
+        """The entries of those ids that are there, each with its row and the crc32 of that row."""
+        for chunk in chunks(ids):
+            items = self.lookup(chunk)
+            for number, row, crc in self._ask(f"SELECT id, row, crc FROM item WHERE id IN ({marks(chunk)})", chunk):
+                yield items[number], int(row), int(crc)
 
     def items(self) -> Iterator[Item]:
         """All entries by id, fetched in pages: an open query would keep writers waiting."""

@@ -22,6 +22,7 @@ FORMAT, VERSION = "shitu-gallery", 1
 POINTER = "gallery.json"
 ITEMS, VECTORS = "items.db", "vectors.bin"
 GENERATION = re.compile(r"gen-(\d{6,})")
+UNDO_FILE = re.compile(r"undo-(\d{6,})\.db")
 INDEX_FILE = re.compile(r"index-(\d{6,})\.faiss")
 LONGEST_POINTER = 1 << 16  # bytes
 BLOCK_ROWS = 8192
@@ -82,6 +83,9 @@ class Store:
                 raise GalleryError(f"{path} has {name} {have} where the gallery says {wanted}; {COMPACT}")
         return index
 
+    def close(self) -> None:
+        self.db.close()
+
     def is_current(self) -> bool:
         """Whether the disk still holds what this store has read; costs a small file and a word from SQLite."""
         return current_generation(self.folder.parent) == self.folder and self.db.version() == self.version
@@ -141,6 +145,16 @@ def current_generation(index_dir: Path) -> Path | None:
     if not isinstance(name, str) or not GENERATION.fullmatch(name):
         raise GalleryError(f"{pointer} names {name!r}, which is no generation; {REBUILD}")
     return index_dir / name
+
+
+def previous_generation(index_dir: Path) -> Path | None:
+    """The folder that gallery.json names as the one before, None where it names none, or that one is not there."""
+    try:
+        name = json.loads((index_dir / POINTER).read_text(encoding="utf-8"))["previous"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    known = isinstance(name, str) and GENERATION.fullmatch(name) and (index_dir / name).is_dir()
+    return index_dir / name if known else None
 
 
 def open_store(index_dir: Path) -> Store | None:

@@ -97,9 +97,11 @@ def save_index(folder: Path, meta: Meta, index: VectorIndex) -> Meta:
     )
 
 
-def commit_generation(index_dir: Path, folder: Path) -> None:
-    """Make `folder` the gallery: this is the moment of the change. Then delete its predecessors."""
+def commit_generation(index_dir: Path, folder: Path, previous: Path | None = None) -> None:
+    """Make `folder` the gallery: this is the moment of the change. Then delete its predecessors, but for `previous`."""
     content = {"format": FORMAT, "version": VERSION, "generation": folder.name}
+    if previous is not None:
+        content["previous"] = previous.name
     sync_folder(index_dir)
     replace_file(index_dir / POINTER, lambda file: file.write(json.dumps(content).encode()))
     sweep(index_dir)

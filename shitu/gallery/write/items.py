@@ -48,6 +48,16 @@ class ItemWriter(ItemDb):
             )
         return cls(connection, where)
 
+    def copy_to(self, path: Path, ids: Iterable[int], meta: Meta) -> None:
+        """A database of these entries, with their rows and crcs, and these facts; durable when this returns."""
+        other = ItemWriter.create(path)
+        try:
+            with other.transaction():
+                other.insert(self.stored(ids))
+                other.set_meta(meta)
+        finally:
+            other.close()
+
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """Everything inside is committed together, or nothing is. Raises GalleryError where it cannot be written."""

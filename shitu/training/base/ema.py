@@ -11,9 +11,14 @@ import numpy as np
 import paddle
 from paddle import Tensor, nn
 
+from shitu.training.base.precision import full_precision
+
 
 class MovingAverage:
-    """`average = decay * average + (1 - decay) * value` over a network's float state, norms' statistics included."""
+    """`average = decay * average + (1 - decay) * value` over a network's float state, norms' statistics included.
+
+    In float32 also where the network is in half precision (AMP O2), in which 0.9999 of a value is the value itself.
+    """
 
     def __init__(self, network: nn.Layer, decay: float) -> None:
         self.network, self.decay, self.step = network, decay, 0
@@ -22,7 +27,8 @@ class MovingAverage:
 
     def begin(self) -> None:
         """Anew, with what the network is now."""
-        self.average = {name: value.detach().clone() for name, value in _floats(self.network)}
+        # a cast to the same dtype would be no copy
+        self.average = {name: full_precision(value.detach().clone()) for name, value in _floats(self.network)}
 
     @paddle.no_grad()
     def update(self) -> None:
@@ -30,7 +36,7 @@ class MovingAverage:
         decay = self.decay_at(self.step)
         for name, value in _floats(self.network):
             average = self.average[name]
-            average.set_value(average * decay + value.astype(average.dtype) * (1 - decay))
+            average.set_value(average * decay + full_precision(value) * (1 - decay))
         self.step += 1
 
     def decay_at(self, step: int) -> float:
@@ -83,7 +89,7 @@ class CycleEMA(MovingAverage):
     def begin(self) -> None:
         """Anew, with zeros."""
         self.step = self.snapshots = 0
-        self.average = {name: paddle.zeros_like(value) for name, value in _floats(self.network)}
+        self.average = {name: paddle.zeros_like(full_precision(value)) for name, value in _floats(self.network)}
 
     def decay_at(self, step: int) -> float:
         if self.kind == "threshold":

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -20,15 +22,22 @@ from shitu.errors import ShituError, StoppedError, UsageError
 from shitu.training.base import processes
 
 _TAIL = 5  # lines shown of the log of a process that failed
-_STOP_FILE = "SHITU_STOP_FILE"  # in the environment of the processes
+# Paddle's launcher finds its place among the machines by its host name's address, on Debian 127.0.1.1: all are first.
+_LAUNCHER = (
+    "import sys; from paddle.distributed.launch.context.node import Node; "
+    "own = sys.argv.pop(1); Node.get_host_ip = lambda _: own; "
+    "from paddle.distributed.launch.main import launch; launch()"
+)
 # what Paddle writes by itself: its flags, its C++ log, warnings about compilers
-_NOISE = re.compile(r"=====|FLAGS\(|[IW]\d{4} \d\d:|.*ccache|\s*warnings\.warn|LAUNCH INFO|-----|Modified FLAGS")
+_NOISE = re.compile(
+    r"=====|FLAGS\(|[IW]\d{4} \d\d:|.*ccache|\s*warnings\.warn|LAUNCH INFO|-----|Modified FLAGS|.*Non compatible API"
+)
 _log = logging.getLogger("shitu")
 
 
 def is_launched() -> bool:
-    """Whether this process is one of several that a launcher started."""
-    return "PADDLE_TRAINER_ID" in os.environ
+    """Whether this process is one of several that `launch` started."""
+    return processes.STOP_FILE in os.environ
 
 
 def launch(arguments: Sequence[str], *, gpus: str | None, nproc: int | None, ips: str | None, log_dir: Path) -> None:
@@ -37,19 +46,23 @@ def launch(arguments: Sequence[str], *, gpus: str | None, nproc: int | None, ips
     What the first process says is passed on, lines of JSON to stdout and all else to stderr. Raises ShituError that
     says which process died and what it said last; Paddle's launcher ends the others.
     """
-    places = _places(gpus, nproc, ips)
+    places, own = _places(gpus, nproc, ips), own_address(ips) if ips else "127.0.0.1"
     log_dir.mkdir(parents=True, exist_ok=True)
     stop_file = log_dir / "stop"
-    for old in (*log_dir.glob("*log*"), stop_file):
+    for old in (*log_dir.glob("*log*"), *log_dir.glob("stop*")):
         old.unlink(missing_ok=True)
-    command = [sys.executable, "-m", "paddle.distributed.launch", "--log_dir", str(log_dir), *places]
-    # an empty list of devices makes Paddle's launcher fail
-    environment = {name: value for name, value in os.environ.items() if value or name != "CUDA_VISIBLE_DEVICES"}
+    command = [sys.executable, "-c", _LAUNCHER, own, "--log_dir", str(log_dir), *places]
+    # not what a cluster's scheduler says of other processes; and an empty list of devices makes Paddle's launcher fail
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("PADDLE_TRAINER") and (value or name != "CUDA_VISIBLE_DEVICES")
+    }
     if nproc and not gpus:
         environment["PADDLE_DISTRI_BACKEND"] = "gloo"
         # without a limit each process would take all cores
         environment.setdefault("OMP_NUM_THREADS", str(max(1, available_cores() // nproc)))
-    environment[_STOP_FILE] = str(stop_file)
+    environment[processes.STOP_FILE] = str(stop_file)
     program = Path(shitu.__file__).parent / "__main__.py"
     with (log_dir / "launcher.log").open("wb") as launcher_log:
         process = subprocess.Popen(
@@ -61,14 +74,15 @@ def launch(arguments: Sequence[str], *, gpus: str | None, nproc: int | None, ips
         )
 
         def stop(*_: object) -> None:
-            """The first signal asks the processes to save and stop; the second ends them."""
-            if stop_file.exists():
+            """The first signal asks the processes to save and stop; the second, or one before they met, ends them."""
+            if stop_file.exists() or not processes.met_file(stop_file).exists():
                 process.terminate()
+                return
             stop_file.touch()
             _log.warning("stopping at the next line of the log; again to stop at once")
 
         with _signals_to(stop):
-            status = _follow(process, log_dir / "workerlog.0")
+            status = _follow(process, log_dir / "workerlog.0", processes.met_file(stop_file))
     if status:
         raise _what_happened(log_dir, status)
 
@@ -95,6 +109,18 @@ def _places(gpus: str | None, nproc: int | None, ips: str | None) -> list[str]:
     return [*places, "--ips", ips] if ips else places
 
 
+def own_address(ips: str) -> str:
+    """The one of the machines of `--ips` that this is: an address that a socket here can have. Raises UsageError."""
+    for address in ips.split(","):
+        with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            probe.bind((address, 0))
+            return address
+    raise UsageError(
+        f"--ips {ips}: none is an address of this machine; wanted are those of all machines, as `ip address` shows "
+        "them, in the same order on each"
+    )
+
+
 def _check_gpus(gpus: str) -> None:
     import paddle
 
@@ -104,10 +130,21 @@ def _check_gpus(gpus: str) -> None:
         raise UsageError(f"--gpus {gpus}: this Paddle sees {count or 'no'} GPUs; {advice}. --nproc uses the CPU")
 
 
-def _follow(process: subprocess.Popen[bytes], path: Path) -> int:
-    """Pass on the lines of a log as they come, until the process ends. Returns its status."""
+def _follow(process: subprocess.Popen[bytes], path: Path, met: Path) -> int:
+    """Pass on the lines of a log as they come, until the process ends. Returns its status.
+
+    Raises ShituError where the processes have not met in time: Paddle itself waits in silence, and deaf to signals.
+    """
     seen, rest = 0, b""
+    patience = int(os.environ.get("SHITU_MEET_SECONDS", "900"))
+    limit = time.monotonic() + patience
     while True:
+        if time.monotonic() > limit and not met.exists():
+            process.terminate()
+            raise ShituError(
+                f"the processes did not meet within {patience} s (SHITU_MEET_SECONDS). Was the same command started on "
+                f"every machine of --ips, and may they connect to each other? {path} says where they wait"
+            )
         ended = process.poll() is not None
         if path.is_file():
             with path.open("rb") as file:
@@ -176,6 +213,6 @@ class StopRequest:
         Several processes must stop at the same step. They ask each other where it is `due`, which is not at every step,
         since it takes time.
         """
-        stop, launchers = self._asked.is_set(), os.environ.get(_STOP_FILE, "")
+        stop, launchers = self._asked.is_set(), os.environ.get(processes.STOP_FILE, "")
         # signals would reach the processes one by one, so their launcher leaves them a file
         return stop if world == 1 else due and processes.any_of(stop or os.path.exists(launchers), world)

@@ -70,6 +70,7 @@ class Loop(Generic[Batch]):
         self.meter = Meter()
         self.step = 0  # steps made since the very start
         self.best: Metrics = {}
+        self.unfinished = False  # whether the checkpoint that this goes on from lacks its evaluation
         self.stop = StopRequest()
         self.log = RunLog(self.folder, visualdl=self.settings.visualdl) if rank == 0 else None
         self.on_step: Callable[[], object] = lambda: None
@@ -80,6 +81,8 @@ class Loop(Generic[Batch]):
         Raises StoppedError after SIGINT or SIGTERM, with everything saved; ShituError where the loss is no number.
         """
         with self.stop.heard():
+            if self.unfinished:
+                self._finish_epoch(self.step // self.plan.steps_per_epoch)
             while self.step < self.plan.total_steps:
                 epoch, start = divmod(self.step, self.plan.steps_per_epoch)
                 self._epoch(epoch, start)
@@ -137,6 +140,7 @@ class Loop(Generic[Batch]):
         every = self.settings.save_steps
         if stop or (every and self.step % every == 0):
             self._check(self.meter.means(self.world), self.step)  # what no report has looked at yet
+            self._check_weights()
             self._save_states()
         if stop:
             raise StoppedError(f"stopped at step {self.step} (epoch {epoch + 1}) and saved; go on with --resume")
@@ -146,18 +150,33 @@ class Loop(Generic[Batch]):
     def _finish_epoch(self, epoch: int) -> None:
         """After the last step of each epoch, whose losses have been looked at."""
         names, evaluated = self.task.kept(epoch, last=self.step == self.plan.total_steps)
+        self._check_weights()
+        if evaluated:  # which may fail, or be killed: a resume then begins with it
+            self._save_states(unfinished=True)
         if names or evaluated:
             with self.ema.in_place() if self.ema else nullcontext():
-                if evaluated and self._is_best(epoch, self.task.evaluate()):
-                    names = [*names, "best_model"]
-                if self.rank == 0:
-                    weights = checkpoints.arrays(self.task.network)
-                    for name in names:
-                        checkpoints.save_weights(self.folder / name, weights)
+                self._save_weights(names)
+                if evaluated and self._is_best(epoch, self._evaluate()):
+                    self._save_weights(["best_model"])
         self._save_states()
         if self.log:
             draw_curves(self.log.path, self.folder / "curves.png")
         processes.barrier(self.world)
+
+    def _evaluate(self) -> Metrics:
+        with self.precision.cast_like_weights():
+            return self.task.evaluate()
+
+    def _save_weights(self, names: list[str]) -> None:
+        if self.rank == 0 and names:
+            weights = checkpoints.arrays(self.task.network)
+            for name in names:
+                checkpoints.save_weights(self.folder / name, weights)
+
+    def _check_weights(self) -> None:
+        """A finite loss may leave weights that are not, such as 1e38 times a learning rate."""
+        if not all(np.isfinite(array).all() for array in checkpoints.arrays(self.task.network).values()):
+            self._check({"loss of the next step": math.nan}, self.step)
 
     def _is_best(self, epoch: int, results: Metrics) -> bool:
         if self.log:
@@ -169,8 +188,8 @@ class Loop(Generic[Batch]):
         self.best = {"epoch": epoch, **results}
         return True
 
-    def _save_states(self) -> None:
-        """Write `latest.pdstates`, in the first process."""
+    def _save_states(self, *, unfinished: bool = False) -> None:
+        """Write `latest.pdstates`, in the first process; `unfinished` where its epoch is yet to be evaluated."""
         if self.rank > 0:
             return
         task, ema = self.task, self.ema
@@ -181,13 +200,12 @@ class Loop(Generic[Batch]):
             "precision": self.precision.state(),
             "ema": ema.state() if ema else {},
         }
-        if not all(np.isfinite(array).all() for array in state["network"].values()):  # such as 1e38 x a learning rate
-            self._check({"loss of the next step": math.nan}, self.step)
         position = {
             "what": self.settings.what,
             "images": self.step * self.plan.total_batch,
             "ema": ema.position() if ema else {},
             "best": self.best,
+            "unfinished": unfinished,
             "meter": self.meter.state(),
             "config": checkpoints.plain(self.settings.config),
         }
@@ -216,7 +234,7 @@ class Loop(Generic[Batch]):
         elif self.ema:
             self.ema.begin()
         self.step = position["images"] // self.plan.total_batch  # other cards than before: other steps, same images
-        self.best = position["best"]
+        self.best, self.unfinished = position["best"], position.get("unfinished", False)
         self.meter.set_state(position["meter"])
         for change in checkpoints.changes(
             position["config"], checkpoints.plain(self.settings.config), self.settings.may_change

@@ -41,6 +41,10 @@ class Precision:
         cast: AbstractContextManager[Any] = paddle.amp.auto_cast(level=self.section.level, dtype=self.section.dtype)
         return cast
 
+    def cast_like_weights(self) -> AbstractContextManager[Any]:
+        """For an evaluation: in float32, unless the weights themselves are something else (O2)."""
+        return self.cast() if self.section and self.section.level == "O2" else nullcontext()
+
     def scaled(self, loss: paddle.Tensor) -> paddle.Tensor:
         """What to call backward on."""
         return self.scaler.scale(loss)

@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from shitu.errors import EngineError, UsageError
 
+STOP_FILE = "SHITU_STOP_FILE"  # in the environment of processes that `launch` started: a file that asks them to stop
 _log = logging.getLogger("shitu")
 Scalar = TypeVar("Scalar", np.float32, np.int64)
 
@@ -37,9 +39,19 @@ def use_device(name: str) -> None:
 
 def start() -> tuple[int, int]:
     """Join the other processes where a launcher started several. Returns (rank, world size)."""
-    if int(os.environ.get("PADDLE_TRAINERS_NUM", "1")) > 1:
+    count = int(os.environ.get("PADDLE_TRAINERS_NUM", "1"))
+    if count > 1 and not paddle.distributed.is_initialized():
+        where = os.environ.get("PADDLE_MASTER") or os.environ.get("PADDLE_TRAINER_ENDPOINTS", "").split(",")[0]
+        _log.info("process %s of %d waits for the others at %s", os.environ.get("PADDLE_TRAINER_ID"), count, where)
         paddle.distributed.init_parallel_env()
+        if stop_file := os.environ.get(STOP_FILE):
+            met_file(Path(stop_file)).touch()
     return paddle.distributed.get_rank(), paddle.distributed.get_world_size()
+
+
+def met_file(stop_file: Path) -> Path:
+    """There once the processes have met, and so can be asked to stop."""
+    return stop_file.with_name(f"{stop_file.name}_heard")
 
 
 def same(tensors: Iterable[paddle.Tensor], world: int) -> None:

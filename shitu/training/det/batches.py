@@ -82,11 +82,11 @@ class DetLoader(Loader[DetBatch]):
         """The batches of one stream of one epoch from `start_step` on."""
         return self.batches(tasks_of(order, epoch, [stream], start_step))
 
-    def in_order(self) -> Generator[DetBatch, None, None]:
-        """All images; the last batch may be smaller."""
-        size, everything = self.batch_size, np.arange(self.count)
-        firsts = range(0, self.count, size)
-        return self.batches(Task(everything[first : first + size], (0, 0, first)) for first in firsts)
+    def in_order(self, share: range | None = None) -> Generator[DetBatch, None, None]:
+        """All images, or a share of them; the last batch may be smaller."""
+        size, wanted = self.batch_size, np.arange(self.count) if share is None else np.array(share, np.int64)
+        firsts = range(0, len(wanted), size)
+        return self.batches(Task(wanted[first : first + size], (0, 0, first)) for first in firsts)
 
     def on_device(self, made: DetBatch) -> DetBatch:
         # to_tensor copies, from shared memory straight to the device

@@ -20,6 +20,7 @@ from shitu.errors import ConfigError, ImageError
 from shitu.images.read import read_image
 from shitu.models import open_model
 from shitu.recognise.from_config import options_from, preprocessor_for
+from shitu.training.base import processes
 from shitu.training.det.batches import DetLoader
 from shitu.training.det.build import PicoDet, build_detector, load_trained
 from shitu.training.det.coco_data import DetData, read_coco
@@ -56,19 +57,41 @@ def evaluate_config(config: DetConfig, progress: Progress) -> Metrics:
     return evaluate(network, data, config, progress)
 
 
-def evaluate(network: PicoDet, data: DetData, config: DetConfig, progress: Progress | None = None) -> Metrics:
-    """COCO's numbers, and `images` and `bad_images`, the count of those that could not be read."""
+def evaluate(
+    network: PicoDet,
+    data: DetData,
+    config: DetConfig,
+    progress: Progress | None = None,
+    *,
+    rank: int = 0,
+    world: int = 1,
+) -> Metrics:
+    """COCO's numbers, and `images` and `bad_images`, the count of those that could not be read.
+
+    Each of the `world` processes takes its share of the images, and all return the same.
+    """
     how = {"seed": config.seed, "workers": config.worker_num}
     loader = DetLoader(data, config.EvalReader, "EvalReader", replace=False, **how)
-    found = (None if data.paths[each.index] in loader.bad else each for each in detected(network, loader))
-    with progress(len(data)) if progress else nullcontext() as bar:
-        return _counted(data, found, bar.update if bar is not None else lambda _: None)
+    share = range(len(data) * rank // world, len(data) * (rank + 1) // world)
+    found = (None if data.paths[each.index] in loader.bad else each for each in detected(network, loader, share))
+    with progress(len(share)) if progress else nullcontext() as bar:
+        usable = _usable(found, bar.update if bar is not None else lambda _: None)
+    return _metrics(data, _of_all(usable, world))
 
 
-def detected(network: PicoDet, loader: DetLoader) -> Iterator[Found]:
-    """What the network finds in each image of the loader, in their order."""
+def _of_all(found: Sequence[Found], world: int) -> list[Found]:
+    """What all processes found, in the order of the images."""
+    counts = processes.gather_rows(np.array([(each.index, len(each.rows)) for each in found], np.int64), world)
+    rows = [np.asarray(each.rows, np.float32).reshape(-1, 6) for each in found]
+    table = processes.gather_rows(np.concatenate(rows) if rows else np.empty((0, 6), np.float32), world)
+    ends = np.cumsum(counts[:, 1]) if len(counts) else np.empty(0, np.int64)
+    return [Found(int(index), table[end - count : end]) for (index, count), end in zip(counts, ends, strict=True)]
+
+
+def detected(network: PicoDet, loader: DetLoader, share: range | None = None) -> Iterator[Found]:
+    """What the network finds in each image of the loader, or of a share of them, in their order."""
     network.eval()
-    for batch in loader.in_order():
+    for batch in loader.in_order(share):
         with paddle.no_grad():
             scores, boxes = network(batch.images)
             factors = paddle.to_tensor(batch.scales[:, None, [1, 0, 1, 0]])
@@ -83,14 +106,18 @@ def evaluate_model(folder: str, config: DetConfig, progress: Progress) -> Metric
     """An exported program on EvalDataset."""
     data = eval_data(config)
     with progress(len(data)) as bar:
-        return _counted(data, detected_by_model(folder, data.paths), bar.update)
+        return _metrics(data, _usable(detected_by_model(folder, data.paths), bar.update))
 
 
-def _counted(data: DetData, found: Iterable[Found | None], step: Callable[[int], object]) -> Metrics:
+def _usable(found: Iterable[Found | None], step: Callable[[int], object]) -> list[Found]:
     usable = []
     for each in found:
         step(1)
         usable += [each] if each else []
+    return usable
+
+
+def _metrics(data: DetData, usable: Sequence[Found]) -> Metrics:
     return {**coco_metrics(data, usable), "images": len(data), "bad_images": len(data) - len(usable)}
 
 

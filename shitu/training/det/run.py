@@ -66,12 +66,12 @@ def use_device(config: DetConfig) -> None:
 
 
 class DetTask(Task[DetBatch]):
-    """PicoDet on COCO's annotations. The first process evaluates; without EvalDataset there is no best checkpoint."""
+    """PicoDet on COCO's annotations; without EvalDataset there is no best checkpoint."""
 
     checks_each_step = True  # ppdet's assigner waits for the numbers, and fails on what is none
 
     def __init__(self, config: DetConfig, rank: int, world: int) -> None:
-        self.config, self.rank, self.settings = config, rank, settings_of(config)
+        self.config, self.rank, self.world, self.settings = config, rank, world, settings_of(config)
         self.data, self.test = _data(config)
         self.plan = make_plan(config, self.data, world)
         self.loader = DetLoader(
@@ -96,19 +96,20 @@ class DetTask(Task[DetBatch]):
 
     def average(self) -> CycleEMA | None:
         config = self.config
-        if not config.use_ema or self.rank:  # those who do not evaluate and save need none
+        if not config.use_ema:
             return None
         return CycleEMA(self.network, config.ema_decay, config.ema_decay_type, config.cycle_epoch)
 
     def kept(self, epoch: int, *, last: bool) -> tuple[list[str], bool]:
         """Every snapshot_epoch-th and the last."""
-        if self.rank or not (last or epoch % self.config.snapshot_epoch == 0):
+        if not (last or epoch % self.config.snapshot_epoch == 0):
             return [], False
         return [f"epoch_{epoch}", *["model_final"] * last], self.test is not None
 
     def evaluate(self) -> Metrics:
         assert self.test is not None
-        return evaluate(self.network, self.test, self.config)
+        processes.same(self.network.state_dict().values(), self.world)
+        return evaluate(self.network, self.test, self.config, rank=self.rank, world=self.world)
 
     def score(self, results: Metrics) -> float:
         return results.get("AP") or 0.0

@@ -37,6 +37,11 @@ def _solarize_add(picture: Picture, strength: float) -> Picture:
     return picture.point([min(255, each + added) if each < 128 else each for each in range(256)] * 3)
 
 
+def _posterize(picture: Picture, bits: int) -> Picture:
+    """Also to no bit at all, which Pillow refuses."""
+    return picture.point([each & 0xFF << (8 - bits) & 0xFF for each in range(256)] * 3)
+
+
 Operation = Callable[[Picture, float, int], Picture]  # (picture, strength 0..1, sign -1 or 1) -> picture
 
 
@@ -61,13 +66,16 @@ OPERATIONS: dict[str, Operation] = {
     "brightness": _enhanced(ImageEnhance.Brightness),
     "sharpness": _enhanced(ImageEnhance.Sharpness),
     "posterize": lambda picture, strength, _: ImageOps.posterize(picture, 8 - round(4 * strength)),
+    # timm's for inc1: 4 bits to none
+    "posterize_further": lambda picture, strength, _: _posterize(picture, 4 - int(4 * strength)),
     "solarize": lambda picture, strength, _: ImageOps.solarize(picture, round(256 * (1 - strength))),
     "solarize_add": lambda picture, strength, _: _solarize_add(picture, strength),
     "autocontrast": lambda picture, *_: ImageOps.autocontrast(picture),
     "equalize": lambda picture, *_: ImageOps.equalize(picture),
     "invert": lambda picture, *_: ImageOps.invert(picture),
 }
-RAND_AUGMENT = tuple(name for name in OPERATIONS if name != "solarize_add")
+RAND_AUGMENT = tuple(name for name in OPERATIONS if name not in ("solarize_add", "posterize_further"))
+TIMM = tuple(name for name in OPERATIONS if name != "posterize")
 
 # Sub-policies of two (operation, probability, magnitude 0..9); those that stand twice are so in the paper.
 IMAGENET_POLICY = (
@@ -169,7 +177,7 @@ def timm_rand_augment(text: str) -> RandAugment | None:
         magnitude=min(10.0, values.get("m", 10.0)),
         deviation=values.get("mstd", 0.0),
         prob=values.get("p", 0.5),
-        operations=tuple(OPERATIONS),
+        operations=TIMM,
     )
 
 

@@ -46,9 +46,7 @@ def evaluate(
     and compares its share, and all return the same. `progress` is told how many images were embedded.
     Raises ConfigError; ShituError where a feature is no number.
     """
-    wanted = config.Metric.Eval
-    if not wanted:
-        raise ConfigError(f"Metric.Eval of {config.source} is empty; [{{Recallk: {{topk: [1, 5]}}}}] is wanted")
+    wanted = check_metrics(config)
     both = data if isinstance(data, EvalSet) else open_eval(data, config.source)
     embedded = partial(_embed, network, config, rank=rank, world=world, progress=progress)
     with evaluation_mode(network), paddle.no_grad():
@@ -70,6 +68,13 @@ def evaluate(
     counts = {"queries": total.queries, "left_out": total.left_out}
     bad = both.image_count - len(queries.labels) - (len(gallery.labels) if gallery is not queries else 0)
     return {name: found[name] for name in metric_names(wanted)} | counts | {"bad_images": float(bad)}
+
+
+def check_metrics(config: TrainConfig) -> Sequence[MetricKind]:
+    """Metric.Eval. Raises ConfigError where it is empty."""
+    if not config.Metric.Eval:
+        raise ConfigError(f"Metric.Eval of {config.source} is empty; [{{Recallk: {{topk: [1, 5]}}}}] is wanted")
+    return config.Metric.Eval
 
 
 def open_network(config: TrainConfig) -> nn.Layer:

@@ -7,14 +7,11 @@ import logging
 import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import paddle
-from numpy.typing import NDArray
-from paddle import nn
 
 from shitu import __version__
 from shitu.config.values import BadValueError
@@ -28,6 +25,7 @@ from shitu.recognise.preprocess import from_model_yaml
 from shitu.training.base.export import fuse_batch_norms, re_parameterise
 from shitu.training.base.log import read_records
 from shitu.training.rec import schema_arch as schema
+from shitu.training.rec.features import Features, Floats, relative_difference
 from shitu.training.rec.networks import DistillationModel, RecModel, build_network, part
 from shitu.training.rec.pretrained import find_weights, load_weights
 from shitu.training.rec.schema import TrainConfig
@@ -36,7 +34,6 @@ from shitu.training.rec.transforms import compile_transform
 
 TOLERANCE = 1e-4  # of the largest value of the features; folding and oneDNN give 1e-6 to 1e-5
 _COUNTS = ("epoch", "step", "queries", "left_out", "bad_images")
-Floats = NDArray[np.float32]
 log = logging.getLogger("shitu")
 
 
@@ -48,22 +45,6 @@ class Exported:
     dimension: int
     difference: float
     onnx_difference: float | None = None
-
-
-class Features(nn.Layer):
-    """What is exported of a RecModel: images -> one of its outputs, without the head."""
-
-    def __init__(self, model: RecModel, output: str) -> None:
-        super().__init__()
-        self.backbone = model.backbone
-        self.neck = None if output == "backbone" else model.neck
-
-    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
-        """(n, 3, h, w) float32 -> (n, d) float32."""
-        y: paddle.Tensor = self.backbone(x)
-        if self.neck is not None:
-            y = self.neck(y)
-        return y.flatten(1) if y.ndim > 2 else y
 
 
 def export_config(config: TrainConfig, *, name: str | None = None, licence: str = "", onnx: bool = False) -> Exported:
@@ -212,13 +193,6 @@ def _checked(what: str, run: Callable[[Floats], Any], inputs: Floats, wanted: Fl
     return difference
 
 
-def relative_difference(found: Floats, wanted: Floats) -> float:
-    """Of the largest value; infinite where shapes differ or something is no number."""
-    if found.shape != wanted.shape or not np.isfinite(found).all():
-        return float("inf")
-    return float(np.abs(found - wanted).max() / max(np.abs(wanted).max(), 1e-12))
-
-
 # --- what model.yaml says of it --------------------------------------------------------------------------------
 
 
@@ -232,7 +206,7 @@ def _provenance(config: TrainConfig, weights: Path | None) -> str:
     lines = [f"Config: {Path(config.source).name}."]
     if weights:
         lines.append(f"Weights: {weights.name}, sha256 {sha256_of(weights)}.")
-    lines.append(f"Exported by shitu {__version__} with paddlepaddle {version('paddlepaddle')}.")
+    lines.append(f"Exported by shitu {__version__} with paddlepaddle {paddle.version.full_version}.")
     return "\n".join(lines) + "\n"
 
 

@@ -122,6 +122,8 @@ def freeze(network: RecModel | DistillationModel, arch: schema.Arch) -> int:
     whole models. Batch norms in all these keep their running statistics: train with `set_train_mode`.
     Raises ConfigError where a name matches nothing.
     """
+    for layer in network.sublayers() if arch.freeze_norms else ():
+        layer.stands_still = isinstance(layer, NORMS)
     for prefix in arch.freeze_layers:
         _freeze_named(network, prefix, "Arch.freeze_layers")
     for key, section, model in _models(network, arch):
@@ -136,10 +138,10 @@ def freeze(network: RecModel | DistillationModel, arch: schema.Arch) -> int:
 
 
 def set_train_mode(network: nn.Layer) -> None:
-    """`network.train()`, but frozen norms go on using, and do not change, their running statistics."""
+    """`network.train()`, but norms that stand still go on using, and do not change, their running statistics."""
     network.train()
     for layer in network.sublayers(include_self=True):
-        if getattr(layer, "frozen_by_config", False):
+        if getattr(layer, "stands_still", False):
             layer.eval()
 
 
@@ -173,7 +175,7 @@ def _freeze_before(backbone: nn.Layer, wanted: str, key: str) -> None:
 def _freeze_layer(layer: nn.Layer) -> None:
     """This layer without those inside it."""
     if isinstance(layer, NORMS):
-        layer.frozen_by_config = True
+        layer.stands_still = True
     for parameter in layer.parameters(include_sublayers=False):
         _freeze_parameter(parameter)
 

@@ -80,7 +80,7 @@ class Schedule(task.Schedule):
         if isinstance(section, Linear):
             left: float = max(0.0, 1 - after / span) ** section.power
             return (rate - section.end_lr) * left + section.end_lr
-        epoch = step / self.steps_per_epoch
+        epoch = after / self.steps_per_epoch
         if isinstance(section, Step):
             return rate * section.gamma ** math.floor(epoch / section.step_size)
         if isinstance(section, Piecewise):
@@ -94,11 +94,13 @@ def build_optimizer(section: schema.Optimizer, network: nn.Layer, losses: nn.Lay
     parameters = [p for p in (*network.parameters(), *losses.parameters()) if not p.stop_gradient]
     if not parameters:
         raise ConfigError("nothing is left to train: every parameter is frozen; see Arch.freeze_layers")
-    exempt = set() if section.decay_bn_and_bias else undecayed(network)
+    exempt = undecayed(network, section)
     for parameter in parameters:
         if parameter.name in exempt:
             parameter.regularizer = L2Decay(0.0)
-    clip = nn.ClipGradByGlobalNorm(section.clip_norm) if section.clip_norm else None
+    clip: Any = nn.ClipGradByNorm(section.clip_norm) if section.clip_norm else None
+    if section.clip_global_norm:
+        clip = nn.ClipGradByGlobalNorm(section.clip_global_norm)
     # the keys that a kind has for itself are parameters of Paddle's class, which is called alike
     own = {each.name for each in fields(section)} - {each.name for each in fields(schema.Optimizer)}
     options: dict[str, Any] = {name: getattr(section, name) for name in own}
@@ -111,11 +113,19 @@ def build_optimizer(section: schema.Optimizer, network: nn.Layer, losses: nn.Lay
     return optimizer
 
 
-def undecayed(network: nn.Layer) -> set[str]:
-    """Names of the parameters without weight decay: those of norms, and biases."""
-    return {
+def undecayed(network: nn.Layer, section: schema.Optimizer) -> set[str]:
+    """Paddle's names of the parameters without weight decay, beside those that a backbone exempts itself."""
+    exempt = set()
+    if not section.decay_bn_and_bias:
+        exempt = {
+            parameter.name
+            for layer in network.sublayers(include_self=True)
+            for name, parameter in layer.named_parameters(include_sublayers=False)
+            if name == "bias" or "Norm" in type(layer).__name__
+        }
+    parts = (section.no_weight_decay_name or "").split()
+    return exempt | {
         parameter.name
-        for layer in network.sublayers(include_self=True)
-        for name, parameter in layer.named_parameters(include_sublayers=False)
-        if name == "bias" or "Norm" in type(layer).__name__
+        for name, parameter in network.named_parameters()
+        if any(part in name for part in parts) or (section.one_dim_param_no_weight_decay and len(parameter.shape) == 1)
     }

@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from paddle import nn
 
 from shitu.errors import ConfigError, DownloadError, ModelError
+from shitu.models import ModelFolder, open_model
 from shitu.models.folder import model_homes
+from shitu.models.model_yaml import MODEL_YAML
 from shitu.training.base.read_weights import SUFFIX, LoadReport, fetched, load_fitting, read_arrays, some, weights_home
 from shitu.training.rec.backbones import known_names, model_url
 from shitu.training.rec.networks import DistillationModel, RecModel, part
@@ -51,6 +53,46 @@ def load_named(network: RecModel | DistillationModel, config: TrainConfig) -> li
     if config.Global.pretrained_model:
         return [load_weights(network, config.Global.pretrained_model)]
     return load_start_weights(network, config.Arch)
+
+
+def start_from(network: RecModel | DistillationModel, config: TrainConfig) -> None:
+    """Set what a run starts from. `freeze` has been at the network.
+
+    An exported model (a folder, or the name of one) fills backbone and neck. Raises as load_named, and ConfigError
+    where layers are frozen that nothing was loaded into.
+    """
+    source = config.Global.pretrained_model
+    if source and isinstance(network, RecModel) and (model := _exported(source)):
+        from shitu.training.rec.from_exported import load_exported
+
+        load_exported(network, model)
+    elif not load_named(network, config) and config.Arch.freeze_layers:
+        raise ConfigError(
+            "Arch.freeze_layers, but no weights to start from: layers of random numbers would stay so. Name some: "
+            "-o Global.pretrained_model=efficientnet_lite0_512 (or the path of a .pdparams)"
+        )
+
+
+def _exported(source: str) -> ModelFolder | None:
+    """The model folder that is meant, where it has no weights to train on beside its program."""
+    path = Path(source).expanduser()
+    folders = [path, *(home / path.name for home in model_homes() if path.name == source)]
+    for folder in folders:
+        if (folder / MODEL_YAML).is_file() and not (folder / IN_FOLDER).is_file():
+            return open_model(str(folder), task="recognition")
+    return None
+
+
+def to_fetch(config: TrainConfig) -> list[str]:
+    """Addresses that `start_from` would download from."""
+    if source := config.Global.pretrained_model:
+        named = source in known_names() and not Path(source).exists() and not Path(f"{source}{SUFFIX}").exists()
+        sections = [Backbone(name=source)] if named else []
+    else:
+        backbones = [each.Backbone for each in config.Arch.parts().values()]
+        sections = [each for each in backbones if each.pretrained == "True"]
+    urls = [url for each in sections if (url := model_url(each))]
+    return [url for url in dict.fromkeys(urls) if not weights_home(url).is_file()]
 
 
 def load_start_weights(network: RecModel | DistillationModel, arch: Arch) -> list[LoadReport]:

@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import paddle
+from paddle import nn
 
 from shitu.errors import ShituError
 from shitu.training.base import loop, processes
+from shitu.training.base.checkpoints import load_states
 from shitu.training.base.ema import MovingAverage
+from shitu.training.base.faults import Faults
 from shitu.training.base.memory import estimate_memory
 from shitu.training.base.task import Metrics, Plan, Settings, Task, learning_rate_table
-from shitu.training.rec.evaluate import EvalSet, evaluate, metric_names, open_eval
+from shitu.training.rec.evaluate import EvalSet, check_metrics, evaluate, metric_names, open_eval
 from shitu.training.rec.export import export_config
 from shitu.training.rec.image_list import ImageList, read_image_list
 from shitu.training.rec.loader import Batch, TrainLoader
 from shitu.training.rec.losses import build_losses
 from shitu.training.rec.networks import DistillationModel, RecModel, build_network, freeze, set_train_mode
 from shitu.training.rec.plan import build_optimizer, make_plan, train_data
-from shitu.training.rec.pretrained import load_named
+from shitu.training.rec.pretrained import start_from, to_fetch
 from shitu.training.rec.schema import SGD, Adam, AdamW, TrainConfig
 from shitu.training.rec.summary import describe, summarise
 from shitu.training.rec.transforms import compile_transform
@@ -88,9 +91,9 @@ class RecTask(Task[Batch]):
         paddle.seed(config.Global.seed)
         shape, classes = config.Global.image_shape, self.images.class_count
         self.network: RecModel | DistillationModel = build_network(config.Arch, classes, image_shape=shape)
-        if not resumes:
-            load_named(self.network, config)
         freeze(self.network, config.Arch)
+        if not resumes:
+            start_from(self.network, config)
         processes.same(self.network.state_dict().values(), world)
         self.losses = build_losses(config.Loss.Train)
         self.optimizer = build_optimizer(config.Optimizer, self.network, self.losses)
@@ -117,7 +120,8 @@ class RecTask(Task[Batch]):
 
     def evaluate(self) -> Metrics:
         assert self.eval_set is not None
-        processes.same(self.network.buffers(), self.world)
+        # Paddle keeps a norm's statistics as parameters: buffers() has none of them
+        processes.same(self.network.state_dict().values(), self.world)
         return evaluate(self.network, self.eval_set, self.config, rank=self.rank, world=self.world)
 
     def score(self, results: Metrics) -> float:
@@ -130,14 +134,22 @@ class RecTask(Task[Batch]):
 
 def _eval_set(config: TrainConfig) -> EvalSet | None:
     """Opened before training, so that what is wrong with it shows at once."""
+    if not evaluates(config):
+        return None
+    check_metrics(config)
+    return open_eval(config.DataLoader.Eval, config.source)
+
+
+def evaluates(config: TrainConfig) -> bool:
+    """Whether a run is to be evaluated."""
     data = config.DataLoader.Eval
-    wanted = config.Global.eval_during_train and data is not None and data.Query is not None
-    return open_eval(data, config.source) if wanted else None
+    return config.Global.eval_during_train and data is not None and data.Query is not None
 
 
 def _export(config: TrainConfig, weights: Path) -> None:
     """The model for `shitu predict`, in the folder of the weights."""
     folder = weights.parent
+    processes.use_device("cpu")  # a GPU may compute in TF32, which no export's comparison passes
     settings = replace(config.Global, pretrained_model=str(weights), save_inference_dir=str(folder / "inference"))
     try:
         done = export_config(replace(config, Global=settings))
@@ -150,11 +162,43 @@ def _export(config: TrainConfig, weights: Path) -> None:
 def dry_run(config: TrainConfig, cards: int) -> list[str]:
     """What a run on so many cards would do, as lines; nothing is trained or written."""
     processes.use_device("cpu")
-    images = read_image_list(train_data(config).dataset, what="DataLoader.Train.dataset")
-    plan = make_plan(config, images.labels, cards)
-    network = build_network(config.Arch, images.class_count, image_shape=config.Global.image_shape)
+    faults, fetching = Faults(), to_fetch(config)
+    data = faults.of(lambda: train_data(config))
+    images = faults.of(lambda: read_image_list(data.dataset, what="DataLoader.Train.dataset")) if data else None
+    plan = faults.of(lambda: make_plan(config, images.labels, cards)) if images else None
+    network = faults.of(lambda: _network(config, images.class_count if images else 2))
+    if network and not fetching:
+        faults.of(lambda: start_from(network, config))
+    if evaluates(config):
+        faults.of(lambda: check_metrics(config))
+        faults.of(lambda: open_eval(config.DataLoader.Eval, config.source))
+    losses = faults.of(lambda: build_losses(config.Loss.Train))
+    if network and losses:
+        faults.of(lambda: _try_losses(network, losses, config.Global.image_shape))
+        faults.of(lambda: build_optimizer(config.Optimizer, network, losses))
+    if data:
+        faults.of(lambda: compile_transform(data.dataset.transform_ops, "DataLoader.Train.dataset.transform_ops"))
+    if there := config.Global.checkpoints:
+        faults.of(lambda: load_states(there))
+    faults.end()
+    assert images
+    assert plan
+    assert network
+    later = [f"start weights  {url}, fetched when the run begins" for url in fetching]
+    return [*_summary(config, images, plan, network), *later, "", *learning_rate_table(plan)]
+
+
+def _network(config: TrainConfig, classes: int) -> RecModel | DistillationModel:
+    network = build_network(config.Arch, classes, image_shape=config.Global.image_shape)
     freeze(network, config.Arch)
-    return [*_summary(config, images, plan, network), "", *learning_rate_table(plan)]
+    return network
+
+
+def _try_losses(network: nn.Layer, losses: nn.Layer, shape: Sequence[int]) -> None:
+    """Of four images of noise: whether each loss gets the outputs that it wants."""
+    labels = paddle.to_tensor([0, 0, 1, 1])
+    with paddle.no_grad():
+        losses(network(paddle.rand([4, *shape]), labels), labels)
 
 
 def _summary(

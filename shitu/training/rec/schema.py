@@ -116,14 +116,21 @@ class L2(ByName):
 
 @dataclass(frozen=True)
 class Optimizer(ByName):
-    """No weight decay reaches batch norms and biases, whatever the kind (`decay_bn_and_bias` says otherwise)."""
+    """Weight decay reaches what PaddleClas's does: all but what a backbone exempts, as most do their batch norms."""
 
-    no_effect = frozenset({"no_weight_decay_name", "one_dim_param_no_weight_decay", "use_master_param"})
+    no_effect = frozenset({"use_master_param"})
 
     lr: LearningRate = field(default_factory=Cosine)
     regularizer: Maybe[L2] = None
-    clip_norm: Maybe[Number] = within(None, 0)  # limit of the global norm of the gradient
-    decay_bn_and_bias: Flag = False  # ours
+    clip_norm: Maybe[Number] = within(None, 0)  # limit of the norm of each parameter's gradient, as PaddleClas has it
+    clip_global_norm: Maybe[Number] = within(None, 0)  # ours: limit of the norm of all gradients together
+    no_weight_decay_name: Maybe[Text] = None  # parts of parameters' names, with blanks between them
+    one_dim_param_no_weight_decay: Flag = False
+    decay_bn_and_bias: Flag = True  # ours: false leaves them out
+
+    def check(self) -> None:
+        if self.clip_norm and self.clip_global_norm:
+            raise BadValueError("clip_norm", self.clip_norm, "either it or clip_global_norm is wanted")
 
 
 @dataclass(frozen=True)

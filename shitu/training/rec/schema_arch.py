@@ -94,7 +94,7 @@ class Neck(ByName):
 class BNNeck(Neck):
     num_features: Whole = within(512, 1)
     weight_attr: ParamAttr = field(default_factory=lambda: ParamAttr(Constant(1.0)))
-    bias_attr: ParamAttr = field(default_factory=lambda: ParamAttr(Constant(0.0), learning_rate=0.0))
+    bias_attr: ParamAttr = field(default_factory=lambda: ParamAttr(Constant(0.0)))
 
 
 @dataclass(frozen=True)
@@ -145,6 +145,7 @@ class Arch(ByName):
     infer_add_softmax: Flag = False
     use_sync_bn: Flag = False
     is_rec: Flag = True
+    freeze_norms: Flag = False  # ours: batch norms go by their running statistics, which stand still
     freeze_layers: Several[Text] = ()  # ours: parameters whose names begin so do not learn; their norms stand still
 
     def parts(self) -> dict[str, RecModel]:

@@ -52,6 +52,7 @@ class DistributedBatchSampler(Sampler):
 
 @dataclass(frozen=True)
 class PKSampler(Sampler):
+    drop_last: Flag = True
     sample_per_id: Whole = within(4, 1)  # K; P = batch_size / K
     shuffle: Flag = True
     sample_method: Choice[Literal["id_avg_prob", "sample_avg_prob"]] = "sample_avg_prob"
