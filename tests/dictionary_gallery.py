@@ -94,6 +94,9 @@ class Reader:
         labels = {item.label for item in self.items()}
         return {"path": self.url, "format": "dictionary", "entries": len(self), "labels": len(labels), **facts}
 
+    def unchecked(self) -> list[str]:
+        return []
+
     def verify(self) -> list[str]:
         return []
 

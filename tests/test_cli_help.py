@@ -26,6 +26,7 @@ from shitu.models.known import KNOWN_MODELS
 from tests.conftest import DEMO, ROOT, index_overrides
 from tests.help_files import write_foreign_networks, write_training_files
 from tests.help_promises import PROMISES
+from tests.test_fetch_model import program, weights
 
 
 def commands(command: click.Command, context: click.Context) -> Iterator[tuple[str, str]]:
@@ -137,10 +138,11 @@ def mirror(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             path = folder / urlparse(model.url).path.lstrip("/")
             path.parent.mkdir(parents=True)
             with tarfile.open(path, "w") as tar:
-                for name, size in (("inference.pdmodel", 7), ("inference.pdiparams", model.params_bytes or 7)):
+                whole = {"inference.pdmodel": program(), "inference.pdiparams": weights(model.params_bytes or 70_000)}
+                for name, content in whole.items():
                     info = tarfile.TarInfo(f"{model.name}/{name}")
-                    info.size = size
-                    tar.addfile(info, BytesIO(bytes(size)))
+                    info.size = len(content)
+                    tar.addfile(info, BytesIO(content))
 
     class Quiet(SimpleHTTPRequestHandler):
         def log_message(self, *arguments: object) -> None:

@@ -70,7 +70,7 @@ BAD_VALUES = [
     ("Global: {batch_size: true}", "Global.batch_size", "True (bool)", AN_INT),
     ("Global: {batch_size: 1.5}", "Global.batch_size", "1.5 (float)", AN_INT),
     ("Global: {batch_size: }", "Global.batch_size", "null", "an int is wanted" + ELSE_DEFAULT),
-    ("Global: {batch_size: 0}", "Global.batch_size", "0 (int)", AT_LEAST_1),
+    ("Global: {batch_size: 0}", "Global.batch_size", "0 (int)", "a number between 1 and 1024 is wanted"),
     ("Global: {batch_size: [1]}", "Global.batch_size", "[1] (list)", AN_INT),
     ("Global: {threshold: yes}", "Global.threshold", "True (bool)", "a number is wanted"),
     ("Global: {threshold: 1/2}", "Global.threshold", "'1/2' (text)", "a number is wanted"),

@@ -23,7 +23,7 @@ FLOORS = (
     ("config", "images"),
     ("models", "gallery.base"),
     ("engines", "gallery.read", "gallery.change", "draw", "sources"),
-    ("gallery.write.items",),
+    ("gallery.write.items", "gallery.unpickle"),
     ("gallery.foreign",),
     ("gallery.origin", "gallery.inspect_foreign"),
     ("gallery.inspect", "gallery.write"),

@@ -19,6 +19,7 @@ from shitu.digest import sha256_of_stream
 from shitu.errors import EngineError, ImageError
 from shitu.images.read import Picture, read_stream
 from shitu.images.read_ahead import PICTURES_AHEAD, map_ahead
+from shitu.images.room import give_room_back
 from shitu.recognise.detect import Detector
 from shitu.recognise.embed import Extractor
 from shitu.recognise.from_config import DetPredictor, RecPredictor
@@ -176,7 +177,9 @@ def _ready(one: Loaded, rec: Extractor) -> Loaded:
         return one
     assert one.picture is not None
     crops = [one.picture if box is None else one.picture[box[1] : box[3], box[0] : box[2]] for box in one.boxes]
-    return _Image(one.entry, one.identity, one.sha256, None, one.boxes, tuple(map(rec.prepare, crops)))
+    tensors = tuple(map(rec.prepare, crops))
+    give_room_back()
+    return _Image(one.entry, one.identity, one.sha256, None, one.boxes, tensors)
 
 
 def _embed(batch: Sequence[Loaded], rec: Extractor) -> Iterator[Embedded]:

@@ -31,7 +31,7 @@ from shitu.cli.predict import predict, predict_det, predict_rec
 from shitu.cli.quantize import quantize
 from shitu.cli.training import eval_det, export, export_det, train, train_det
 from shitu.cli.training import evaluate as evaluate_extractor
-from shitu.errors import ShituError
+from shitu.errors import ShituError, StoppedError
 from shitu.resources import at_hand
 
 
@@ -41,15 +41,27 @@ class _Group(InOrder):
     def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
         return super().parse_args(context, [at_hand(word) for word in args])  # so that examples run anywhere
 
+    def main(self, *arguments: Any, **named: Any) -> Any:
+        out.open_streams()
+        try:
+            return super().main(*arguments, **named)
+        except OSError as error:  # of a help text or the like, written before a command was invoked
+            if error.errno != errno.ENOSPC or error.filename:
+                raise
+            out.message(f"Error: {error.strerror}: standard output")
+            sys.exit(1)
+
     def invoke(self, context: click.Context) -> Any:
+        interrupts = out.Interrupts(context)
         try:
             return super().invoke(context)
+        except KeyboardInterrupt:
+            interrupts.end()
         except ShituError as error:
+            if interrupts.came and not isinstance(error, StoppedError):
+                interrupts.end()
             out.message(f"Error: {error}", "red")
             context.exit(error.exit_status)
-        except KeyboardInterrupt:
-            out.message("\nInterrupted; what was finished is kept.")
-            context.exit(130)
         except OSError as error:
             if error.errno not in (errno.EPIPE, errno.ENOSPC):
                 raise
@@ -58,6 +70,10 @@ class _Group(InOrder):
             # With EPIPE (`shitu predict ... | head`) nobody listens any more; Python would complain on closing stdout.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             context.exit(1)
+        except Exception:
+            if interrupts.came:  # in the middle of an import, of which libraries make errors of their own
+                interrupts.end()
+            raise
 
 
 @click.group(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from shitu.cli import out
-from shitu.cli.options import choice, example, format_option, together, with_config
+from shitu.cli.options import Within, choice, example, format_option, together, with_config
 from shitu.errors import UsageError
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def queries_of(config: Config, query_list: str | None, image_root: str | None) -
 @click.option(
     "--false-accept",
     "false_accepts",
-    type=click.FloatRange(0, 1, max_open=True),
+    type=Within(0, 1, max_open=True),
     multiple=True,
     default=(0.01, 0.1),
     show_default=True,

@@ -100,18 +100,25 @@ def _print_things(url: str) -> None:
 def verify(url: str) -> None:
     """Read every byte of a gallery and print what is wrong, a line each. Status 1 if anything is."""
     path = Path(url)
-    if "://" not in url and not (path.is_dir() and any(path.iterdir())):
+    try:
+        empty = "://" not in url and not (path.is_dir() and any(path.iterdir()))
+    except OSError as error:
+        raise GalleryError(f"{path} cannot be read ({error.strerror}): check its access rights") from error
+    if empty:
         raise GalleryError(f"there is no gallery in {path}: build one with `shitu build-gallery PHOTOS -g {path}`")
+    unchecked: list[str] = []
     try:
         opened = _open(url)
-        problems = opened.verify()
+        unchecked, problems = opened.unchecked(), opened.verify()
     except GalleryError as error:
         problems = [str(error)]
+    for sentence in unchecked:
+        out.message(sentence)
     for problem in problems:
         out.line(problem)
     if problems:
         raise SystemExit(1)
-    ours = opened.info()["format"] not in ("paddleclas", "paddlex")
+    ours = opened.info()["format"] not in ("paddleclas", "paddlex") and not unchecked
     out.message("The gallery is sound." if ours else "Nothing is wrong that can be checked.")
 
 

@@ -146,8 +146,11 @@ def verify_command(names: tuple[str, ...]) -> None:
     for path in paths:
         problems = verify_model(path)
         failed = failed or bool(problems)
-        good = "ok" if recorded_files(path) else "complete, but no checksums are on record"
-        out.line(f"{path.resolve().name}: " + (f"WRONG: {'; '.join(problems)}" if problems else good))
+        if problems:
+            told = f"WRONG: {'; '.join(problems)}"
+        else:
+            told = "ok" if recorded_files(path) else "complete, but no checksums are on record"
+        out.line(f"{path.resolve().name}: {told}")
     if not paths:
         out.message("no models here")
     if failed:

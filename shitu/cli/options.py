@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Iterable
 from functools import reduce, wraps
 from inspect import signature
+from math import isnan
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
@@ -20,6 +21,16 @@ if TYPE_CHECKING:
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 HERE = "shitu.yaml"  # what `shitu init` writes, and commands without -c read
+
+
+class Within(click.FloatRange):
+    """A number within limits; click's own type takes nan, which is beyond none."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number: float = super().convert(value, param, ctx)
+        if isnan(number):
+            self.fail(f"{value} is no number", param, ctx)
+        return number
 
 
 class InOrder(click.Group):

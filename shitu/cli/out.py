@@ -6,12 +6,14 @@ import json
 import logging
 import os
 import re
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -38,6 +40,38 @@ def set_up(context: click.Context, quiet: bool) -> None:
     def restore() -> None:
         log.handlers, log.propagate = before[0], before[2]
         log.setLevel(before[1])
+
+
+def open_streams() -> None:
+    """Where 0, 1 or 2 are closed, /dev/null takes their place: else the next file opened would, and be written into."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDONLY if number == 0 else os.O_WRONLY)  # takes the lowest number that is free
+    sys.stdin = sys.stdin or open(0)  # noqa: SIM115
+    sys.stdout = sys.stdout or open(1, "w", encoding="utf-8")  # noqa: SIM115
+    sys.stderr = sys.stderr or open(2, "w", encoding="utf-8")  # noqa: SIM115
+
+
+class Interrupts:
+    """Whether Ctrl-C came while a command ran: an import that it breaks off tells that as an error of its own."""
+
+    def __init__(self, context: click.Context) -> None:
+        self.came, self._context = False, context
+        if threading.current_thread() is threading.main_thread() and (
+            signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        ):
+            before = signal.signal(signal.SIGINT, self._note)
+            context.call_on_close(lambda: signal.signal(signal.SIGINT, before))
+
+    def _note(self, number: int, frame: Any) -> None:
+        self.came = True
+        raise KeyboardInterrupt
+
+    def end(self) -> NoReturn:
+        message("\nInterrupted; what was finished is kept.")
+        self._context.exit(130)
 
 
 class _Stderr(logging.Handler):
@@ -143,7 +177,7 @@ def _print(text: str, *, err: bool, colour: str | None = None) -> None:
     if not text.isascii():
         # In the C locale Python hands over the UTF-8 of a path byte by byte.
         text = text.encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape")
-    with _bar_aside(err):
+    with _bar_aside(err), suppress(*[OSError] * err):  # what nobody can read changes nothing about the work
         text = CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
         # click.echo takes the colours out where stderr is no terminal; https://no-color.org
         coloured = colour is not None and not os.environ.get("NO_COLOR")

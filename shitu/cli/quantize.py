@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from shitu.cli.options import Within
 from shitu.cli.out import line, message
 from shitu.errors import UsageError
 
@@ -39,7 +40,7 @@ SHOWN = 6  # worst layers in the table
 @click.option("--query", metavar="LIST", help="Labelled photos to measure with; for a detector COCO's JSON.  [default: "
               "those of --images that do not calibrate]")  # fmt: skip
 @click.option("--gallery", metavar="LIST", help="What --query is looked up in.  [default: the others of --query]")
-@click.option("--max-drop", type=click.FloatRange(0), help="Points of Recall@1 or AP that may be lost; layers stay in "
+@click.option("--max-drop", type=Within(0), help="Points of Recall@1 or AP that may be lost; layers stay in "
               "fp32 until no more are.  [default: 0.5 where photos have labels]")  # fmt: skip
 @click.option(
     "--groups",

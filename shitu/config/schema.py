@@ -25,7 +25,7 @@ class Global(Section):
     rec_inference_model_dir: Maybe[FilePath] = None
     rec_nms_thresold: Number = within(0.05, 0, 1)
     rec_nms_within_labels: Flag = False  # regions compete only with those of the same name; PaddleClas: with all
-    batch_size: Whole = within(1, 1)
+    batch_size: Whole = within(1, 1, 1024)  # images at a time; more take memory and gain nothing
     image_shape: Several[Whole] = within((3, 640, 640), 1)  # PaddleClas needs it; here the model says it
     threshold: Number = within(0.2, 0, 1)
     max_det_results: Whole = within(5, 1)
@@ -112,7 +112,7 @@ class IndexProcess(Section):
     delimiter: Text = "\t"
     dist_type: Choice[Literal["IP", "L2", "hamming"]] = "IP"
     embedding_size: Whole = within(512, 1)
-    batch_size: Whole = within(32, 1)
+    batch_size: Whole = within(32, 1, 1024)
     return_k: Whole = within(5, 1)
     vote_k: Whole = within(1, 1)  # so many nearest entries vote on the label; 1, as in PaddleClas: the nearest has it
     score_thres: Number = 0.5

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import itertools
 import logging
@@ -17,9 +18,10 @@ from PIL import Image, PngImagePlugin
 
 from shitu.cores import available_cores
 from shitu.errors import ShituError, UsageError
-from shitu.files import replace_file
+from shitu.files import make_room, replace_file
 from shitu.images.drawn import MARK, is_drawn
 from shitu.images.read import Picture
+from shitu.images.room import PIXELS_AHEAD
 
 _SUFFIXES = (".jpg", ".jpeg", ".png")
 _LONGEST_NAME = 200  # bytes; file systems hold 255
@@ -64,7 +66,9 @@ class AnnotatedWriter:
         try:
             replace_file(path, lambda stream: _encode(image, path.suffix, stream), durable=False)
         except (OSError, ValueError) as error:  # ValueError: more pixels to a side than the format allows
-            raise ShituError(f"{path}: cannot write the picture: {error}; check space and permissions") from None
+            full = isinstance(error, OSError) and error.errno == errno.ENOSPC
+            advice = f". {make_room(path.parent)}" if full else "; check space and permissions"
+            raise ShituError(f"{path}: cannot write the picture: {error}{advice}") from None
         return path
 
     def _is_free(self, name: str, source: str) -> bool:
@@ -107,7 +111,7 @@ def _encode(image: Image.Image, suffix: str, stream: BinaryIO) -> None:
 
 
 Draw = Callable[[Picture, Any], Picture]
-WAITING = max(4, available_cores())  # pictures kept in memory until they are drawn
+WAITING = max(4, available_cores())  # pictures kept in memory until they are drawn, fewer where they are large
 log = logging.getLogger("shitu")
 
 
@@ -121,7 +125,7 @@ class PictureWriter:
         self._draw = draw
         self._writer = AnnotatedWriter(output_dir) if output_dir and draw else None
         self._pool = ThreadPoolExecutor(available_cores(), thread_name_prefix="shitu-draw")
-        self._waiting: deque[Future[bool]] = deque()
+        self._waiting: deque[tuple[Future[bool], int]] = deque()  # and its pixels
         self.count = 0
         self.failed = 0
 
@@ -137,8 +141,9 @@ class PictureWriter:
         """Queue one picture; waits only when too many are queued."""
         if self._writer and self._draw:
             self._writer.path_for(_shown(name))  # in the order of the images, whichever is drawn first
-            self._waiting.append(self._pool.submit(self._write, self._writer, self._draw, name, image, result))
-        if len(self._waiting) > WAITING:
+            job = self._pool.submit(self._write, self._writer, self._draw, name, image, result)
+            self._waiting.append((job, image.shape[0] * image.shape[1]))
+        while len(self._waiting) > WAITING or sum(pixels for _, pixels in self._waiting) > PIXELS_AHEAD:
             self._settle()
 
     @staticmethod
@@ -151,7 +156,7 @@ class PictureWriter:
         return True
 
     def _settle(self) -> None:
-        done = self._waiting.popleft().result()
+        done = self._waiting.popleft()[0].result()
         self.count += done
         self.failed += not done
 

@@ -19,7 +19,7 @@ from shitu.evaluation.queries import Query
 from shitu.images.boxes import clip_boxes
 from shitu.images.read import Picture, read_with_sha256
 from shitu.images.read_ahead import PICTURES_AHEAD, map_ahead
-from shitu.recognise.files import side_by_side
+from shitu.recognise.files import pixels_of, side_by_side
 from shitu.recognise.from_config import SystemPredictor
 from shitu.recognise.system import Matched
 from shitu.results import Box, Match, Region
@@ -113,7 +113,11 @@ class Observer:
         reads = map_ahead(_read, photos.values(), PICTURES_AHEAD)
         size, at_once = self.config.Global.batch_size, self.predictor.at_once
         for matched in side_by_side(
-            lambda group: list(zip(group, self._match(group), strict=True)), reads, size, at_once
+            lambda group: list(zip(group, self._match(group), strict=True)),
+            reads,
+            size,
+            at_once,
+            lambda photo: pixels_of(photo.picture),
         ):
             for photo, found in matched:
                 yield from self._observations(photo, found)

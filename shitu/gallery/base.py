@@ -131,4 +131,7 @@ class GalleryReader(Protocol):
     def verify(self) -> list[str]:
         """What is wrong with the gallery, a sentence each; empty when it is sound. Reads everything."""
 
+    def unchecked(self) -> list[str]:
+        """What `verify` could not look at, a sentence each; empty where it vouches for everything."""
+
     def close(self) -> None: ...

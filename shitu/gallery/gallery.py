@@ -130,6 +130,9 @@ class Gallery(GalleryReader):
     def verify(self) -> list[str]:
         return self._now.verify()
 
+    def unchecked(self) -> list[str]:
+        return self._now.unchecked()
+
     def close(self) -> None:
         """Free the database at once; without it that happens when nothing uses the gallery any more."""
         self._now.close()

@@ -6,17 +6,22 @@ import http.client
 import logging
 import os
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import Any
 from urllib.parse import urlsplit
 
 from shitu.digest import sha256_of
 from shitu.errors import DownloadError
+from shitu.files import make_room
 
 TIMEOUT_S = 30.0  # without a single byte
+PACE_S, PACE_BYTES = 60.0, 60 << 10  # so much at least in each such time: a server may drip a byte a second
 PAUSES_S = (1.0, 2.0, 4.0)  # before the second, third and fourth try
 _BLOCK = 1 << 16
 _MAX_BYTES = 4 << 30  # a server that never stops must not fill the disk
@@ -55,7 +60,7 @@ def download(
             part.unlink(missing_ok=True)
     except OSError as error:
         reason = f"cannot write {error.filename or target}: {error.strerror}"
-        raise DownloadError(f"{url}: {reason}; make room or choose another place, and run the command again") from error
+        raise DownloadError(f"{url}: {reason}. {make_room(target.parent)}, or choose another place") from error
     return target
 
 
@@ -91,7 +96,9 @@ def _fetch(url: str, part: Path, progress: bool) -> None:
         with tqdm(
             desc=name, total=total, unit="B", unit_scale=True, disable=hidden, file=sys.stderr, leave=False
         ) as bar:
+            pace = _Pace()
             while block := read_some(response):
+                pace.check(len(block))
                 file.write(block)
                 bar.update(len(block))
                 if file.tell() > _MAX_BYTES:
@@ -101,11 +108,27 @@ def _fetch(url: str, part: Path, progress: bool) -> None:
             raise BrokenOffError(f"the connection ended after {file.tell()} of {total} bytes")
 
 
+class _Pace:
+    """Whether bytes come quickly enough to be waited for."""
+
+    def __init__(self) -> None:
+        self._since, self._bytes = time.monotonic(), 0
+
+    def check(self, count: int) -> None:
+        """Raises BrokenOffError."""
+        self._bytes += count
+        seconds = time.monotonic() - self._since
+        if self._bytes >= PACE_BYTES:
+            self._since, self._bytes = time.monotonic(), 0
+        elif seconds > PACE_S:
+            raise BrokenOffError(f"the server sent only {self._bytes} bytes in {seconds:.0f} s")
+
+
 def open_url(url: str) -> Any:
     """The server's answer, by the standard library's handlers, so that http_proxy and its like are heeded."""
     request = urllib.request.Request(url, headers={"User-Agent": "shitu", "Accept-Encoding": "identity"})
     try:
-        return urllib.request.build_opener(_NoFTP).open(request, timeout=TIMEOUT_S)
+        return _within(PACE_S, lambda: urllib.request.build_opener(_NoFTP).open(request, timeout=TIMEOUT_S))
     except urllib.error.HTTPError as error:
         error.close()
         answer = f"the server answers {error.code} {error.reason}"
@@ -116,6 +139,28 @@ def open_url(url: str) -> Any:
         raise DownloadError(f"{url}: not an address: {error}; give one that begins with https://") from error
     except (OSError, http.client.HTTPException) as error:
         raise BrokenOffError(f"no connection: {getattr(error, 'reason', None) or error}") from error
+
+
+def _within(seconds: float, work: Callable[[], Any]) -> Any:
+    """What `work` returns or raises; TimeoutError where it takes longer. Headers may drip, too, and no timeout of a
+    socket ends that: the thread is left to itself.
+    """
+    done: SimpleQueue[tuple[Any, BaseException | None]] = SimpleQueue()
+
+    def run() -> None:
+        try:
+            done.put((work(), None))
+        except BaseException as error:
+            done.put((None, error))
+
+    threading.Thread(target=run, daemon=True, name="shitu-open").start()
+    try:
+        answer, error = done.get(timeout=seconds)
+    except Empty:
+        raise TimeoutError(f"no answer in {seconds:.0f} s") from None
+    if error is not None:
+        raise error
+    return answer
 
 
 def read_some(response: Any) -> bytes:

@@ -20,7 +20,7 @@ from shitu.models.download import download
 from shitu.models.folder import open_folder
 from shitu.models.known import KnownModel
 from shitu.models.unpack import unpack
-from shitu.models.verify import DOWNLOAD_RECORD, verify_model
+from shitu.models.verify import DOWNLOAD_RECORD, no_such_model, verify_model
 
 _LOG = logging.getLogger(__name__)
 
@@ -87,6 +87,8 @@ def _fetch_into(target: Path, known: KnownModel, url: str, progress: bool) -> No
             raise DownloadError(
                 f"{url}: its .pdiparams has {size} bytes, the official one {known.params_bytes}; try another --url"
             )
+        if problems := no_such_model(open_folder(root), known):
+            raise DownloadError(f"{url}: {'; '.join(problems)}; try another --url")
         _write_record(root, url, archive)
         root.chmod(0o755)  # mkdtemp's folder is closed to other users
         os.replace(root, target)

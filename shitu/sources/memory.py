@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ def picture_of(source: Any, name: str, *, bgr: bool = False) -> Picture:
         return decode_image(bytes(source), name)
     if isinstance(source, Image.Image):
         try:
-            return upright_rgb(source)
+            return upright_rgb(source.copy(), BytesIO())  # a copy, for its pixels are freed
         except Exception as error:  # a file that Pillow opened and has not read before
             raise ImageError(f"{name}: Pillow cannot read this image: {error}; save it again") from None
     array = np.asarray(source)
@@ -37,4 +38,4 @@ def picture_of(source: Any, name: str, *, bgr: bool = False) -> Picture:
         array = array[:, :, [2, 1, 0, 3][: array.shape[2]]]
     if array.shape[2:] == (3,):
         return np.ascontiguousarray(array)
-    return upright_rgb(Image.fromarray(np.ascontiguousarray(array)))
+    return upright_rgb(Image.fromarray(np.ascontiguousarray(array)), BytesIO())

@@ -81,7 +81,7 @@ def save_index(folder: Path, meta: Meta, index: VectorIndex) -> Meta:
     """Write the next index file, durably; returns the facts that name it. Nothing uses it until they are committed."""
     numbers = [int(f[1]) for path in folder.glob("index-*.faiss") if (f := INDEX_FILE.fullmatch(path.name))]
     name = f"index-{max(numbers, default=0) + 1:06d}.faiss"
-    with (folder / name).open("wb") as file:
+    with (folder / name).open("xb") as file:
         digest = write_index(index, file)
         size = file.tell()
         file.flush()
