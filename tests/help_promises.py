@@ -253,8 +253,9 @@ PROMISES = {
         TAKEN_OUT + LOADED,
     ),
     f"shitu export -c {WEIGHTS}": Promise(
-        r'\{"model": "inference", "dimension": 64, "difference": [\d.e-]+\}\n',
+        r'\{"model": "inference", "dimension": 64, "difference": [\d.e-]+, "onnx": true\}\n',
         LOADED,
+        {"inference/inference.onnx": 1},
         holds=model("inference", "recognition"),
     ),
     f"shitu train-det -c {CONFIG} --dry-run": Promise(
@@ -267,6 +268,7 @@ PROMISES = {
     f"shitu export-det -c {CONFIG} -o weights=best.pdparams": Promise(
         r"output/picodet_lcnet_x1_0_320_mainbody/inference\n",
         rf"({PARTS}){{4}}Next: shitu predict -o Global.det_inference_model_dir=output/[^\n]*inference [^\n]*\n",
+        {"output/picodet_lcnet_x1_0_320_mainbody/inference/inference.onnx": 1},
         holds=model("output/picodet_lcnet_x1_0_320_mainbody/inference", "detection"),
     ),
     "shitu config show -c configs/inference_logo.yaml -o Global.threshold=0.3": Promise(

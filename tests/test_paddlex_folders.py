@@ -176,10 +176,11 @@ def test_a_conversion_keeps_what_it_says(
     tmp_path: Path, photos: list[Picture], model: Path, said: dict[str, Any]
 ) -> None:
     """Also as a copy; the model.yaml that it writes is then read in place of inference.yml."""
-    from shitu.convert.folder import convert_copy
+    from shitu.convert.folder import convert_model, in_copy
 
     pytest.importorskip("paddle2onnx")
-    made = convert_copy(str(paddlex(tmp_path / "x", model, said)), tmp_path / "made")
+    made = tmp_path / "made"
+    in_copy(str(paddlex(tmp_path / "x", model, said)), made, convert_model)
     if model == RECOGNISER:
         before, after = extractor(tmp_path / "x"), extractor(made)
         assert after.preprocess.describe() == before.preprocess.describe()

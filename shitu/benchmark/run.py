@@ -162,14 +162,17 @@ def _turn(each: _Seen, batches: Sequence[int], number: int) -> None:
     if number == 0:
         each.answers, each.engines = ask("answers")["answers"], ask("engines")["engines"]
     for batch in batches:
-        groups, seconds = ask("stages", batch=batch)["groups"], ask("folder", batch=batch)["seconds"]
+        groups = ask("stages", batch=batch)["groups"]
         if number:
             each.groups.setdefault(batch, []).append(groups)
-            each.folder.setdefault(batch, []).append(seconds)
     for kind, seconds in ask("networks")["seconds"].items():
         if number:
             each.networks.setdefault(kind, []).append(seconds)
-    each.memory = ask("memory")["bytes"]
+    each.memory = each.memory or ask("memory")["bytes"]  # before the folder, which has a predictor of its own
+    for batch in batches:
+        seconds = ask("folder", batch=batch)["seconds"]
+        if number:
+            each.folder.setdefault(batch, []).append(seconds)
 
 
 def _measured(

@@ -5,7 +5,7 @@ A bounded number of images is in memory, however long the list is. `embed_shard`
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -45,7 +45,7 @@ class Models:
         """Raises ConfigError, ModelError, EngineError."""
         crop = config.IndexProcess.crop
         whole = crop == "none" or (crop == "both" and not config.Global.det_inference_model_dir)
-        return cls(RecPredictor(config), None if whole else DetPredictor(config))
+        return cls(RecPredictor(config), None if whole else DetPredictor(config, many=True))
 
     @property
     def key(self) -> str:
@@ -111,31 +111,34 @@ def embed_shard(
     Keeps nothing between calls. What is wrong with one image stands in its record.
     """
     models = models or Models.open(spec.config)
-    size = _batch_size(spec)
+    batches = _batches(_prepared(entries, source, spec, models), _batch_size(spec))
+    # The next batch runs while this one is stored.
+    for done in map_ahead(lambda batch: list(_embed(batch, models.rec)), batches, BATCHES_AHEAD, BATCHES_AHEAD):
+        yield from done
+
+
+def _batches(prepared: Iterable[Loaded], size: int) -> Iterator[list[Loaded]]:
     batch: list[Loaded] = []
     waiting = 0
-    for one in _prepared(entries, source, spec, models):
+    for one in prepared:
         batch.append(one)
         waiting += isinstance(one, _Image)
         if waiting in (0, size):  # failures wait for nobody
-            yield from _embed(batch, models.rec)
+            yield batch
             batch, waiting = [], 0
-    yield from _embed(batch, models.rec)
+    yield batch
 
 
 def _prepared(entries: Sequence[Entry], source: Source, spec: Spec, models: Models) -> Iterator[Loaded]:
-    """Read and made ready in threads; only the detector runs in the caller's."""
-    rec, det = models.rec, models.det
-
-    def load(entry: Entry) -> Loaded:
-        return _load(entry, source, spec.known)
-
-    if det is None:  # one step, so that the pictures themselves need not wait for a batch
-        yield from map_ahead(lambda entry: _ready(load(entry), rec), entries, BATCHES_AHEAD * _batch_size(spec))
-        return
+    """Read, and made ready in threads: an image from its file to the network's inputs in one of them."""
     crop = spec.config.IndexProcess.crop
-    found = (_detected(one, det, crop) for one in map_ahead(load, entries, PICTURES_AHEAD))
-    yield from map_ahead(lambda one: _ready(one, rec), found, PICTURES_AHEAD)
+
+    def prepare(entry: Entry) -> Loaded:
+        one = _load(entry, source, spec.known)
+        return _ready(_detected(one, models.det, crop) if models.det else one, models.rec)
+
+    # An image may have many bodies.
+    return map_ahead(prepare, entries, PICTURES_AHEAD if models.det else BATCHES_AHEAD * _batch_size(spec))
 
 
 def _batch_size(spec: Spec) -> int:

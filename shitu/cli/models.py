@@ -117,7 +117,7 @@ def convert_command(names: tuple[str, ...], task: str | None, copy: Path | None)
 
     inference.onnx and model.yaml are written into the model's folder, after the outputs were compared with Paddle's.
     """
-    from shitu.convert.folder import convert_copy, convert_model
+    from shitu.convert.folder import convert_model, in_copy
 
     def tell(text: str) -> None:
         click.echo(text, err=True)
@@ -125,8 +125,8 @@ def convert_command(names: tuple[str, ...], task: str | None, copy: Path | None)
     if copy is not None and len(names) > 1:
         raise UsageError(f"--out is one folder, and {len(names)} models are named; convert them one by one")
     for name in names:
-        path = convert_copy(name, copy, task, tell) if copy else convert_model(name, task, tell)
-        out.line(f"{path}: has a program for onnxruntime and openvino now")
+        path = in_copy(name, copy, lambda folder: convert_model(folder, task, tell))
+        out.line(f"{copy or path}: has a program for onnxruntime and openvino now")
 
 
 models.add_command(add_command)

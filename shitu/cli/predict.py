@@ -7,6 +7,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
@@ -45,8 +46,8 @@ def run_predict(config: Config, inputs: tuple[str, ...], *, style: str, pictures
     from shitu.recognise.files import recognize_files
     from shitu.recognise.from_config import SystemPredictor
 
-    images, count = _images(config, inputs)
-    records = recognize_files(SystemPredictor(config), images, config.Global.batch_size)
+    images, count, many = _images(config, inputs)
+    records = recognize_files(SystemPredictor(config, many=many), images, config.Global.batch_size)
     _finish(records, count, config, Shown(style, pictures, unnamed))
 
 
@@ -60,8 +61,8 @@ def predict_det(config: Config, style: str, pictures: bool, inputs: tuple[str, .
     from shitu.recognise.files_of_parts import detect_files
     from shitu.recognise.from_config import DetPredictor
 
-    images, count = _images(config, inputs)
-    records = detect_files(DetPredictor(config), images, config.Global.batch_size)
+    images, count, many = _images(config, inputs)
+    records = detect_files(DetPredictor(config, many=many), images, config.Global.batch_size)
     _finish(records, count, config, Shown(style, pictures))
 
 
@@ -78,10 +79,10 @@ def predict_rec(config: Config, npy: str | None, inputs: tuple[str, ...]) -> Non
     from shitu.recognise.files_of_parts import embed_files
     from shitu.recognise.from_config import RecPredictor
 
-    images, count = _images(config, inputs)
+    images, count, many = _images(config, inputs)
     if npy:
         _check_writable(npy)
-    predictor = RecPredictor(config)
+    predictor = RecPredictor(config, many=many)
     done = failed = 0
     rows = []
     with out.progress(count, "embedding") as bar:
@@ -106,8 +107,11 @@ def predict_rec(config: Config, npy: str | None, inputs: tuple[str, ...]) -> Non
         raise SystemExit(1)
 
 
-def _images(config: Config, inputs: tuple[str, ...]) -> tuple[Iterator[Read], int | None]:
-    """The images, and how many they are if that is to be shown; paths are checked now, images read when wanted."""
+def _images(config: Config, inputs: tuple[str, ...]) -> tuple[Iterator[Read], int | None, bool]:
+    """The images; how many they are, if that is to be shown; whether several may be looked at side by side.
+
+    Paths are checked now, images read when wanted. Whoever pipes in paths waits for each answer.
+    """
     from shitu.errors import UsageError
     from shitu.images.drawn import find_photos
     from shitu.images.read_ahead import read_ahead, read_stdin
@@ -119,12 +123,11 @@ def _images(config: Config, inputs: tuple[str, ...]) -> tuple[Iterator[Read], in
     if "-" in inputs:
         if len(inputs) > 1:
             raise UsageError("`-` (standard input) cannot be mixed with other images; give it alone")
-        return read_stdin(sys.stdin.buffer), None
+        return read_stdin(sys.stdin.buffer), None, False
     found = find_photos(inputs, config.Global.output_dir)
-    if not out.shows_progress():
-        return read_ahead(found), None
-    names = list(found)  # for the time left
-    return read_ahead(names), len(names)
+    shows = out.shows_progress()
+    first = list(found if shows else islice(found, 2))  # all of them for the time left
+    return read_ahead(chain(first, found)), len(first) if shows else None, len(first) > 1
 
 
 class Shown(NamedTuple):

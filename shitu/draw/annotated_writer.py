@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import Image, PngImagePlugin
 
+from shitu.cores import available_cores
 from shitu.errors import ShituError, UsageError
 from shitu.files import replace_file
 from shitu.images.drawn import MARK, is_drawn
@@ -106,7 +107,7 @@ def _encode(image: Image.Image, suffix: str, stream: BinaryIO) -> None:
 
 
 Draw = Callable[[Picture, Any], Picture]
-WAITING = 4  # pictures kept in memory until they are drawn
+WAITING = max(4, available_cores())  # pictures kept in memory until they are drawn
 log = logging.getLogger("shitu")
 
 
@@ -119,7 +120,7 @@ class PictureWriter:
     def __init__(self, output_dir: str | None, draw: Draw | None) -> None:
         self._draw = draw
         self._writer = AnnotatedWriter(output_dir) if output_dir and draw else None
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="shitu-draw")
+        self._pool = ThreadPoolExecutor(available_cores(), thread_name_prefix="shitu-draw")
         self._waiting: deque[Future[bool]] = deque()
         self.count = 0
         self.failed = 0
@@ -135,6 +136,7 @@ class PictureWriter:
     def write(self, name: str, image: Picture, result: Any) -> None:
         """Queue one picture; waits only when too many are queued."""
         if self._writer and self._draw:
+            self._writer.path_for(_shown(name))  # in the order of the images, whichever is drawn first
             self._waiting.append(self._pool.submit(self._write, self._writer, self._draw, name, image, result))
         if len(self._waiting) > WAITING:
             self._settle()
@@ -142,7 +144,7 @@ class PictureWriter:
     @staticmethod
     def _write(writer: AnnotatedWriter, draw: Draw, name: str, image: Picture, result: Any) -> bool:
         try:
-            writer.write("stdin" if name == "-" else name, draw(image, result))
+            writer.write(_shown(name), draw(image, result))
         except (ShituError, OSError) as error:
             log.error("%s: the annotated picture could not be saved: %s", name, error)
             return False
@@ -152,3 +154,7 @@ class PictureWriter:
         done = self._waiting.popleft().result()
         self.count += done
         self.failed += not done
+
+
+def _shown(name: str) -> str:
+    return "stdin" if name == "-" else name

@@ -18,16 +18,18 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 MAX_PATH = 1 << 16
-PICTURES_AHEAD = 8  # a 12-megapixel photo is 36 MB
+PICTURES_AHEAD = max(8, available_cores())  # a 12-megapixel photo is 36 MB
 
 # Headers of which the first line can pass for text: PPM, GIF, and those that hold a size right after the name.
 _TEXT_LIKE_IMAGE = re.compile(r"P[1-6]\s|GIF8[79]a|(BM|RIFF).{0,3}\n", re.DOTALL)
 
 
-def map_ahead(work: Callable[[Item], Result], items: Iterable[Item], window: int) -> Iterator[Result]:
-    """`work(item)` for every item, in order, at most `window` items ahead of the consumer."""
+def map_ahead(
+    work: Callable[[Item], Result], items: Iterable[Item], window: int, threads: int | None = None
+) -> Iterator[Result]:
+    """`work(item)` for every item, in order, at most `window` items ahead of the consumer; a thread for each core."""
     waiting: deque[Future[Result]] = deque()
-    pool = ThreadPoolExecutor(available_cores(), thread_name_prefix="shitu-read")
+    pool = ThreadPoolExecutor(threads or available_cores(), thread_name_prefix="shitu-ahead")
     try:
         for item in items:
             waiting.append(pool.submit(work, item))

@@ -22,8 +22,9 @@ from shitu.models.model_yaml import INFERENCE_YML, MODEL_YAML, Program, read_mod
 PROGRAM, PARAMS, ONNX = "inference.json", "inference.pdiparams", "inference.onnx"
 RAW_PROGRAM, RAW_PARAMS = "inference_raw.json", "inference_raw.pdiparams"  # a detector that ends before its NMS
 INT8 = "inference_int8.onnx"  # its weights are inside
+INT8_OPENVINO = "inference_int8_openvino.onnx"
 WEIGHTS = "weights.pdparams"
-_OURS = (PROGRAM, PARAMS, RAW_PROGRAM, RAW_PARAMS, ONNX, INT8, MODEL_YAML, INFERENCE_YML, WEIGHTS)
+_OURS = (PROGRAM, PARAMS, RAW_PROGRAM, RAW_PARAMS, ONNX, INT8, INT8_OPENVINO, MODEL_YAML, INFERENCE_YML, WEIGHTS)
 PROVENANCE = "As Paddle's exporter left it, without a model.yaml; described by `shitu models convert`."
 _IN_A_LINE = 400  # characters of a mapping of plain values
 _KEPT = ("LICENSE", "NOTICE")  # put there by hand; an export takes them over

@@ -21,12 +21,13 @@ KNOWN_INPUTS = ("image", "im_shape", "scale_factor")
 class Detector:
     """A model's session, with what comes before and after it. `labels[i]` is what class i is called.
 
-    Of the `max_results` best objects those are told that reach `threshold`. Any number of threads may call at once.
+    Of the `max_results` best objects those are told that reach `threshold`. Any number of threads may call at once, of
+    which `streams` are served side by side.
     """
 
     def __init__(
         self, model: ModelFolder, session: Session, decode: Decode, preprocess: Preprocessor,
-        *, threshold: float, max_results: int, labels: Sequence[str],
+        *, threshold: float, max_results: int, labels: Sequence[str], streams: int = 1,
     ) -> None:  # fmt: skip
         names, foreign = session.input_names, model.card.head is not None
         unknown = set(names) - set(KNOWN_INPUTS)
@@ -38,12 +39,13 @@ class Detector:
             )
         self.model, self.decode, self.preprocess = model, decode, preprocess
         self.threshold, self.max_results, self.labels = threshold, max_results, tuple(labels)
-        self._streams = Streams(session, 1)  # one at a time, whoever calls: it has all the cores
+        self._streams = Streams(session, streams)
+        self.at_once = streams
 
     def predict(self, images: Sequence[Picture]) -> list[list[Detection]]:
         """(h, w, 3) uint8 RGB images -> the objects of each, best first, boxes clipped to the image.
 
-        Image by image: the network has all the cores for itself, and a batch of 640 px images leaves the cache.
+        Image by image: a batch of 640 px images leaves the cache.
         """
         return [self._predict_one(image) for image in images]
 

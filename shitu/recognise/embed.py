@@ -25,6 +25,8 @@ class Extractor:
     refused, `apart` says why the card's word does not hold. The vectors of the middle crops of `shares` are averaged.
     """
 
+    at_once = 1  # calls that files are to be embedded in side by side
+
     def __init__(
         self, model: ModelFolder, program: Program, session: Session, preprocess: Preprocessor,
         *, streams: int = 1, shares: tuple[float, ...] = (1.0,), packed: bool = False, binarize: str = "sign",

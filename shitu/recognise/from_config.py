@@ -29,13 +29,19 @@ log = logging.getLogger("shitu")
 
 
 class DetPredictor(Detector):
-    """The detector of `Global.det_inference_model_dir`, with `Global.threshold` and `Global.max_det_results`."""
+    """The detector of `Global.det_inference_model_dir`, with `Global.threshold` and `Global.max_det_results`.
 
-    def __init__(self, config: Config) -> None:
+    One image has all cores. many: for images by the folder or of many callers, each core has an image for itself; that
+    is less work for all together, and longer for each.
+    """
+
+    def __init__(self, config: Config, *, many: bool = False) -> None:
         section = config.Global
         model = _model(section.det_inference_model_dir, DETECTION, "det", "picodet_lcnet_x1_0_mainbody")
         preprocess = preprocessor_for(model, config.DetPreProcess)
-        opened = open_model_session(model, options_from(section))
+        options = options_from(section)
+        streams = options.threads if many and not options.use_gpu else 1
+        opened = open_model_session(model, replace(options, threads=options.threads // streams))
         self.engine = f"{opened.engine}, {opened.precision}"
         super().__init__(
             model,
@@ -45,13 +51,14 @@ class DetPredictor(Detector):
             threshold=section.threshold,
             max_results=section.max_det_results,
             labels=_labels(model, section.label_list),
+            streams=streams,
         )
 
 
 class RecPredictor(Extractor):
     """The feature extractor of `Global.rec_inference_model_dir`, one session of one thread for each core."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, *, many: bool = False) -> None:
         model = _model(config.Global.rec_inference_model_dir, RECOGNITION, "rec", "efficientnet_lite0_512")
         preprocess = preprocessor_for(model, config.RecPreProcess)
         if not preprocess.one_size:
@@ -74,19 +81,21 @@ class RecPredictor(Extractor):
             packed=measure_of(config.IndexProcess.dist_type).packed,
             binarize=binarize.method if binarize else "sign",
         )
+        self.at_once = streams if many else 1
 
 
 class SystemPredictor(Recogniser):
     """Detector (unless its folder is empty), feature extractor and gallery of one config, ready to recognise.
 
-    Raises ConfigError, ModelError, EngineError or GalleryError (also when the gallery was made by another model).
+    many: for photos side by side, as `DetPredictor` says. Raises ConfigError, ModelError, EngineError or GalleryError
+    (also when the gallery was made by another model).
     """
 
-    def __init__(self, config: Config, gallery: GalleryReader | None = None) -> None:
+    def __init__(self, config: Config, gallery: GalleryReader | None = None, *, many: bool = False) -> None:
         index, section = config.IndexProcess, config.Global
         gallery = open_gallery(config) if gallery is None else gallery  # an empty one is false
-        det_predictor = DetPredictor(config) if section.det_inference_model_dir else None
-        rec_predictor = RecPredictor(config)
+        det_predictor = DetPredictor(config, many=many) if section.det_inference_model_dir else None
+        rec_predictor = RecPredictor(config, many=many)
         if det_predictor is None and section.whole_image == "never":
             raise ConfigError(
                 "Global.whole_image is `never` and Global.det_inference_model_dir is empty, so there is nothing to "
@@ -108,6 +117,7 @@ class SystemPredictor(Recogniser):
             return_k=index.return_k,
             vote_k=index.vote_k,
         )
+        self.at_once = rec_predictor.at_once
 
 
 def open_gallery(config: Config) -> GalleryReader:

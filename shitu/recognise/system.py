@@ -38,6 +38,8 @@ class Recogniser:
     another model.
     """
 
+    at_once = 1  # calls in which files are to be recognised side by side
+
     def __init__(
         self,
         det_predictor: Detector | None,

@@ -20,6 +20,7 @@ from shitu.training.rec.image_list import ImageList, read_image_list
 from shitu.training.rec.loader import EvalLoader
 from shitu.training.rec.networks import build_network, part
 from shitu.training.rec.pretrained import load_named
+from shitu.training.rec.prune import prune
 from shitu.training.rec.retrieval import Embedded, Integers, Pairs, Sums, Vectors, metrics_of, score
 from shitu.training.rec.schema import Global, MeanAP, MeanINP, MetricKind, Recallk, TrainConfig
 from shitu.training.rec.schema_arch import Arch
@@ -83,6 +84,7 @@ def open_network(config: TrainConfig) -> nn.Layer:
     They are those of Global.pretrained_model, else of Arch's own `pretrained`. Raises ConfigError, ModelError.
     """
     network = build_network(config.Arch.without_heads(), 1, image_shape=config.Global.image_shape)
+    prune(network, config)
     if not load_named(network, config):
         raise ConfigError(
             "Global.pretrained_model is null: which weights are to be evaluated? "
