@@ -22,7 +22,7 @@ FLOORS = (
     ("measure", "digest", "files", "list_line"),
     ("config", "images"),
     ("models", "gallery.base"),
-    ("engines", "gallery.read", "gallery.change", "draw"),
+    ("engines", "gallery.read", "gallery.change", "draw", "sources"),
     ("gallery.write.items",),
     ("gallery.foreign",),
     ("gallery.origin", "gallery.inspect_foreign"),
@@ -32,7 +32,8 @@ FLOORS = (
     ("gallery",),
     ("recognise", "made_with"),
     ("build", "self_test", "convert"),
-    ("datasets", "evaluation"),
+    ("datasets", "evaluation", "video"),
+    ("api",),
     ("benchmark",),
     ("training", "training.base"),
     ("training.rec", "training.det"),
@@ -47,13 +48,15 @@ DOORS = {
     "onnx": ("convert/", "benchmark/roofline.py"),
     "onnxruntime": ("engines/onnxruntime.py", "convert/quantize_onnx.py"),
     "openvino": ("engines/openvino.py",),
-    "cv2": ("recognise/preprocess.py", "training/"),
+    "cv2": ("recognise/preprocess.py", "training/", "video/capture.py", "video/record.py"),
     "sqlite3": ("gallery/read/items.py", "gallery/write/items.py"),
     "paddleclas": (),  # both by training/base/toolkits.py, which says how to install them
     "ppdet": (),
     "matplotlib": ("training/base/curves.py",),
     "pyarrow": ("cli/sheets.py",),
     "pycocotools": ("training/det/evaluate.py",),
+    "pypdfium2": ("sources/pdf_child.py",),
+    "pillow_heif": ("images/formats.py",),
 }
 DYNAMIC = "a name that only running it tells"
 MAY_BE_DYNAMIC = ("__init__.py", "training/base/toolkits.py")

@@ -64,7 +64,8 @@ class GalleryBuilder:
     """Builds or changes the gallery of `IndexProcess.index_dir`; may be run again.
 
     yes: a gallery is replaced even where most of what is listed is missing. source: where the images come from;
-    executor: who embeds them, given the models; by default threads of this process.
+    executor: who embeds them, given the models; by default threads of this process. models: those of the config, where
+    they are open already.
     Raises ConfigError, ModelError, GalleryError, GalleryBusyError; what is wrong with one image goes to the report.
     """
 
@@ -76,13 +77,14 @@ class GalleryBuilder:
         yes: bool = False,
         source: Source | None = None,
         executor: Callable[[Models], Executor] = InThreads,
+        models: Models | None = None,
     ) -> None:
         self.config, self.index = config, config.IndexProcess
         if not self.index.index_dir:
             raise ConfigError("IndexProcess.index_dir is empty; say where the gallery shall be kept")
         self.index_dir: str = self.index.index_dir
         self.skip_missing, self.yes = skip_missing, yes
-        self._source, self._executor = source or Files(), executor
+        self._source, self._executor, self._models = source or Files(), executor, models
         self.report = BuildReport()
 
     def run(self, entries: Iterable[Entry] | None = None, progress: Progress = lambda count: None) -> BuildReport:
@@ -146,7 +148,7 @@ class GalleryBuilder:
         self.report.removed = change.commit().removed
 
     def _add(self, entries: Sequence[Entry], writer: GalleryWriter, progress: Progress) -> None:
-        models = Models.open(self.config)
+        models = self._models or Models.open(self.config)
         rec, index = models.rec, self.index
         if rec.dimension != index.embedding_size:
             raise ConfigError(

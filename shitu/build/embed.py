@@ -19,6 +19,8 @@ from shitu.digest import sha256_of_stream
 from shitu.errors import EngineError, ImageError
 from shitu.images.read import Picture, read_stream
 from shitu.images.read_ahead import PICTURES_AHEAD, map_ahead
+from shitu.recognise.detect import Detector
+from shitu.recognise.embed import Extractor
 from shitu.recognise.from_config import DetPredictor, RecPredictor
 from shitu.results import Box
 
@@ -37,8 +39,8 @@ class Spec:
 class Models:
     """The extractor of a config and, where `IndexProcess.crop` wants one, its detector."""
 
-    rec: RecPredictor
-    det: DetPredictor | None
+    rec: Extractor
+    det: Detector | None
 
     @classmethod
     def open(cls, config: Config) -> Models:
@@ -157,7 +159,7 @@ def _load(entry: Entry, source: Source, known: frozenset[str]) -> Loaded:
         return Embedded(entry, error=str(error), missing=not source.identity(entry.path))
 
 
-def _detected(one: Loaded, det: DetPredictor, crop: str) -> Loaded:
+def _detected(one: Loaded, det: Detector, crop: str) -> Loaded:
     if isinstance(one, Embedded):
         return one
     assert one.picture is not None
@@ -168,7 +170,7 @@ def _detected(one: Loaded, det: DetPredictor, crop: str) -> Loaded:
     return _Image(one.entry, one.identity, one.sha256, one.picture, boxes)
 
 
-def _ready(one: Loaded, rec: RecPredictor) -> Loaded:
+def _ready(one: Loaded, rec: Extractor) -> Loaded:
     """With the network's inputs in place of the picture, which is much larger."""
     if isinstance(one, Embedded):
         return one
@@ -177,7 +179,7 @@ def _ready(one: Loaded, rec: RecPredictor) -> Loaded:
     return _Image(one.entry, one.identity, one.sha256, None, one.boxes, tuple(map(rec.prepare, crops)))
 
 
-def _embed(batch: Sequence[Loaded], rec: RecPredictor) -> Iterator[Embedded]:
+def _embed(batch: Sequence[Loaded], rec: Extractor) -> Iterator[Embedded]:
     made = iter(_vectors([one for one in batch if isinstance(one, _Image)], rec))
     for one in batch:
         if isinstance(one, Embedded):
@@ -190,7 +192,7 @@ def _embed(batch: Sequence[Loaded], rec: RecPredictor) -> Iterator[Embedded]:
             yield Embedded(one.entry, one.identity, one.sha256, one.boxes, vectors)
 
 
-def _vectors(images: Sequence[_Image], rec: RecPredictor) -> list[NDArray[Any] | EngineError]:
+def _vectors(images: Sequence[_Image], rec: Extractor) -> list[NDArray[Any] | EngineError]:
     """One call for all; image by image when that fails, so that one does not take the others with it."""
     if not images:
         return []

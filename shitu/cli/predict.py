@@ -7,6 +7,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
+from functools import partial
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,6 +15,7 @@ import click
 
 from shitu.cli import out, sheets
 from shitu.cli.options import example, format_option, with_config
+from shitu.cli.video import Watching, run_watch, watching_options
 
 if TYPE_CHECKING:
     from shitu.config import Config
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     from shitu.recognise.files import Read
     from shitu.results import DetectedObjects, Recognition
 
-INPUTS = click.argument("inputs", nargs=-1, metavar="[IMAGE | FOLDER | GLOB | -]...")
+INPUTS = click.argument("inputs", nargs=-1, metavar="[IMAGE | FOLDER | GLOB | URL | -]...")
 FORMAT = format_option("json", "json: one object per image and line; csv, parquet: a row per region.", *sheets.STYLES)
 PICTURES = click.option("--pictures/--no-pictures", default=True, help="Annotated pictures in Global.output_dir.")
 
@@ -31,14 +33,21 @@ PICTURES = click.option("--pictures/--no-pictures", default=True, help="Annotate
 @FORMAT
 @PICTURES
 @click.option("--unnamed", is_flag=True, help="Tell of objects without a name, too, in records and pictures.")
+@watching_options
 @INPUTS
-def predict(config: Config, inputs: tuple[str, ...], **shown: Any) -> None:
+def predict(config: Config, inputs: tuple[str, ...], watching: Watching | None, **shown: Any) -> None:
     """Find the objects in images and name them from the gallery.
 
     Without arguments, the images are those of Global.infer_imgs. `-` reads standard input: one image, or a list of
-    paths, one per line.
+    paths, one per line. Of PDF and TIFF files each page is an image.
+
+    With --every the one input is a video file, a camera or a stream, and the records are events: a thing that is
+    followed from frame to frame has got a name.
     """
-    run_predict(config, inputs, **shown)
+    if watching:
+        run_watch(config, inputs, watching, **shown)
+    else:
+        run_predict(config, inputs, **shown)
 
 
 def run_predict(config: Config, inputs: tuple[str, ...], *, style: str, pictures: bool, unnamed: bool = False) -> None:
@@ -114,20 +123,24 @@ def _images(config: Config, inputs: tuple[str, ...]) -> tuple[Iterator[Read], in
     """
     from shitu.errors import UsageError
     from shitu.images.drawn import find_photos
-    from shitu.images.read_ahead import read_ahead, read_stdin
+    from shitu.images.read_ahead import read_stdin
+    from shitu.sources.read import find_sources, read_sources
 
-    if not inputs and config.Global.infer_imgs:
-        inputs = (config.Global.infer_imgs,)
+    find = partial(find_photos, output_dir=config.Global.output_dir)
+    if inputs:
+        find = partial(find_sources, find=find)
+    elif config.Global.infer_imgs:
+        inputs = (config.Global.infer_imgs,)  # a config is no user: nothing is fetched for it
     if not inputs:
         raise UsageError("no images given; name images, folders or globs, or set Global.infer_imgs")
     if "-" in inputs:
         if len(inputs) > 1:
             raise UsageError("`-` (standard input) cannot be mixed with other images; give it alone")
         return read_stdin(sys.stdin.buffer), None, False
-    found = find_photos(inputs, config.Global.output_dir)
+    found = find(inputs)
     shows = out.shows_progress()
     first = list(found if shows else islice(found, 2))  # all of them for the time left
-    return read_ahead(chain(first, found)), len(first) if shows else None, len(first) > 1
+    return read_sources(chain(first, found)), len(first) if shows else None, len(first) > 1
 
 
 class Shown(NamedTuple):

@@ -18,6 +18,7 @@ from PIL import Image, ImageFile
 
 from shitu.digest import sha256_of_stream
 from shitu.errors import ImageError
+from shitu.images.formats import more_formats
 
 Picture = NDArray[np.uint8]
 
@@ -93,7 +94,7 @@ def read_stream(stream: BinaryIO, name: str) -> Picture:
         raise ImageError(f"{name}: is empty (0 bytes); copy or download it again")
     stream.seek(0)
     try:
-        image = Image.open(stream, formats=_FORMATS)
+        image = Image.open(stream, formats=(*_FORMATS, *more_formats(head)))
     except Image.DecompressionBombError as error:
         count = re.search(r"\d+", str(error))
         raise _too_large(name, f"{int(count.group()):,}" if count else "too many") from None
@@ -108,7 +109,7 @@ def read_stream(stream: BinaryIO, name: str) -> Picture:
         if width < 1 or height < 1:
             raise ImageError(f"{name}: has no pixels ({width} x {height}); save it again")
         try:
-            return _upright_rgb(image)
+            return upright_rgb(image)
         except MemoryError:
             raise ImageError(f"{name}: {width} x {height} pixels do not fit into memory; shrink the image") from None
         except Exception as error:
@@ -122,7 +123,8 @@ def _too_large(name: str, size: str) -> ImageError:
     return ImageError(f"{name}: too large: {size} pixels, at most {limit} are read; shrink the image")
 
 
-def _upright_rgb(image: Image.Image) -> Picture:
+def upright_rgb(image: Image.Image) -> Picture:
+    """Pillow's image as `read_image` returns it; raises whatever Pillow does where it is damaged."""
     ImageFile.LOAD_TRUNCATED_IMAGES = False  # paddledet, once imported, has set it for the whole process
     image.load()
     try:

@@ -24,7 +24,7 @@ _TRANSIENT_STATUS = (408, 425, 429, 500, 502, 503, 504)
 _LOG = logging.getLogger(__name__)
 
 
-class _BrokenOffError(Exception):
+class BrokenOffError(Exception):
     """The connection failed; worth another try."""
 
 
@@ -71,7 +71,7 @@ def _fetch_with_retries(url: str, part: Path, progress: bool) -> None:
     for pause in (*PAUSES_S, None):
         try:
             return _fetch(url, part, progress)
-        except _BrokenOffError as error:
+        except BrokenOffError as error:
             if pause is None:
                 raise DownloadError(f"{url}: {error}; run the command again") from error
             _LOG.warning("%s; trying again in %g s", error, pause)
@@ -83,7 +83,7 @@ def _fetch(url: str, part: Path, progress: bool) -> None:
     """One try."""
     from tqdm import tqdm
 
-    with _open(url) as response, part.open("wb") as file:
+    with open_url(url) as response, part.open("wb") as file:
         length = response.headers.get("Content-Length", "")
         total = int(length) if length.isascii() and length.isdigit() else None
         hidden = not (progress and sys.stderr.isatty())
@@ -91,17 +91,17 @@ def _fetch(url: str, part: Path, progress: bool) -> None:
         with tqdm(
             desc=name, total=total, unit="B", unit_scale=True, disable=hidden, file=sys.stderr, leave=False
         ) as bar:
-            while block := _read(response):
+            while block := read_some(response):
                 file.write(block)
                 bar.update(len(block))
                 if file.tell() > _MAX_BYTES:
                     raise DownloadError(f"{url}: the server sends more than 4 GB; try another --url")
         # http.client says nothing when a connection ends before the announced length.
         if total is not None and file.tell() < total:
-            raise _BrokenOffError(f"the connection ended after {file.tell()} of {total} bytes")
+            raise BrokenOffError(f"the connection ended after {file.tell()} of {total} bytes")
 
 
-def _open(url: str) -> Any:
+def open_url(url: str) -> Any:
     """The server's answer, by the standard library's handlers, so that http_proxy and its like are heeded."""
     request = urllib.request.Request(url, headers={"User-Agent": "shitu", "Accept-Encoding": "identity"})
     try:
@@ -110,19 +110,19 @@ def _open(url: str) -> Any:
         error.close()
         answer = f"the server answers {error.code} {error.reason}"
         if error.code in _TRANSIENT_STATUS:
-            raise _BrokenOffError(answer) from error
+            raise BrokenOffError(answer) from error
         raise DownloadError(f"{url}: {answer}; try another --url") from error
     except (ValueError, http.client.InvalidURL) as error:
         raise DownloadError(f"{url}: not an address: {error}; give one that begins with https://") from error
     except (OSError, http.client.HTTPException) as error:
-        raise _BrokenOffError(f"no connection: {getattr(error, 'reason', None) or error}") from error
+        raise BrokenOffError(f"no connection: {getattr(error, 'reason', None) or error}") from error
 
 
-def _read(response: Any) -> bytes:
+def read_some(response: Any) -> bytes:
     try:
         return bytes(response.read1(_BLOCK))
     except (http.client.HTTPException, OSError) as error:
-        raise _BrokenOffError(f"the connection broke: {str(error) or type(error).__name__}") from error
+        raise BrokenOffError(f"the connection broke: {str(error) or type(error).__name__}") from error
 
 
 def _is_web(url: str) -> bool:
