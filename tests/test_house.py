@@ -37,6 +37,7 @@ FLOORS = (
     ("benchmark",),
     ("training", "training.base"),
     ("training.rec", "training.det"),
+    ("finetune",),
     ("cli",),
 )
 FLOOR_OF = {name: number for number, names in enumerate(FLOORS) for name in names}

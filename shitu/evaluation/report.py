@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,15 @@ from shitu.files import replace_file
 MANY_ROWS = 30  # longer tables are closed at first
 # Characters that neither HTML nor XML can hold; a half of a surrogate pair cannot even be written as UTF-8.
 _NOT_TEXT = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Another evaluation beside this one: `rows` of (what, a figure for each of `names`), and sentences about them."""
+
+    names: tuple[str, ...]
+    rows: Sequence[tuple[str, ...]]
+    notes: Sequence[str]
 
 
 def check_report_path(path: Path) -> None:
@@ -43,11 +54,12 @@ def write_report(
     command: str = "",
     date: str = "",
     detector_model: str = "",
+    comparison: Comparison | None = None,
 ) -> None:
     """Write the report, whole or not at all; equal input gives equal bytes.
 
     `worst` mistakes are shown as pictures. `image_root` and `delimiter` are those of IndexProcess, `command` what to
-    type for the same again; `date` and `detector_model`, a name or folder, stand below the title.
+    type for the same again; `date` and `detector_model`, a name or folder, stand below the title, then `comparison`.
     Raises UsageError, ShituError (full disk).
     """
     check_report_path(path)
@@ -58,6 +70,7 @@ def write_report(
         command=command,
         date=date,
         detector_model=detector_model,
+        comparison=comparison,
         mistakes=mistakes(evaluation, worst, image_root, delimiter),
         json=json.dumps(evaluation.to_dict(), ensure_ascii=False, indent=1),
         many_rows=MANY_ROWS,

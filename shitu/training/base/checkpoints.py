@@ -111,6 +111,14 @@ def find_checkpoint(folder: Path, *, resume: bool, overwrite: bool, key: str, wo
     return latest if there and resume else None
 
 
+def forget_epochs(folder: Path, keep: int | None) -> None:
+    """Delete all epoch_N.pdparams but the `keep` latest; None keeps all."""
+    found = [path for path in folder.glob(f"epoch_*{WEIGHTS}") if path.stem.removeprefix("epoch_").isdigit()]
+    found.sort(key=lambda path: int(path.stem.removeprefix("epoch_")))
+    for old in found[:-keep] if keep else []:
+        old.unlink()
+
+
 def begin(folder: Path, config: Section, *, overwrite: bool) -> None:
     """The folder with the config as read, and without what an earlier run left: its log, if `overwrite` all of it."""
     if overwrite:

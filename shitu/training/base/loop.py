@@ -70,6 +70,8 @@ class Loop(Generic[Batch]):
         self.meter = Meter()
         self.step = 0  # steps made since the very start
         self.best: Metrics = {}
+        self.without_gain = 0  # evaluations since the best
+        self.seconds, self._since = 0.0, time.monotonic()  # of training before this process, and its start
         self.unfinished = False  # whether the checkpoint that this goes on from lacks its evaluation
         self.stop = StopRequest()
         self.log = RunLog(self.folder, visualdl=self.settings.visualdl) if rank == 0 else None
@@ -83,11 +85,26 @@ class Loop(Generic[Batch]):
         with self.stop.heard():
             if self.unfinished:
                 self._finish_epoch(self.step // self.plan.steps_per_epoch)
-            while self.step < self.plan.total_steps:
+            while self.step < self.plan.total_steps and not self._ended():
                 epoch, start = divmod(self.step, self.plan.steps_per_epoch)
                 self._epoch(epoch, start)
                 self._finish_epoch(epoch + 1)
         return self.best
+
+    def _ended(self) -> bool:
+        """Whether it is over before its last step; the same in all processes. Asked between epochs, and by a resume."""
+        stop, most = self.settings.early_stop, self.settings.most_seconds
+        inside = self.step % self.plan.steps_per_epoch
+        if stop and self.without_gain >= stop and not inside:
+            _log.info("no gain in %d evaluations; the best was after epoch %d", stop, self.best["epoch"])
+            return True
+        if processes.any_of(most is not None and self._trained() >= most, self.world) and not inside:
+            _log.info("the time is up after step %d of %d", self.step, self.plan.total_steps)
+            return True
+        return False
+
+    def _trained(self) -> float:
+        return self.seconds + time.monotonic() - self._since
 
     def _epoch(self, epoch: int, start: int) -> None:
         self.task.train_mode()
@@ -172,6 +189,7 @@ class Loop(Generic[Batch]):
             weights = checkpoints.arrays(self.task.network)
             for name in names:
                 checkpoints.save_weights(self.folder / name, weights)
+            checkpoints.forget_epochs(self.folder, self.settings.keep_checkpoints)
 
     def _check_weights(self) -> None:
         """A finite loss may leave weights that are not, such as 1e38 times a learning rate."""
@@ -184,7 +202,9 @@ class Loop(Generic[Batch]):
             self.log.write({"epoch": epoch, "step": self.step, **told})
             _log.info("epoch %d: %s", epoch, shown(told))
         if self.best and self.task.score(results) <= self.task.score(self.best):
+            self.without_gain += 1
             return False
+        self.without_gain = 0
         self.best = {"epoch": epoch, **results}
         return True
 
@@ -206,6 +226,8 @@ class Loop(Generic[Batch]):
             "ema": ema.position() if ema else {},
             "best": self.best,
             "unfinished": unfinished,
+            "without_gain": self.without_gain,
+            "seconds": self._trained(),
             "meter": self.meter.state(),
             "config": checkpoints.plain(self.settings.config),
         }
@@ -235,6 +257,7 @@ class Loop(Generic[Batch]):
             self.ema.begin()
         self.step = position["images"] // self.plan.total_batch  # other cards than before: other steps, same images
         self.best, self.unfinished = position["best"], position.get("unfinished", False)
+        self.without_gain, self.seconds = position.get("without_gain", 0), position.get("seconds", 0.0)
         self.meter.set_state(position["meter"])
         for change in checkpoints.changes(
             position["config"], checkpoints.plain(self.settings.config), self.settings.may_change

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -18,7 +18,7 @@ from shitu.training.base.memory import evaluation_mode
 from shitu.training.base.processes import gather_rows
 from shitu.training.rec.image_list import ImageList, read_image_list
 from shitu.training.rec.loader import EvalLoader
-from shitu.training.rec.networks import build_network, part
+from shitu.training.rec.networks import build_network, freeze, part
 from shitu.training.rec.pretrained import load_named
 from shitu.training.rec.prune import prune
 from shitu.training.rec.retrieval import Embedded, Integers, Pairs, Sums, Vectors, metrics_of, score
@@ -85,6 +85,7 @@ def open_network(config: TrainConfig) -> nn.Layer:
     """
     network = build_network(config.Arch.without_heads(), 1, image_shape=config.Global.image_shape)
     prune(network, config)
+    freeze(network, replace(config.Arch, freeze_layers=()))  # an exported model is loaded into norms that stand still
     if not load_named(network, config):
         raise ConfigError(
             "Global.pretrained_model is null: which weights are to be evaluated? "

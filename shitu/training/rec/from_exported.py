@@ -41,7 +41,7 @@ def load_exported(network: RecModel, model: ModelFolder) -> LoadReport:
             "their batches; -o Arch.freeze_norms=True trains everything else"
         )
     program = paddle.jit.load(str(model.program.with_suffix("")))
-    there = sorted(((each.name.removesuffix("_0"), each.numpy()) for each in program.parameters()), key=_creation)
+    there = sorted(((_own_name(each.name), each.numpy()) for each in program.parameters()), key=_creation)
     before = {name: value.numpy().copy() for name, value in network.state_dict().items()}
     features = Features(network, "features")
     try:
@@ -53,6 +53,11 @@ def load_exported(network: RecModel, model: ModelFolder) -> LoadReport:
     report = LoadReport(str(model.path), tuple(features.state_dict()), (), (), ())
     _log.info("%s", report)
     return report
+
+
+def _own_name(name: str) -> str:
+    """Paddle adds _0 to the names of a program that it loads, _1 when a process loads it again."""
+    return re.sub(r"_\d+$", "", name)
 
 
 def _creation(item: tuple[str, object]) -> tuple[str, int, str]:

@@ -49,24 +49,26 @@ def load_weights(network: nn.Layer, source: str, *, strict_heads: bool = False) 
 
 
 def load_named(network: RecModel | DistillationModel, config: TrainConfig) -> list[LoadReport]:
-    """Global.pretrained_model; without it, what Arch itself names: that of the whole network makes these needless."""
-    if config.Global.pretrained_model:
-        return [load_weights(network, config.Global.pretrained_model)]
+    """Global.pretrained_model; without it, what Arch itself names: that of the whole network makes these needless.
+
+    An exported model (a folder, or the name of one) fills backbone and neck; `freeze` has been at the network.
+    """
+    source = config.Global.pretrained_model
+    if source and isinstance(network, RecModel) and (model := _exported(source)):
+        from shitu.training.rec.from_exported import load_exported
+
+        return [load_exported(network, model)]
+    if source:
+        return [load_weights(network, source)]
     return load_start_weights(network, config.Arch)
 
 
 def start_from(network: RecModel | DistillationModel, config: TrainConfig) -> None:
     """Set what a run starts from. `freeze` has been at the network.
 
-    An exported model (a folder, or the name of one) fills backbone and neck. Raises as load_named, and ConfigError
-    where layers are frozen that nothing was loaded into.
+    Raises as load_named, and ConfigError where layers are frozen that nothing was loaded into.
     """
-    source = config.Global.pretrained_model
-    if source and isinstance(network, RecModel) and (model := _exported(source)):
-        from shitu.training.rec.from_exported import load_exported
-
-        load_exported(network, model)
-    elif not load_named(network, config) and config.Arch.freeze_layers:
+    if not load_named(network, config) and config.Arch.freeze_layers:
         raise ConfigError(
             "Arch.freeze_layers, but no weights to start from: layers of random numbers would stay so. Name some: "
             "-o Global.pretrained_model=efficientnet_lite0_512 (or the path of a .pdparams)"

@@ -34,6 +34,8 @@ from shitu.training.rec.summary import describe, summarise
 from shitu.training.rec.transforms import compile_transform
 
 _log = logging.getLogger("shitu")
+_OF_GLOBAL = "checkpoints output_dir epochs device early_stop max_minutes keep_checkpoints"
+MAY_CHANGE = ("source", *(f"Global.{key}" for key in _OF_GLOBAL.split()))  # by a resume
 
 
 def run_training(config: TrainConfig, *, resume: bool, overwrite: bool, progress: loop.Progress) -> dict[str, float]:
@@ -63,12 +65,15 @@ def settings_of(config: TrainConfig) -> Settings:
         log_steps=config.Global.print_batch_step,
         save_steps=config.Global.save_steps,
         amp=config.AMP,
-        may_change=("source", "Global.checkpoints", "Global.output_dir", "Global.epochs", "Global.device"),
+        may_change=MAY_CHANGE,
         start_again="Use the config and the list it was made with, or start from its weights alone: "
         "-o Global.pretrained_model=PATH",
         against_nan="A lower Optimizer.lr.learning_rate, a longer warmup_epoch or Optimizer.clip_norm often helps; "
         "with AMP, level O1",
         visualdl=config.Global.use_visualdl,
+        early_stop=config.Global.early_stop,
+        most_seconds=config.Global.max_minutes and 60 * config.Global.max_minutes,
+        keep_checkpoints=config.Global.keep_checkpoints,
     )
 
 

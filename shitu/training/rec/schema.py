@@ -47,6 +47,10 @@ class Global(Section):
     max_iters: Maybe[Whole] = within(None, 1)  # ours: stop after so many steps, whatever the epochs
     save_steps: Maybe[Whole] = within(None, 1)  # ours: write `latest` inside an epoch too, every so many steps
 
+    early_stop: Maybe[Whole] = within(None, 1)  # ours: end after so many evaluations without gain
+    max_minutes: Maybe[Number] = within(None, 0)  # ours: end with the epoch in which they pass; over all resumes
+    keep_checkpoints: Maybe[Whole] = within(None, 1)  # ours: of epoch_N only the latest so many stay
+
     def check(self) -> None:
         if len(self.image_shape) != 3 or self.image_shape[0] != 3:
             raise BadValueError("image_shape", list(self.image_shape), "[3, height, width] is wanted")
