@@ -32,9 +32,13 @@ class Unseen:
 
 
 def is_better(before: Evaluation, after: Evaluation) -> bool:
-    """On the photos that were only asked: more named rightly, or as many, and more of what is alike nearer."""
-    score = lambda found: (found.recall[1], found.mean_average_precision or 0.0)  # noqa: E731
-    return score(after) > score(before)
+    """On the photos that were only asked: Recall@1, mAP or AUROC is greater, and none of them less."""
+    pairs = list(zip(_judged(before), _judged(after), strict=True))
+    return all(new >= old for old, new in pairs) and any(new > old for old, new in pairs)
+
+
+def _judged(one: Evaluation) -> tuple[float, ...]:
+    return one.recall[1], one.mean_average_precision or 0.0, one.open_set.auroc if one.open_set else 0.0
 
 
 def compare(
@@ -58,14 +62,20 @@ def compare(
 def _notes(
     tried: Mapping[str, Evaluation], unseen: Unseen, lists: Lists, found: Calibration, better: bool
 ) -> list[str]:
-    changes = ", ".join(f"{name} {unseen.before[name]:.4f} before, {value:.4f} after" for name, value in _metrics(unseen))
+    changes = ", ".join(
+        f"{words} {percent(unseen.before[name])} before, {percent(unseen.after[name])} after"
+        for name, words in (("mAP", "mAP"), ("recall1", "Recall@1"))
+        if name in unseen.after
+    )
     notes = [
-        "Kept: the fine-tuned model." if better else "Not kept: fine-tuning did not make it better. All below, the "
+        "Kept: the fine-tuned model."
+        if better
+        else "Not kept: fine-tuning did not make it better. All below, the "
         "gallery and the config are of the bundled model.",
         f"Trained on {lists.train_photos} photos of {lists.train_things} things. {len(lists.unseen)} other things "
         f"chose the epoch ({unseen.epoch}): {changes}, each photo against all their others.",
-        "The table is of photos that were neither trained on nor chose; the gallery holds the others. Unknown: the same "
-        "photos with their own label hidden.",
+        "The table is of photos that were neither trained on nor chose; the gallery holds all others. Unknown: the "
+        "same photos with their own label hidden. Kept is what loses neither Recall@1 nor mAP nor AUROC.",
     ]
     if "after" in tried:
         won, lost = _pairs(*(tried[name].answers for name in ("before", "after")))
@@ -84,10 +94,6 @@ def _notes(
         )
     )
     return notes
-
-
-def _metrics(unseen: Unseen) -> list[tuple[str, float]]:
-    return [(name, value) for name, value in unseen.after.items() if name == "mAP" or name.startswith("recall1")]
 
 
 def _recall(answers: Collection[Answer]) -> str:
@@ -114,4 +120,4 @@ def _by_chance(won: int, lost: int) -> float:
     """
     count = won + lost
     tail = sum(math.comb(count, k) for k in range(min(won, lost) + 1)) / 2**count
-    return min(1.0, 2 * tail)
+    return float(min(1.0, 2 * tail))

@@ -249,9 +249,7 @@ def _calibrate(config: Config, wanted: Wanted, lists: Lists, bar: Bar) -> tuple[
     """The thresholds, and the config with them, as it is written."""
     queries = read_queries(lists.asked, wanted.photos, config.IndexProcess.delimiter)
     with bar(len(queries), "looking") as one:
-        found = calibrate(
-            config, queries, false_accept=wanted.false_accept, leave_one_out=True, progress=one.update
-        )
+        found = calibrate(config, queries, false_accept=wanted.false_accept, leave_one_out=True, progress=one.update)
     differs: dict[str, dict[str, Any]] = {"Global": {}, "IndexProcess": {"index_dir": config.IndexProcess.index_dir}}
     differs["IndexProcess"]["image_root"] = str(wanted.photos.resolve())
     if (wanted.folder / "model").exists():
@@ -261,6 +259,6 @@ def _calibrate(config: Config, wanted: Wanted, lists: Lists, bar: Bar) -> tuple[
         if before != after:
             differs[section][name] = after
     text = yaml.safe_dump({name: keys for name, keys in differs.items() if keys}, allow_unicode=True, sort_keys=False)
-    head = "# By shitu finetune; what is not here is the bundled config's. Thresholds by shitu calibrate.\nbase: general\n\n"
+    head = "# By shitu finetune; what is not here is the bundled config's.\nbase: general\n\n"
     _write(wanted.folder / CONFIG, head + text)
     return found, load_config(wanted.folder / CONFIG)

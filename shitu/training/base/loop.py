@@ -71,6 +71,7 @@ class Loop(Generic[Batch]):
         self.step = 0  # steps made since the very start
         self.best: Metrics = {}
         self.without_gain = 0  # evaluations since the best
+        self.over = False  # before the last step: no gain any more, or the time is up
         self.seconds, self._since = 0.0, time.monotonic()  # of training before this process, and its start
         self.unfinished = False  # whether the checkpoint that this goes on from lacks its evaluation
         self.stop = StopRequest()
@@ -85,23 +86,18 @@ class Loop(Generic[Batch]):
         with self.stop.heard():
             if self.unfinished:
                 self._finish_epoch(self.step // self.plan.steps_per_epoch)
-            while self.step < self.plan.total_steps and not self._ended():
+            while self.step < self.plan.total_steps and not self.over:
                 epoch, start = divmod(self.step, self.plan.steps_per_epoch)
                 self._epoch(epoch, start)
                 self._finish_epoch(epoch + 1)
         return self.best
 
-    def _ended(self) -> bool:
-        """Whether it is over before its last step; the same in all processes. Asked between epochs, and by a resume."""
-        stop, most = self.settings.early_stop, self.settings.most_seconds
-        inside = self.step % self.plan.steps_per_epoch
-        if stop and self.without_gain >= stop and not inside:
-            _log.info("no gain in %d evaluations; the best was after epoch %d", stop, self.best["epoch"])
-            return True
-        if processes.any_of(most is not None and self._trained() >= most, self.world) and not inside:
-            _log.info("the time is up after step %d of %d", self.step, self.plan.total_steps)
-            return True
-        return False
+    def _time_is_up(self) -> bool:
+        most = self.settings.most_seconds
+        return most is not None and self._trained() >= most
+
+    def _gains_no_more(self) -> bool:
+        return self.without_gain >= (self.settings.early_stop or math.inf)
 
     def _trained(self) -> float:
         return self.seconds + time.monotonic() - self._since
@@ -166,7 +162,8 @@ class Loop(Generic[Batch]):
 
     def _finish_epoch(self, epoch: int) -> None:
         """After the last step of each epoch, whose losses have been looked at."""
-        names, evaluated = self.task.kept(epoch, last=self.step == self.plan.total_steps)
+        late = processes.any_of(self._time_is_up(), self.world)
+        names, evaluated = self.task.kept(epoch, last=late or self.step == self.plan.total_steps)
         self._check_weights()
         if evaluated:  # which may fail, or be killed: a resume then begins with it
             self._save_states(unfinished=True)
@@ -175,6 +172,9 @@ class Loop(Generic[Batch]):
                 self._save_weights(names)
                 if evaluated and self._is_best(epoch, self._evaluate()):
                     self._save_weights(["best_model"])
+        self.over = late or self._gains_no_more()
+        if self.over and self.step < self.plan.total_steps:
+            _log.info("ends after epoch %d: %s", epoch, "the time is up" if late else "no gain any more")
         self._save_states()
         if self.log:
             draw_curves(self.log.path, self.folder / "curves.png")
@@ -258,6 +258,9 @@ class Loop(Generic[Batch]):
         self.step = position["images"] // self.plan.total_batch  # other cards than before: other steps, same images
         self.best, self.unfinished = position["best"], position.get("unfinished", False)
         self.without_gain, self.seconds = position.get("without_gain", 0), position.get("seconds", 0.0)
+        self.over = not (self.unfinished or self.step % self.plan.steps_per_epoch) and (
+            self._gains_no_more() or self._time_is_up()
+        )
         self.meter.set_state(position["meter"])
         for change in checkpoints.changes(
             position["config"], checkpoints.plain(self.settings.config), self.settings.may_change
