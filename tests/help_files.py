@@ -63,6 +63,8 @@ def _own_data(folder: Path) -> None:
     lines = [f"{number}.jpg {number % 2}\n" for number in range(12)]
     for name, part in (("train", lines[:8]), ("query", lines[8:10]), ("gallery", lines[10:])):
         (folder / f"{name}.txt").write_text("".join(part))
+    for number in range(12):
+        _picture(folder / "my_photos" / f"thing {number % 4}" / f"{number}.jpg", number)
     _picture(folder / "images" / "1.jpg")
     _json(
         folder / "instances.json",

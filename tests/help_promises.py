@@ -242,6 +242,12 @@ PROMISES = {
         err=r"mainbody.json: 2 images, 2 boxes of foreground; dataset_dir: the folder that holds coco, rpc\n",
         holds=foreground("mainbody.json", 2, 2),
     ),
+    "shitu finetune my_photos --epochs 1 --output my_model": Promise(
+        r'\{"better": (true|false), "unseen": [^\n]*"report": "my_model/report.html"\}\n',
+        rows("data 8 images, 2 classes", "epoch 1/1, step 1/1: CELoss")
+        + r"Next: shitu predict -c my_model/shitu.yaml PHOTOS\n",
+        {"my_model/gallery/gallery.json": 1, "my_model/report.html": 1, "my_model/shitu.yaml": 1},
+    ),
     "shitu train -c configs/train/demo_cpu.yaml -o Global.epochs=1": Promise(
         r'\{"epoch": 1, "recall1": [^\n]*"queries": 240.0, [^\n]*\}\n',
         rows("data 240 images, 80 classes", "epoch 1/1, step 5/5", "epoch 1: recall1", "the model of best_model"),

@@ -210,7 +210,8 @@ def test_timm_s_increasing_posterize_keeps_four_bits_to_none(strength: float, ke
 def test_the_bundled_recogniser_can_be_trained_on() -> None:
     network = build_network(LITE, 3)
     freeze(network, RecModel(freeze_norms=True))
-    load_exported(network, open_model(str(BUNDLED), task="recognition"))
+    for _ in range(2):  # Paddle names the parameters of a program otherwise when it is loaded again
+        load_exported(network, open_model(str(BUNDLED), task="recognition"))
     program = paddle.jit.load(str(BUNDLED / "inference"))
     x = paddle.to_tensor(np.random.default_rng(3).normal(size=(2, 3, 224, 224)).astype("float32"))
     for mode in (network.eval, lambda: set_train_mode(network)):  # norms that stand still do the same in both
@@ -260,3 +261,28 @@ def test_an_export_names_paddle_without_its_wheel_s_record(tmp_path: Path, monke
     monkeypatch.setattr(metadata, "version", none)
     assert trained(config_of(tmp_path, *EVALUATED, "Global.max_iters=1"))
     assert "exported by shitu" in (tmp_path / "RecModel" / "inference" / "model.yaml").read_text().lower()
+
+
+# --- a run that ends early -------------------------------------------------------------------------------------------
+
+
+def test_it_ends_without_gain_and_keeps_the_latest_epochs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scores = iter([0.1, 0.3, 0.2, 0.3, 0.9])
+    monkeypatch.setattr(run, "evaluate", lambda *_, **__: {"recall1": next(scores)})
+    words = ("Global.epochs=10", "Global.early_stop=2", "Global.keep_checkpoints=2")
+    config = config_of(tmp_path, *EVALUATED, *words)
+    assert trained(config) == {"epoch": 2, "recall1": 0.3}
+    folder = tmp_path / "RecModel"
+    assert sorted(path.stem for path in folder.glob("epoch_*")) == ["epoch_3", "epoch_4"]
+    assert trained(config, resume=True) == {"epoch": 2, "recall1": 0.3}  # over is over
+    assert next(scores) == 0.9
+
+
+def test_it_ends_with_the_epoch_in_which_the_time_is_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Evaluated, though its turn has not come; with more time a resume goes on."""
+    scores = iter([0.1, 0.2, 0.9])
+    monkeypatch.setattr(run, "evaluate", lambda *_, **__: {"recall1": next(scores)})
+    words = (*EVALUATED, "Global.epochs=2", "Global.eval_interval=2")
+    assert trained(config_of(tmp_path, *words, "Global.max_minutes=1e-9"))["epoch"] == 1
+    assert trained(config_of(tmp_path, *words, "Global.max_minutes=1e-9"), resume=True)["epoch"] == 1
+    assert trained(config_of(tmp_path, *words), resume=True) == {"epoch": 2, "recall1": 0.2}

@@ -13,7 +13,7 @@ from shitu.cli import out
 from shitu.cli.options import Within, example, override_option
 
 
-@click.command("finetune", epilog=example("finetune demo/gallery --size 64 --epochs 1 --output my_model"))
+@click.command("finetune", epilog=example("finetune my_photos --epochs 1 --output my_model"))
 @click.option(
     "--output", type=click.Path(path_type=Path), default="finetuned", show_default=True, help="The folder to fill."
 )
@@ -34,7 +34,7 @@ from shitu.cli.options import Within, example, override_option
 @override_option(", of configs/train/finetune.yaml")
 @click.argument("photos", type=click.Path(path_type=Path))
 def finetune(*, output: Path, overwrite: bool, overrides: tuple[str, ...], photos: Path, **how: object) -> None:
-    """Train the bundled recogniser on from the pictures in PHOTOS, a folder for each thing.
+    """Train the bundled recogniser on from PHOTOS: a folder with one for each thing, or a list as build-gallery's.
 
     Some things are kept from training and choose when it ends; some photos of each measure before and after. --output
     then holds shitu.yaml, gallery, report.html and, where it is better than the bundled one, the model. Ctrl-C saves

@@ -17,8 +17,8 @@ from typing import Any
 import yaml
 
 from shitu.build.builder import GalleryBuilder
-from shitu.build.list_file import Entry
-from shitu.build.photos import read_photos
+from shitu.build.list_file import Entry, read_list
+from shitu.build.photos import FOLDERS, read_photos
 from shitu.config import Config, load_config
 from shitu.errors import ShituError, UsageError
 from shitu.evaluation.calibrate import Calibration, calibrate, check_rate
@@ -45,7 +45,9 @@ Bar = Callable[[int, str], AbstractContextManager[Any]]  # how many, what is don
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is asked for. `size`: side of the images in pixels; `overrides`: of the training config.
+    """What is asked for. `photos`: a folder that holds one for each thing, or a list as build-gallery's.
+
+    `size`: side of the images in pixels; `overrides`: of the training config.
 
     `epochs` and `minutes` bound the training (None: what the config says).
     """
@@ -58,6 +60,16 @@ class Wanted:
     false_accept: float = 0.05
     seed: int = 0
     overrides: tuple[str, ...] = ()
+
+    @property
+    def root(self) -> Path:
+        """Where the photos' paths begin."""
+        return self.photos.parent if self.photos.is_file() else self.photos
+
+    def entries(self) -> list[Entry]:
+        if self.photos.is_file():
+            return list(read_list(self.photos, self.root, load_config(None).IndexProcess.delimiter))
+        return read_photos(str(self.photos), FOLDERS)
 
     def identity(self, entries: list[Entry]) -> dict[str, Any]:
         """What a folder is of: another is not gone on with. `epochs` and `minutes` may change."""
@@ -73,7 +85,7 @@ def finetune(wanted: Wanted, *, overwrite: bool, bar: Bar, command: str = "", da
     goes on where it was. Raises UsageError, ConfigError, StoppedError (all is saved), ShituError.
     """
     check_rate(wanted.false_accept)
-    entries = read_photos(str(wanted.photos), None)
+    entries = wanted.entries()
     state = _begin(wanted, wanted.identity(entries), overwrite)
     if "result" in state:
         _log.info("%s is finished; --overwrite starts anew", wanted.folder)
@@ -93,7 +105,7 @@ def finetune(wanted: Wanted, *, overwrite: bool, bar: Bar, command: str = "", da
     write_report(
         last,
         wanted.folder / REPORT,
-        image_root=str(wanted.photos),
+        image_root=str(wanted.root),
         command=command,
         date=date,
         detector_model=final.Global.det_inference_model_dir or "",
@@ -192,7 +204,7 @@ def _train_config(wanted: Wanted, lists: Lists) -> TrainConfig:
         "Global.seed": wanted.seed,
         "DataLoader.Train.sampler.batch_size": per_class * classes,
         "DataLoader.Train.sampler.drop_last": False,
-        f"{data}.image_root": wanted.photos,
+        f"{data}.image_root": wanted.root,
         f"{data}.cls_label_path": lists.train,
         f"{data}.transform_ops.0.RandCropImage.size": wanted.size,
     }
@@ -201,7 +213,7 @@ def _train_config(wanted: Wanted, lists: Lists) -> TrainConfig:
     for side in sides:
         dataset = f"DataLoader.Eval.{side}.dataset"
         values[f"{dataset}.name"] = "VeriWild"
-        values[f"{dataset}.image_root"] = wanted.photos
+        values[f"{dataset}.image_root"] = wanted.root
         values[f"{dataset}.cls_label_path"] = lists.val
         values[f"{dataset}.transform_ops.0.ResizeImage.size"] = f"[{wanted.size}, {wanted.size}]"
     overrides = tuple(f"{key}={value}" for key, value in values.items())
@@ -215,7 +227,7 @@ def _config(wanted: Wanted, name: str) -> Config:
     """The bundled config with the gallery, and where there is one the model, of before/ or after/, or of the folder."""
     folder = (wanted.folder / name).resolve()
     config = load_config(None).replace(
-        "IndexProcess", index_dir=str(folder / "gallery"), image_root=str(wanted.photos), index_operation="new"
+        "IndexProcess", index_dir=str(folder / "gallery"), image_root=str(wanted.root), index_operation="new"
     )
     model = folder / "model"
     return config.replace("Global", rec_inference_model_dir=str(model)) if model.exists() else config
@@ -231,7 +243,7 @@ def _build(config: Config, entries: list[Entry], bar: Bar) -> None:
 
 
 def _evaluate(config: Config, wanted: Wanted, lists: Lists, bar: Bar) -> Evaluation:
-    queries = read_queries(lists.asked, wanted.photos, config.IndexProcess.delimiter)
+    queries = read_queries(lists.asked, wanted.root, config.IndexProcess.delimiter)
     with bar(len(queries), "evaluating") as one:
         return evaluate(config, queries, leave_one_out=True, progress=one.update)
 
@@ -247,11 +259,11 @@ def _keep(wanted: Wanted, name: str) -> Config:
 
 def _calibrate(config: Config, wanted: Wanted, lists: Lists, bar: Bar) -> tuple[Calibration, Config]:
     """The thresholds, and the config with them, as it is written."""
-    queries = read_queries(lists.asked, wanted.photos, config.IndexProcess.delimiter)
+    queries = read_queries(lists.asked, wanted.root, config.IndexProcess.delimiter)
     with bar(len(queries), "looking") as one:
         found = calibrate(config, queries, false_accept=wanted.false_accept, leave_one_out=True, progress=one.update)
     differs: dict[str, dict[str, Any]] = {"Global": {}, "IndexProcess": {"index_dir": config.IndexProcess.index_dir}}
-    differs["IndexProcess"]["image_root"] = str(wanted.photos.resolve())
+    differs["IndexProcess"]["image_root"] = str(wanted.root.resolve())
     if (wanted.folder / "model").exists():
         differs["Global"]["rec_inference_model_dir"] = config.Global.rec_inference_model_dir
     for key, (before, after) in found.values.items():
