@@ -178,6 +178,10 @@ def _train(wanted: Wanted, lists: Lists, state: dict[str, Any], bar: Bar) -> Uns
         _write_state(wanted.folder, state)
     best = run_training(config, resume=True, overwrite=False, progress=partial(_steps, bar))
     unseen = Unseen(state[key], {name: value for name, value in best.items() if name != "epoch"}, int(best["epoch"]))
+    if state.get("epoch") != unseen.epoch:  # longer than before: what was made of it is old
+        shutil.rmtree(wanted.folder / "after", ignore_errors=True)
+        state["epoch"] = unseen.epoch
+        _write_state(wanted.folder, state)
     if unseen.rose and not (wanted.folder / "after" / "model").exists():
         weights = wanted.folder / "training" / "RecModel" / "best_model"
         target = wanted.folder / "after" / "model"
