@@ -80,8 +80,8 @@ def _notes(
     if "after" in tried:
         won, lost = _pairs(*(tried[name].answers for name in ("before", "after")))
         notes.append(
-            f"{won} photos are right that were wrong, {lost} wrong that were right: a difference as great comes by "
-            f"chance in {percent(_by_chance(won, lost))} of such comparisons."
+            f"Newly right: {won}, newly wrong: {lost} photos. A difference as great comes by chance in "
+            f"{percent(_by_chance(won, lost))} of such comparisons."
         )
     notes.append(
         f"The thresholds were chosen by these photos, for {percent(found.false_accept)} of the unknown named, so what "
