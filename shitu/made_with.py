@@ -29,6 +29,7 @@ _KEPT = (
     *(f"IndexProcess.{key}" for key in ("crop", "delimiter", "dist_type", "embedding_size", "hamming_radius")),
     *(f"IndexProcess.{key}" for key in ("score_thres", "vote_k")),
 )
+_OF_BUILDING = ("IndexProcess.crop", "IndexProcess.delimiter")  # they change no answer
 _METHOD, _ROOT, _DIR = "RecPostProcess.Binarize.method", "IndexProcess.image_root", "IndexProcess.index_dir"
 _LONGEST = 20_000  # characters; ours have some hundred
 _SAID: set[str] = set()  # what this process has told already
@@ -84,7 +85,7 @@ def stand_in(every: Callable[[str], Any], above: Callable[[str], bool]) -> Layer
             if os.path.isdir(root):  # else the gallery was moved without its pictures
                 _put(sections, key, root)
             continue
-        if every(key) != value:
+        if key not in _OF_BUILDING and every(key) != value:
             told.append(f"{key}={value}")
         _put(sections, key, value)
     if told:

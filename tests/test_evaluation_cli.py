@@ -119,7 +119,7 @@ def test_json_is_one_object_with_all_figures(index: Path) -> None:
 def test_the_table_and_the_report(index: Path) -> None:
     lines = "photos/fridge.jpg\tavocado\nphotos/toy_shelf.jpg\tbackpack\nphotos/desk.jpg\t1e5\n"
     done = evaluate(index, lines, "--format", "table", "--report", "report.html")
-    assert (done.exit_code, done.stderr) == (0, "")
+    assert (done.exit_code, done.stderr) == (0, "The figures with the worst mistakes as pictures: report.html\n")
     for text in ("2 known, 1 unknown, 0 failed", "24 entries, 8 labels", "Recall@1", "mAP", "AUROC", "worst classes"):
         assert text in done.stdout
     assert "most frequent confusions" in done.stdout

@@ -40,7 +40,8 @@ class _Group(InOrder):
     """The one place where errors become a message and an exit status."""
 
     def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
-        return super().parse_args(context, [at_hand(word) for word in args])  # so that examples run anywhere
+        # so that examples run anywhere; `demo` alone is a command
+        return super().parse_args(context, [at_hand(word) if "/" in word else word for word in args])
 
     def main(self, *arguments: Any, **named: Any) -> Any:
         out.open_streams()
