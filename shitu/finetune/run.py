@@ -176,7 +176,7 @@ def _train(wanted: Wanted, lists: Lists, state: dict[str, Any], bar: Bar) -> Uns
         with bar(data.image_count, "embedding") as one:
             state[key] = measure(open_network(config), data, config, progress=one.update)
         _write_state(wanted.folder, state)
-    best = run_training(config, resume=True, overwrite=False, progress=partial(_steps, bar))
+    best = run_training(config, resume=True, overwrite=False, progress=partial(_steps, bar), export=False)
     unseen = Unseen(state[key], {name: value for name, value in best.items() if name != "epoch"}, int(best["epoch"]))
     if state.get("epoch") != unseen.epoch:  # longer than before: what was made of it is old
         shutil.rmtree(wanted.folder / "after", ignore_errors=True)

@@ -38,8 +38,10 @@ _OF_GLOBAL = "checkpoints output_dir epochs device early_stop max_minutes keep_c
 MAY_CHANGE = ("source", *(f"Global.{key}" for key in _OF_GLOBAL.split()))  # by a resume
 
 
-def run_training(config: TrainConfig, *, resume: bool, overwrite: bool, progress: loop.Progress) -> dict[str, float]:
-    """Train as the config says; returns the best evaluation. Raises as `base.loop.train`."""
+def run_training(
+    config: TrainConfig, *, resume: bool, overwrite: bool, progress: loop.Progress, export: bool = True
+) -> dict[str, float]:
+    """Train as the config says, then `export`; returns the best evaluation. Raises as `base.loop.train`."""
     processes.use_device(config.Global.device)
     settings = settings_of(config)
     best = loop.train(
@@ -50,7 +52,7 @@ def run_training(config: TrainConfig, *, resume: bool, overwrite: bool, progress
         overwrite=overwrite,
         progress=progress,
     )
-    if processes.start()[0] == 0:
+    if export and processes.start()[0] == 0:
         _export(config, settings.folder / ("best_model" if best else "latest"))
     return best
 
