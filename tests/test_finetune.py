@@ -15,6 +15,7 @@ from shitu.build.photos import read_photos
 from shitu.cli import main
 from shitu.config import load_config
 from shitu.errors import UsageError
+from shitu.finetune.run import Wanted
 from shitu.finetune.split import split_photos
 from shitu.gallery import open_reader
 from shitu.models import open_model
@@ -135,3 +136,12 @@ def test_a_folder_of_something_else_is_left_alone(photos: Path, tmp_path: Path) 
     assert done.exit_code == 2
     assert "holds something else" in done.stderr
     assert (tmp_path / "model").is_dir()
+
+
+def test_a_list_says_the_same_as_folders(photos: Path, tmp_path: Path) -> None:
+    inside = Wanted(photos, tmp_path).entries()
+    listed = photos / "gallery.txt"
+    listed.write_text("".join(f"{one.image}\t{one.label}\n" for one in inside), encoding="utf-8")
+    wanted = Wanted(listed, tmp_path)
+    assert [(one.path, one.label) for one in wanted.entries()] == [(one.path, one.label) for one in inside]
+    assert wanted.identity(wanted.entries()) == Wanted(photos, tmp_path).identity(inside)
