@@ -13,7 +13,7 @@ from shitu.training.base.ema import MovingAverage
 from shitu.training.base.log import Meter
 from shitu.training.base.processes import average_gradients
 from shitu.training.rec.plan import build_optimizer
-from shitu.training.rec.schema import L2, SGD, Adam, AdamW, Momentum, Optimizer
+from shitu.training.rec.schema_optimizer import L2, SGD, Adam, AdamW, Momentum, Optimizer
 
 NOTHING = nn.Layer()
 OPTIMIZERS = [SGD(), Momentum(), Momentum(use_nesterov=True), Adam(), AdamW()]

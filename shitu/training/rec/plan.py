@@ -15,10 +15,11 @@ from paddle.regularizer import L2Decay
 from shitu.errors import ConfigError
 from shitu.training.base import task
 from shitu.training.base.task import Plan, Scaling
-from shitu.training.rec import schema
+from shitu.training.rec import schema_optimizer as schema
 from shitu.training.rec.samplers import build_sampler
-from shitu.training.rec.schema import Constant, Cosine, LearningRate, Linear, Piecewise, Step, TrainConfig
+from shitu.training.rec.schema import TrainConfig
 from shitu.training.rec.schema_data import Data
+from shitu.training.rec.schema_optimizer import Constant, Cosine, LearningRate, Linear, MultiStepDecay, Piecewise, Step
 
 
 def train_data(config: TrainConfig) -> Data:
@@ -68,6 +69,15 @@ class Schedule(task.Schedule):
         self.peak = scaling.factor * (section.values[0] if isinstance(section, Piecewise) else section.learning_rate)
         self.warmup_steps = min(round(section.warmup_epoch * steps_per_epoch), total_steps)
 
+    def __call__(self, step: int) -> float:
+        section: LearningRate = self.section
+        later = section.last_epoch + 1
+        if section.by_epoch:
+            step = (step // self.steps_per_epoch + later) * self.steps_per_epoch
+        else:
+            step += later
+        return super().__call__(step)
+
     def warming(self, step: int) -> float:
         start: float = self.section.warmup_start_lr
         return start + (self.peak - start) * step / self.warmup_steps
@@ -85,6 +95,8 @@ class Schedule(task.Schedule):
             return rate * section.gamma ** math.floor(epoch / section.step_size)
         if isinstance(section, Piecewise):
             return section.values[sum(epoch >= limit for limit in section.decay_epochs)] * self.scaling.factor
+        if isinstance(section, MultiStepDecay):
+            return rate * section.gamma ** sum(epoch >= limit for limit in section.milestones)
         assert type(section) in (Constant, LearningRate)
         return rate
 

@@ -27,7 +27,8 @@ from shitu.training.rec.losses import build_losses
 from shitu.training.rec.networks import DistillationModel, RecModel, build_network, freeze, set_train_mode
 from shitu.training.rec.plan import build_optimizer, make_plan, train_data
 from shitu.training.rec.pretrained import start_from, to_fetch
-from shitu.training.rec.schema import SGD, Adam, AdamW, TrainConfig
+from shitu.training.rec.schema import TrainConfig
+from shitu.training.rec.schema_optimizer import SGD, Adam, AdamW
 from shitu.training.rec.summary import describe, summarise
 from shitu.training.rec.transforms import compile_transform
 

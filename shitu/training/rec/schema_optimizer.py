@@ -1,0 +1,112 @@
+"""The Optimizer section of a training configuration: what moves the weights, and the learning rate at each step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from shitu.config.keys import Flag, Maybe, Number, Several, Text, Whole
+from shitu.config.values import BadValueError, within
+from shitu.config.variants import ByName
+from shitu.training.base.schema import ScaledRate
+
+
+@dataclass(frozen=True)
+class LearningRate(ScaledRate, ByName):
+    """The `lr` of an optimizer. The keys are shared by all kinds."""
+
+    no_effect = frozenset({"verbose"})
+
+    learning_rate: Number = within(0.001, 0)
+    warmup_epoch: Number = within(0, 0)
+    warmup_start_lr: Number = within(0.0, 0)
+    by_epoch: Flag = False  # it moves between epochs only, not at each step
+    last_epoch: Whole = within(-1, -1)  # PaddleClas's: begin so many epochs (steps, without by_epoch) and one later
+    scale_iters: Flag = False  # ours: Global.max_iters is scaled by the inverse too
+
+
+@dataclass(frozen=True)
+class Cosine(LearningRate):
+    eta_min: Number = within(0.0, 0)
+
+
+@dataclass(frozen=True)
+class Linear(LearningRate):
+    end_lr: Number = within(0.0, 0)
+    power: Number = within(1.0, 0)
+
+
+@dataclass(frozen=True)
+class Constant(LearningRate):
+    pass
+
+
+@dataclass(frozen=True)
+class Step(LearningRate):
+    step_size: Number = within(30, 0)  # epochs
+    gamma: Number = within(0.1, 0, 1)
+
+
+@dataclass(frozen=True)
+class Piecewise(LearningRate):
+    decay_epochs: Several[Number] = ()
+    values: Several[Number] = ()  # as many as decay_epochs and one more; replace learning_rate
+
+    def check(self) -> None:
+        if len(self.values) != len(self.decay_epochs) + 1:
+            raise BadValueError("values", list(self.values), "one number more than in decay_epochs is wanted")
+
+
+@dataclass(frozen=True)
+class MultiStepDecay(LearningRate):
+    milestones: Several[Number] = ()  # epochs
+    gamma: Number = within(0.1, 0, 1)
+
+
+@dataclass(frozen=True)
+class L2(ByName):
+    coeff: Number = within(0.0, 0)
+
+
+@dataclass(frozen=True)
+class Optimizer(ByName):
+    """Weight decay reaches what PaddleClas's does: all but what a backbone exempts, as most do their batch norms."""
+
+    no_effect = frozenset({"use_master_param"})
+
+    lr: LearningRate = field(default_factory=Cosine)
+    regularizer: Maybe[L2] = None
+    clip_norm: Maybe[Number] = within(None, 0)  # limit of the norm of each parameter's gradient, as PaddleClas has it
+    clip_global_norm: Maybe[Number] = within(None, 0)  # ours: limit of the norm of all gradients together
+    no_weight_decay_name: Maybe[Text] = None  # parts of parameters' names, with blanks between them
+    one_dim_param_no_weight_decay: Flag = False
+    decay_bn_and_bias: Flag = True  # ours: false leaves them out
+
+    def check(self) -> None:
+        if self.clip_norm and self.clip_global_norm:
+            raise BadValueError("clip_norm", self.clip_norm, "either it or clip_global_norm is wanted")
+
+
+@dataclass(frozen=True)
+class Momentum(Optimizer):
+    momentum: Number = within(0.9, 0, 1)
+    use_nesterov: Flag = False
+
+
+@dataclass(frozen=True)
+class SGD(Optimizer):
+    pass
+
+
+@dataclass(frozen=True)
+class Adam(Optimizer):
+    beta1: Number = within(0.9, 0, 1)
+    beta2: Number = within(0.999, 0, 1)
+    epsilon: Number = within(1e-8, 0)
+
+
+@dataclass(frozen=True)
+class AdamW(Optimizer):
+    beta1: Number = within(0.9, 0, 1)
+    beta2: Number = within(0.999, 0, 1)
+    epsilon: Number = within(1e-8, 0)
+    weight_decay: Number = within(0.01, 0)
