@@ -41,7 +41,7 @@ class SupConLoss(FeatureLoss):
         positive, _ = pairs(labels)
         itself = paddle.eye(len(labels))
         logits = anchors @ anchors.t() / own.temperature
-        log_share = logits - paddle.logsumexp(logits - FAR * itself, axis=1, keepdim=True)
+        log_share = logits - paddle.logsumexp(logits - FAR * itself, axis=[1], keepdim=True)
         chosen = positive.astype(logits.dtype)
         rows = (log_share * chosen).sum(axis=1) / chosen.sum(axis=1).clip(min=1.0)
         loss: paddle.Tensor = -own.temperature / own.base_temperature * rows.mean()
@@ -67,8 +67,8 @@ class PairwiseCosface(FeatureLoss):
         own, units = self.section, unit_vectors(anchors)
         similarity = units @ units.t()
         positive, negative = (each.astype(similarity.dtype) for each in pairs(labels))
-        near = paddle.logsumexp(-own.gamma * similarity * positive - FAR * (1 - positive), axis=1)
-        far = paddle.logsumexp(own.gamma * (similarity * negative + own.margin) - FAR * (1 - negative), axis=1)
+        near = paddle.logsumexp(-own.gamma * similarity * positive - FAR * (1 - positive), axis=[1])
+        far = paddle.logsumexp(own.gamma * (similarity * negative + own.margin) - FAR * (1 - negative), axis=[1])
         return F.softplus(near + far).mean()
 
 
@@ -82,7 +82,8 @@ class CenterLoss(FeatureLoss):
 
     def compare(self, anchors: Any, labels: Any, others: Any, other_labels: Any) -> paddle.Tensor:
         apart = anchors - paddle.gather(self.centers, labels)
-        return (apart * apart).sum(axis=1).mean()
+        loss: paddle.Tensor = (apart * apart).sum(axis=1).mean()
+        return loss
 
 
 class ContrastiveLoss(FeatureLoss):
@@ -147,4 +148,4 @@ class MSMLoss(TriHardLoss):
 
 def _log_mean_exp(x: paddle.Tensor, chosen: paddle.Tensor) -> paddle.Tensor:
     """(n, n), (n, n) of 0 and 1 -> (n,): log of the mean of exp(x) over the chosen; -1e8 where none is."""
-    return paddle.logsumexp(x - FAR * (1 - chosen), axis=1) - chosen.sum(axis=1).clip(min=1.0).log()
+    return paddle.logsumexp(x - FAR * (1 - chosen), axis=[1]) - chosen.sum(axis=1).clip(min=1.0).log()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from shitu.config.keys import Choice, FilePath, Flag, Maybe, Number, Several, Text, Whole
 from shitu.config.load import load_sections
@@ -17,12 +17,14 @@ from shitu.training.base.schema import AMP
 from shitu.training.rec.schema_arch import Arch, RecModel
 from shitu.training.rec.schema_data import DataLoader
 from shitu.training.rec.schema_loss import Loss
-from shitu.training.rec.schema_optimizer import Momentum, Optimizer
+from shitu.training.rec.schema_optimizer import Momentum, Optimizer, one_of_several
 
 
 @dataclass(frozen=True)
 class Global(Section):
-    no_effect = frozenset({"use_dali", "to_static", "class_num", "eval_before_train", "profiler_options", "use_mlu"})
+    no_effect = frozenset(
+        {"use_dali", "to_static", "class_num", "eval_before_train", "profiler_options", "use_mlu", "infer_imgs"}
+    )
 
     checkpoints: Maybe[FilePath] = None  # path without suffix, such as output/RecModel/latest
     pretrained_model: Maybe[FilePath] = None
@@ -35,7 +37,7 @@ class Global(Section):
     epochs: Whole = within(100, 1)
     print_batch_step: Whole = within(10, 1)
     use_visualdl: Flag = False
-    eval_mode: Choice[Literal["retrieval"]] = "retrieval"
+    eval_mode: Choice[Literal["retrieval", "classification"]] = "retrieval"  # Eval's own keys decide
     retrieval_feature_from: Choice[Literal["features", "backbone"]] = "features"
     re_ranking: Flag = False
     feature_normalize: Flag = True
@@ -89,6 +91,19 @@ class MeanINP(MetricKind):
 
 
 @dataclass(frozen=True)
+class Precisionk(MetricKind):
+    topk: Several[Whole] = within((1, 5), 1)
+    descending: Maybe[Flag] = None
+
+
+@dataclass(frozen=True)
+class TopkAcc(MetricKind):
+    """Of DataLoader.Eval.dataset, whose classes are those that are trained."""
+
+    topk: Several[Whole] = within((1, 5), 1)
+
+
+@dataclass(frozen=True)
 class Metric(Section):
     no_effect = frozenset({"Train"})
 
@@ -114,7 +129,7 @@ _Metric = Metric
 class TrainConfig(Section):
     """A whole training configuration."""
 
-    no_effect = frozenset({"Infer", "Slim"})
+    no_effect = frozenset({"Infer", "Slim", "IndexProcess"})
 
     Global: _Global = field(default_factory=_Global)
     AMP: Maybe[_AMP] = None
@@ -125,6 +140,18 @@ class TrainConfig(Section):
     DataLoader: _DataLoader = field(default_factory=_DataLoader)
     Metric: _Metric = field(default_factory=_Metric)
     source: str = not_a_key("built-in defaults")
+
+    @classmethod
+    def keys_in(cls, value: Any) -> Any:
+        if isinstance(value, dict) and isinstance(value.get("Optimizer"), list):
+            value["Optimizer"] = one_of_several(value["Optimizer"])  # in place: a message then finds its way
+        return super().keys_in(value)
+
+    @classmethod
+    def in_editors(cls, schema: dict[str, Any]) -> dict[str, Any]:
+        one = schema["properties"]["Optimizer"]
+        schema["properties"]["Optimizer"] = {"anyOf": [one, {"type": "array", "items": {"type": "object"}}]}
+        return schema
 
 
 def load_train_config(path: str | Path, overrides: tuple[str, ...] = ()) -> TrainConfig:

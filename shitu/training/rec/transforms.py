@@ -16,11 +16,12 @@ from shitu.recognise.transform_ops import IMAGENET_MEAN, IMAGENET_STD, as_number
 from shitu.training.rec import augment, auto_augment
 from shitu.training.rec.augment import DecodeImage, ImageOp, RandomErasing, Rng, Still
 from shitu.training.rec.augment_keys import Size
+from shitu.training.rec.augment_mix import AugMix
 
 _FIRST: tuple[type[ImageOp], ...] = (
     *(DecodeImage, augment.RandFlipImage, augment.Pad, augment.RandCropImageV2, augment.RandCropImage),
     *(augment.RandomRotation, augment.ColorJitter, auto_augment.AutoAugment, auto_augment.RandAugment),
-    auto_augment.TimmAutoAugment,
+    *(auto_augment.TimmAutoAugment, AugMix),
 )
 _KINDS = {kind.__name__: kind for kind in _FIRST}
 _AS_IN_PREDICTION = ("ResizeImage", "CropImage")
@@ -60,8 +61,8 @@ def compile_transform(ops: Operators, where: str) -> Transform:
     image_ops: list[ImageOp] = []
     last: list[Mapping[str, Any]] = []
     erasing: list[RandomErasing] = []
-    known = ("DecodeImage", *_AS_IN_PREDICTION, *_KINDS, *_LAST, "RandomErasing")
-    for operator in ops:
+    known = ("DecodeImage", "ToTensor", "Normalize", *_AS_IN_PREDICTION, *_KINDS, *_LAST, "RandomErasing")
+    for operator in _renamed(ops, where):
         name, options = split_operator(operator, known, where)
         if name in _LAST:
             if erasing:
@@ -88,6 +89,22 @@ def compile_transform(ops: Operators, where: str) -> Transform:
     normalise = compile_ops([*last, *to_chw], where)
     preprocess = None if erasing else _preprocess(image_ops, last)
     return Transform(tuple(image_ops), normalise, tuple(erasing), size, preprocess)
+
+
+def _renamed(ops: Operators, where: str) -> list[Mapping[str, Any]]:
+    """paddle.vision's ToTensor and Normalize, which PaddleClas's files of re-identification use, as NormalizeImage."""
+    renamed: list[Mapping[str, Any]] = []
+    names = [next(iter(operator)) for operator in ops]
+    for place, (name, operator) in enumerate(zip(names, ops, strict=True)):
+        if name == "Normalize":
+            if "ToTensor" not in names[:place]:
+                raise ConfigError(f"{where}: Normalize without ToTensor before it; put it there, or use NormalizeImage")
+            renamed.append({"NormalizeImage": {**(operator[name] or {}), "scale": 1 / 255, "order": ""}})
+        elif name != "ToTensor":
+            renamed.append(operator)
+        elif "Normalize" not in names:
+            renamed.append({"NormalizeImage": {"scale": 1 / 255, "mean": [0, 0, 0], "std": [1, 1, 1], "order": ""}})
+    return renamed
 
 
 def _read(kind: type[AnySection], options: Mapping[str, Any], where: str) -> AnySection:
