@@ -90,7 +90,7 @@ def identities(batch: int, k: int, **more: Any) -> Keys:
     return {**sampler, "drop_last": False, "shuffle": True, **more}
 
 
-def config(
+def config(  # noqa: PLR0917 - in the order of the files
     arch: Keys, loss: Keys, optimizer: Any, train: Keys, evaluation: Keys, metrics: list[Any], **more: Any
 ) -> Keys:
     parts: Keys = {"Global": more.pop("Global"), "Arch": arch, "Loss": loss, "Optimizer": optimizer}
@@ -113,7 +113,7 @@ STILL_ERASED = [DECODE, {"ResizeImage": {"size": 224}}, FLIP, normalise(), ERASE
 ALIPRODUCT = f"{ADDRESS}rec/models/pretrain/product_ResNet50_vd_Aliproduct_v1.0_pretrained.pdparams"
 
 
-def _products(
+def _products(  # noqa: PLR0917
     name: str, folder: str, classes: int, rate: float, train: Keys, lists: tuple[str, str], metrics: Any
 ) -> Keys:
     root = f"./dataset/{folder}/"
@@ -385,7 +385,7 @@ def _codes() -> dict[str, Keys]:
 # --- general -------------------------------------------------------------------------------------------------------
 
 
-def _general(
+def _general(  # noqa: PLR0917
     arch: Keys, rate: float, coeff: float, warmup: int, ops: list[Keys], batch: int, epochs: int, **more: Any
 ) -> Keys:
     root, eval_ops = "./dataset/Aliproduct/", more.pop("eval_ops", resized()[0])
@@ -396,6 +396,16 @@ def _general(
         more.pop("metrics", RECALL),
         Global=settings(epochs, use_dali=False, to_static=False, **more.pop("Global", {})), **more,
     )  # fmt: skip
+
+
+def _mutual(*distance: str) -> Keys:
+    names, pairs = {"model_names": ["Student", "Teacher"]}, {"model_name_pairs": [["Student", "Teacher"]]}
+    train: list[Keys] = [
+        {"DistillationGTCELoss": {"weight": 1.0, "key": "logits", **names}},
+        {"DistillationDMLLoss": {"weight": 1.0, "key": "logits", **pairs}},
+        *({"DistillationDistanceLoss": {"weight": 1.0, "key": key, **pairs}} for key in distance),
+    ]
+    return {"Train": train, "Eval": [{"DistillationGTCELoss": {"weight": 1.0, "model_names": ["Student"]}}]}
 
 
 def _general_all() -> dict[str, Keys]:
@@ -417,8 +427,13 @@ def _general_all() -> dict[str, Keys]:
     }  # fmt: skip
     bicubic: Keys = {"eval_ops": resized(interpolation="bicubic")[0], "metrics": RECALL_AND_MAP}
     base = _general(clip["base_patch16_224"], 0.02, 0.00002, 1, strong, 64, 20, AMP=amp, **bicubic)
-    large = _general(clip["large_patch14_224"], 0.0025, 0.00002, 1, strong, 32, 10,
-                     AMP={**amp, "use_amp": False, "use_fp16_test": False, "use_promote": False}, **bicubic)  # fmt: skip
+    off: Keys = {**amp, "use_amp": False, "use_fp16_test": False, "use_promote": False}
+    large = _general(clip["large_patch14_224"], 0.0025, 0.00002, 1, strong, 32, 10, AMP=off, **bicubic)
+    twins: Keys = {
+        "name": "DistillationModel", "infer_output_key": "features", "infer_add_softmax": False, "is_rec": True,
+        "infer_model_name": "Student", "pretrained_list": None, "freeze_params_list": [False, False],
+        "models": [{"Teacher": v1}, {"Student": v1}],
+    }  # fmt: skip
     start: Keys = {"pretrained_model": f"{ADDRESS}rec/models/pretrain/general_PPLCNet_x2_5_pretrained_v1.0.pdparams"}
     codes: Keys = {"Global": {"feature_normalize": False, "feature_binarize": "sign"}}
     home = "GeneralRecognition/GeneralRecognition_PPLCNet_x2_5"
@@ -428,6 +443,8 @@ def _general_all() -> dict[str, Keys]:
         "slim/GeneralRecognition_PPLCNet_x2_5_quantization.yaml": _general(
             slim, 0.002, 0.00001, 5, crop, 128, 30, Slim={"quant": {"name": "pact"}}, Global=start
         ),
+        f"{home}_dml.yaml": _general(twins, 0.02, 0.00001, 5, crop, 64, 100, Loss=_mutual()),
+        f"{home}_udml.yaml": _general(twins, 0.02, 0.00001, 5, crop, 64, 100, Loss=_mutual("backbone")),
         "GeneralRecognitionV2/GeneralRecognitionV2_CLIP_vit_base.yaml": base,
         "GeneralRecognitionV2/GeneralRecognitionV2_CLIP_vit_large.yaml": large,
     }
@@ -436,11 +453,8 @@ def _general_all() -> dict[str, Keys]:
 ACCEPTED: dict[str, Keys] = deepcopy(
     {**_products_and_more(), **_vehicles_and_logos(), **_persons_all(), **_codes(), **_general_all()}
 )
-# PaddleClas's files that configs/train has under the same names, tested by test_train_configs.py
-SHIPPED = (
-    "GeneralRecognition/GeneralRecognition_PPLCNet_x2_5_dml.yaml",
-    "GeneralRecognitionV2/GeneralRecognitionV2_PPLCNetV2_base.yaml",
-)
+# configs/train has it under the same name, tested by test_train_configs.py
+SHIPPED = ("GeneralRecognitionV2/GeneralRecognitionV2_PPLCNetV2_base.yaml",)
 
 
 def _tuned() -> Keys:

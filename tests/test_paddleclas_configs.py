@@ -1,4 +1,4 @@
-"""PaddleClas's recognition configs by name and content: read, dry-run checks, and a step on miniatures."""
+"""PaddleClas's recognition configs by name and content: read, and a step on miniatures."""
 
 from __future__ import annotations
 
@@ -33,8 +33,10 @@ def read(folder: Path, keys: Keys) -> TrainConfig:
     """With heads and centres for few classes: the official ones have up to 192,613."""
     text = yaml.safe_dump({key: value for key, value in keys.items() if key != "Slim"}, sort_keys=False)
     config: Any = yaml.safe_load(text)
-    if "Head" in config["Arch"]:
-        config["Arch"]["Head"]["class_num"] = CLASSES
+    models = [model for each in config["Arch"].get("models", []) for model in each.values()]
+    for model in models or [config["Arch"]]:
+        if "Head" in model:
+            model["Head"]["class_num"] = CLASSES
     return load_train_config(written(folder, config))
 
 
@@ -55,7 +57,9 @@ def test_it_is_read_with_its_transforms_and_plan(name: str, tmp_path: Path) -> N
 @pytest.mark.parametrize("name", [name for name, keys in ACCEPTED.items() if not any(k in str(keys) for k in HUGE)])
 def test_it_makes_a_step(name: str, tmp_path: Path) -> None:
     config = read(tmp_path, ACCEPTED[name])
-    size = config.Global.image_shape if config.Arch.parts()[""].Backbone.name in ONE_SIZE else (3, 64, 64)
+    size = (
+        config.Global.image_shape if next(iter(config.Arch.parts().values())).Backbone.name in ONE_SIZE else (3, 64, 64)
+    )
     network = build_network(config.Arch, CLASSES, image_shape=size)
     freeze(network, config.Arch)
     losses = build_losses(config.Loss.Train)
@@ -80,5 +84,4 @@ def test_it_makes_a_step(name: str, tmp_path: Path) -> None:
 def test_what_is_refused_says_what_is_missing(name: str, tmp_path: Path) -> None:
     keys, message = REFUSED[name]
     with pytest.raises(ConfigError, match=message):
-        config = read(tmp_path, keys)
-        build_network(config.Arch, CLASSES)
+        build_network(read(tmp_path, keys).Arch, CLASSES)
