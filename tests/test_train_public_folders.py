@@ -95,7 +95,7 @@ def classes(folder: Path, rows: str, *, topk: tuple[int, ...] = (1, 2, 4)) -> Tr
 
 
 def test_top_k_accuracy(tmp_path: Path) -> None:
-    """Of grey 0, 2, 3: right, second, and third or fourth: class 1 of outputs 0, which go by their order. One is missing."""
+    """Of grey 0, 2, 3: right, second, and fourth at the most: equal outputs go by their order. One is missing."""
     for grey in (0, 2, 3):
         picture(tmp_path / f"{grey}.png", grey)
     config = classes(tmp_path, "0.png 0\n2.png 3\n3.png 1\nnone.png 2\n")

@@ -77,7 +77,9 @@ class Sampler(ByName):
 
 @dataclass(frozen=True)
 class DistributedBatchSampler(Sampler):
-    pass
+    @classmethod
+    def in_editors(cls, schema: dict[str, Any]) -> dict[str, Any]:
+        return {**schema, "required": []}
 
 
 @dataclass(frozen=True)

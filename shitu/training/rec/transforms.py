@@ -61,7 +61,7 @@ def compile_transform(ops: Operators, where: str) -> Transform:
     image_ops: list[ImageOp] = []
     last: list[Mapping[str, Any]] = []
     erasing: list[RandomErasing] = []
-    known = ("DecodeImage", "ToTensor", "Normalize", *_AS_IN_PREDICTION, *_KINDS, *_LAST, "RandomErasing")
+    known = ("DecodeImage", *_AS_IN_PREDICTION, *_KINDS, *_LAST, "RandomErasing", "ToTensor", "Normalize")
     for operator in _renamed(ops, where):
         name, options = split_operator(operator, known, where)
         if name in _LAST:
