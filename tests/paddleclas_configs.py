@@ -466,9 +466,16 @@ def _tuned() -> Keys:
 
 
 def _memory() -> Keys:
-    """What of xbm_resnet50.yaml no other has."""
     made = deepcopy(ACCEPTED["Products/ResNet50_vd_SOP.yaml"])
-    made["Optimizer"]["lr"] = {"name": "ReduceOnPlateau", "learning_rate": 0.0001, "mode": "max", "by_epoch": True}
+    backbone: Keys = {"name": "ResNet50_adaptive_max_pool2d", "pretrained": TORCH, "stem_act": None}
+    kaiming: Keys = {"name": "KaimingNormal", "fan_in": 128, "negative_slope": 0.0, "nonlinearity": "leaky_relu"}
+    made["Global"]["iter_per_epoch"] = 1000
+    made["Arch"] = model(backbone, "flatten", fc_neck(2048, 128, weight_attr={"initializer": kaiming}))
+    own: Keys = {"margin": 0.5, "embedding_size": 128, "epsilon": 1.0e-5, "normalize_feature": True}
+    memory: Keys = {"weight": 1.0, "xbm_size": 55000, "xbm_weight": 1.0, "start_iter": 1000, **own}
+    made["Loss"] = {"Train": [{"ContrastiveLoss_XBM": memory}], "Eval": [{"ContrastiveLoss": {"weight": 1.0, **own}}]}
+    plateau: Keys = {"name": "ReduceOnPlateau", "learning_rate": 0.0001, "mode": "max", "factor": 0.1, "patience": 4}
+    made["Optimizer"] = {"name": "Adam", "lr": {**plateau, "by_epoch": True}}
     return made
 
 
@@ -476,22 +483,45 @@ def _faces() -> Keys:
     made = deepcopy(ACCEPTED["Products/ResNet50_vd_SOP.yaml"])
     made["Global"]["eval_mode"] = "adaface"
     made["Arch"]["Head"] = {"name": "AdaMargin", "embedding_size": 512, "class_num": 70722, "m": 0.4, "s": 64}
+    made["DataLoader"]["Train"]["dataset"] = {"name": "AdaFaceDataset", "root_dir": "dataset/face/"}
     return made
 
 
 def _meta() -> Keys:
     made = deepcopy(ACCEPTED["reid/strong_baseline/softmax_triplet_with_center.yaml"])
-    made["Global"] |= {"train_mode": "metabin"}
+    made["Global"] |= {"train_mode": "metabin", "iter_per_epoch": 50, "warmup_iter": 10}
+    made["Arch"]["Neck"] = {"name": "MetaBNNeck", "num_features": 2048, "use_global_stats": True}
+    made["DataLoader"]["Train"]["sampler"] = {"name": "NaiveIdentityBatchSampler", "batch_size": 96, "num_instances": 4}
+    made["Loss"]["Train"] = [{"CELossForMetaBIN": {"weight": 1.0, "epsilon": 0.1}}]
+    lr: Keys = {"name": "Constant", "learning_rate": 0.2}
+    made["Optimizer"] = [
+        {"Momentum": {"scope": ".*(conv|fc)", "lr": lr}},
+        {"SGD": {"scope": "backbone.*gate", "lr": lr}},
+    ]
     return made
 
 
-# what is refused of them, and what the message must name
-REFUSED: dict[str, tuple[Keys, str]] = {
+def _proxies() -> Keys:
+    made = deepcopy(ACCEPTED["Products/ResNet50_vd_SOP.yaml"])
+    made["Global"] |= {"eval_mode": "idml", "train_mode": "idml", "warmup_epoch_idml": 5}
+    made["Arch"]["Neck"] = {"name": "IDMLNeck", "in_channel_num": 2048, "embedding_size": 512}
+    made["Loss"]["Train"] = [{"IDMLProxyAnchorLoss": {"weight": 1.0, "nb_classes": 98}}]
+    return made
+
+
+# what is refused of them (their parts that no accepted one has), and what the message must name, in this order
+REFUSED: dict[str, tuple[Keys, tuple[str, ...]]] = {
     "CLIP_fiinetune/Aliproduct/CLIP_vit_base_patch32_224.yaml": (
-        _tuned(),
-        r"embedding_size is 768.*gives a map of 50x512",
+        _tuned(), ("embedding_size is 768", "gives a map of 50x512"),
     ),
-    "metric_learning/xbm_resnet50.yaml": (_memory(), r"unknown name ReduceOnPlateau"),
-    "metric_learning/adaface_ir18.yaml": (_faces(), r"eval_mode.*retrieval"),
-    "reid/MetaBIN_ResNet50_cross_domain.yaml": (_meta(), r"train_mode"),
-}
+    "metric_learning/xbm_resnet50.yaml": (_memory(), ("iter_per_epoch", "unknown name ReduceOnPlateau")),
+    "metric_learning/adaface_ir18.yaml": (
+        _faces(), ("eval_mode", "name AdaMargin: did you mean ArcMargin", "AdaFaceDataset"),
+    ),
+    "metric_learning/idml_proxy_anchor_ResNet50_cars196.yaml": (
+        _proxies(), ("eval_mode", "train_mode", "warmup_epoch_idml", "IDMLNeck", "IDMLProxyAnchorLoss"),
+    ),
+    "reid/MetaBIN_ResNet50_cross_domain.yaml": (
+        _meta(), ("train_mode", "MetaBNNeck", "CELossForMetaBIN", "scope", "NaiveIdentityBatchSampler"),
+    ),
+}  # fmt: skip

@@ -215,11 +215,15 @@ def test_a_loss_learns_at_its_own_rate(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ((CENTERS, ADAM), r"Optimizer\.0\.scope is 'CenterLoss'.*RecModel is wanted"),
-        ((ADAM, ADAM), r"Optimizer\.1\.scope is 'RecModel'.*a loss is wanted"),
+        ((CENTERS,), r"Optimizer\.scope is 'CenterLoss'.*one of all, RecModel is wanted"),
+        (
+            (ADAM, CENTERS.replace("CenterLoss", "RecModel")),
+            r"scope is 'RecModel'.*a loss is wanted, such as CenterLoss",
+        ),
+        ((ADAM, ADAM), r"unknown name Adam: one of SGD is wanted"),
         ((ADAM, CENTERS.replace("Constant", "Cosine")), r"lr is 'Cosine'.*Constant without warm-up is wanted"),
         ((ADAM.replace("Constant", "Constnt"),), r"Optimizer\.lr.*unknown name Constnt: did you mean Constant"),
-        (("3",), r"Optimizer is \[3\].*each of a list is wanted as"),
+        (("3",), r"Optimizer is \[3\].*a section with a name is wanted"),
     ],
 )
 def test_lists_that_do_not_fit(tmp_path: Path, rows: tuple[str, ...], message: str) -> None:

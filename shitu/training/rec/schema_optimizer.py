@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
-from shitu.config.keys import Flag, Maybe, Number, Several, Text, Whole
+from shitu.config.keys import Choice, Flag, Maybe, Number, Several, Text, Whole
 from shitu.config.values import BadValueError, within
 from shitu.config.variants import ByName
 from shitu.training.base.schema import ScaledRate
@@ -69,15 +69,23 @@ class L2(ByName):
 
 
 @dataclass(frozen=True)
-class LossSGD(ByName):
-    """Moves what a loss itself learns, such as CenterLoss's centres: plain SGD at a constant rate."""
-
-    yaml_name = "SGD"
+class LossOptimizer(ByName):
+    """Moves what a loss itself learns, such as CenterLoss's centres."""
 
     scope: Text = "CenterLoss"
     lr: LearningRate = field(default_factory=Constant)
 
+
+@dataclass(frozen=True)
+class LossSGD(LossOptimizer):
+    """At a constant rate."""
+
+    yaml_name = "SGD"
+
     def check(self) -> None:
+        if not self.scope.endswith("Loss"):
+            wanted = "a loss is wanted, such as CenterLoss: one optimizer, the first, moves the whole network"
+            raise BadValueError("scope", self.scope, wanted)
         if not isinstance(self.lr, Constant) or self.lr.warmup_epoch:
             raise BadValueError("lr", self.lr.called(), "Constant without warm-up is wanted: the only one for a loss")
 
@@ -95,7 +103,8 @@ class Optimizer(ByName):
     no_weight_decay_name: Maybe[Text] = None  # parts of parameters' names, with blanks between them
     one_dim_param_no_weight_decay: Flag = False
     decay_bn_and_bias: Flag = True  # ours: false leaves them out
-    of_losses: Several[LossSGD] = ()  # ours: the rest of a list of PaddleClas's, each of one loss
+    scope: Choice[Literal["all", "RecModel"]] = "all"  # PaddleClas's, in a list: the whole network
+    of_losses: Several[LossOptimizer] = ()  # ours: the rest of a list of PaddleClas's, each of one loss
 
     def check(self) -> None:
         if self.clip_norm and self.clip_global_norm:
@@ -128,20 +137,12 @@ class AdamW(Optimizer):
     weight_decay: Number = within(0.01, 0)
 
 
-def one_of_several(value: list[Any]) -> dict[str, Any]:
+def one_of_several(value: list[Any]) -> Any:
     """PaddleClas's [{Adam: {scope: RecModel, ...}}, {SGD: {scope: CenterLoss, ...}}] as {name: Adam, of_losses: ...}.
 
-    Raises BadValueError.
+    What is no such list comes back as it is, for the schema to refuse.
     """
     if not value or not all(isinstance(each, dict) and len(each) == 1 for each in value):
-        raise BadValueError("Optimizer", value, "each of a list is wanted as {Adam: {scope: RecModel, ...}}")
+        return value
     first, *others = ({"name": name, **(keys or {})} for each in value for name, keys in each.items())
-    if (scope := first.pop("scope", "all")) not in ("RecModel", "all"):
-        raise BadValueError(
-            "Optimizer.0.scope", scope, "RecModel is wanted: the first optimizer moves the whole network"
-        )
-    for number, each in enumerate(others, 1):
-        if not str(scope := each.get("scope")).endswith("Loss"):
-            wanted = "a loss is wanted, such as CenterLoss: only the first optimizer moves the network"
-            raise BadValueError(f"Optimizer.{number}.scope", scope, wanted)
     return {**first, "of_losses": others}
