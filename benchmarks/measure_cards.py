@@ -5,7 +5,8 @@
 
 Recogniser: `shitu evaluate` with a gallery of the set's 42 pictures and its 150 crops, no detector; with `--juice`
 also on the juice photos of ../shared. Detector: COCO's AP, as `shitu eval-det` counts it. All run through Paddle
-Inference with the options of a plain config; a program in int8, where the model has one, through ONNX Runtime besides.
+Inference with the options of a plain config; a program in int8, where the model has one, through ONNX Runtime besides,
+or OpenVINO where it was made for that.
 Status 1 where a figure is below the card by more than its tolerance, or the card has no entry for it
 (tests/test_model_cards.py).
 
@@ -33,7 +34,7 @@ from shitu.build.list_file import read_list
 from shitu.convert.quantize import feeder
 from shitu.convert.quantize_judge import run
 from shitu.engines.base import EngineOptions
-from shitu.engines.onnxruntime import OnnxRuntime
+from shitu.engines.choose import ENGINES
 from shitu.evaluation.evaluate import Evaluation, evaluate
 from shitu.evaluation.queries import read_queries
 from shitu.images.read import read_image
@@ -67,7 +68,8 @@ def measure(folder: Path, cards: Path = CARDS) -> list[Figure]:
     model = open_folder(folder)
     part = cards / ("detector" if model.card.task == DETECTION else "recogniser")
     figures = _detector_figures(model, part) if model.card.task == DETECTION else _recogniser_figures(folder, part)
-    program = model.find("onnx", "int8") or model.find("onnx", "int8", raw=True)
+    found = (model.find(name, "int8", raw=raw) for name in ("onnx", "openvino") for raw in (False, True))
+    program = next(filter(None, found), None)
     if program is None:
         return figures
     if model.card.task == DETECTION:
@@ -104,7 +106,7 @@ def _evaluated(folder: Path, root: Path, gallery: list[str], queries: str, *more
     """`shitu evaluate` without a detector, with a gallery of these lists."""
     entries = [entry for name in gallery for entry in read_list(root / name, root, "\t")]
     with tempfile.TemporaryDirectory() as index_dir:
-        overrides = [f"IndexProcess.index_dir={index_dir}", "IndexProcess.index_method=Flat"]
+        overrides = [f"IndexProcess.{key}" for key in (f"index_dir={index_dir}", "index_method=Flat", "crop=none")]
         config = load_config(None, [f"Global.rec_inference_model_dir={folder}", *overrides, *(more or PLAIN)])
         report = GalleryBuilder(config).run(entries)
         asked = read_queries(root / queries, root, "\t")
@@ -129,7 +131,8 @@ def _detector_figures(model: ModelFolder, part: Path, int8: Program | None = Non
 
 def _detected(model: ModelFolder, program: Program, paths: Sequence[str]) -> list[Found]:
     """By ONNX Runtime."""
-    session, decode = OnnxRuntime().open(program, EngineOptions(threads=2)), decode_for(model, program)
+    engine = ENGINES["openvino" if program.engine == "openvino" else "onnxruntime"]
+    session, decode = engine.open(program, EngineOptions(threads=2)), decode_for(model, program)
     prepare = feeder(model, session.input_names)
     return [Found(number, decode(run(session, prepare(read_image(path))))) for number, path in enumerate(paths)]
 

@@ -1,11 +1,12 @@
-"""What an int8 program costs and brings, beside the fp32 one, on the photos of ../shared/data; both by ONNX Runtime.
+"""What an int8 program costs and brings, beside the fp32 one, on the photos of ../shared/data: fp32 by ONNX Runtime,
+int8 by the engine that it was made for, and Paddle's time in fp32 beside them.
 
     python benchmarks/measure_int8.py --lists output/int8        # writes the lists by which `shitu quantize` calibrates
     python benchmarks/measure_int8.py models/NAME                # Recall@1 or AP, sizes, time of both
 
 Recogniser: juice test.txt against train.txt + iconic.txt, and the 35 Caltech classes that no training saw, leave one
 out. Detector: ecssd val, and boxes val (many of its things have no label: trust its recall more). No photo
-of these calibrates. Times: single images on one thread, the two programs in turn, medians, and the ratio, which alone
+of these calibrates. Times: single images on one thread, the programs in turn, medians, and the ratio, which alone
 means something on a shared machine.
 """
 
@@ -21,7 +22,7 @@ from shitu.convert.quantize_boxes import labelled_boxes
 from shitu.convert.quantize_images import Photo, listed_photos, read_photos
 from shitu.convert.quantize_judge import DetectorJudge, RecogniserJudge, run
 from shitu.engines.base import EngineOptions, Session
-from shitu.engines.onnxruntime import OnnxRuntime
+from shitu.engines.choose import ENGINES
 from shitu.models import ModelFolder
 from shitu.models.folder import open_folder
 from shitu.models.model_yaml import DETECTION
@@ -48,15 +49,19 @@ def write_lists(target: Path) -> None:
     (target / "detector.txt").write_text(text, encoding="utf-8")
 
 
-def sessions(model: ModelFolder) -> tuple[Session, Session]:
-    found = [model.find("onnx", each) or model.find("onnx", each, raw=True) for each in ("fp32", "int8")]
-    if None in found:
-        raise SystemExit(f"{model.path} has no ONNX programs in fp32 and int8; make it: shitu quantize {model.path}")
-    opened = [OnnxRuntime().open(program, EngineOptions(threads=1)) for program in found if program]
-    for program in found:
-        if program:
-            print(f"{model.name}: {program.precision}: {sum(each.stat().st_size for each in program.files):,} bytes")
-    return opened[0], opened[1]
+def sessions(model: ModelFolder) -> tuple[Session, Session, Session]:
+    """fp32, int8, Paddle's fp32."""
+    int8 = "openvino" if any(each.engine == "openvino" for each in model.programs) else "onnxruntime"
+    opened = []
+    for engine, precision in (("onnxruntime", "fp32"), (int8, "int8"), ("paddle", "fp32")):
+        options = EngineOptions(threads=1, engine=engine, precision=precision)
+        program = ENGINES[engine].supports(model, options)
+        if program is None:
+            raise SystemExit(f"{model.path} has no {precision} for {engine}; make it: shitu quantize {model.path}")
+        opened.append(ENGINES[engine].open(program, options))
+        size = sum(each.stat().st_size for each in program.files)
+        print(f"{model.name}: {precision} by {engine}: {size:,} bytes")
+    return opened[0], opened[1], opened[2]
 
 
 def show(name: str, what: str, figures: dict[str, tuple[float, float]], agreement: float) -> None:
@@ -94,19 +99,22 @@ def detector(model: ModelFolder, fp32: Session, int8: Session) -> None:
         show(model.name, f"{part} val, {len(read)} photos", verdict.figures, verdict.agreement)
 
 
-def times(model: ModelFolder, fp32: Session, int8: Session) -> None:
-    prepare = feeder(model, fp32.input_names)
+def times(model: ModelFolder, opened: tuple[Session, ...]) -> None:
+    prepare = feeder(model, opened[0].input_names)
     ((_, feed),), _ = read_photos([Photo(str(sorted((ROOT / "demo" / "photos").iterdir())[0]))], prepare)
-    taken: tuple[list[float], list[float]] = ([], [])
+    feed |= {name: feed[next(iter(feed))] for session in opened for name in session.input_names if name not in feed}
+    taken: list[list[float]] = [[] for _ in opened]
     for _ in range(ROUNDS):
-        for session, seconds in zip((fp32, int8), taken, strict=True):
+        for session, seconds in zip(opened, taken, strict=True):
             start = time.perf_counter()
             run(session, feed)
             seconds.append(time.perf_counter() - start)
-    before, after = (1000 * statistics.median(each[10:]) for each in taken)
-    quartiles = statistics.quantiles([b / a for a, b in zip(*taken, strict=True)][10:], n=4)
-    spread = f"quartiles of the ratio {quartiles[0]:.2f} to {quartiles[2]:.2f}"
-    print(f"{model.name}: {before:.1f} ms in fp32, {after:.1f} ms in int8: {after / before:.2f} ({spread})")
+    before, after, paddle = (1000 * statistics.median(each[10:]) for each in taken)
+    print(f"{model.name}: {before:.1f} ms in fp32, {after:.1f} ms in int8, {paddle:.1f} ms by Paddle in fp32")
+    for what, other in (("fp32", taken[0]), ("Paddle's fp32", taken[2])):
+        ratios = [b / a for a, b in zip(other, taken[1], strict=True)][10:]
+        low, middle, high = statistics.quantiles(ratios, n=4)
+        print(f"{model.name}: int8 : {what}: {middle:.2f} (quartiles {low:.2f} to {high:.2f})")
 
 
 def main() -> None:
@@ -118,9 +126,9 @@ def main() -> None:
         write_lists(arguments.lists)
     for folder in arguments.models:
         model = open_folder(folder)
-        fp32, int8 = sessions(model)
+        fp32, int8, paddle = sessions(model)
         (detector if model.card.task == DETECTION else recogniser)(model, fp32, int8)
-        times(model, fp32, int8)
+        times(model, (fp32, int8, paddle))
 
 
 if __name__ == "__main__":

@@ -2,9 +2,9 @@
 
     python benchmarks/measure_pipeline.py ../shared/data/juice --gallery train.txt iconic.txt --query test.txt
 
-The gallery is indexed whole (`crop: none`) or by its largest body (`crop: largest`); photos are recognised whole, or
-with the detector and the whole photo always or only where nothing is found (`fallback`); with several crops to a
-vector; with votes. No threshold.
+The gallery is indexed whole (`crop: none`), by its largest body (`crop: largest`) or by both (the bundled config);
+photos are recognised whole, or with the detector and the whole photo always, in competition with the boxes (bundled) or
+only where nothing is found (`fallback`); with several crops to a vector; with votes. No threshold.
 """
 
 from __future__ import annotations
@@ -19,15 +19,18 @@ from shitu.evaluation.evaluate import evaluate
 from shitu.evaluation.observe import DetectorUse
 from shitu.evaluation.queries import Query, read_queries
 
+WHOLE = {"IndexProcess.crop": "none"}
+FALLBACK = {"Global.whole_image": "fallback", **WHOLE}
 SETTINGS: tuple[tuple[str, DetectorUse, dict[str, str]], ...] = (
-    ("without detector", "off", {}),
-    ("without detector, crops 1.0 0.7", "off", {"RecPreProcess.multi_crop": "[1.0, 0.7]"}),
-    ("without detector, 10 votes", "off", {"IndexProcess.vote_k": "10"}),
-    ("detector, fallback (the bundled config)", "on", {}),
-    ("detector, the whole photo always", "on", {"Global.whole_image": "always"}),
-    ("detector on both sides, fallback", "on", {"IndexProcess.crop": "largest"}),
-    ("detector, fallback, crops 1.0 0.7", "on", {"RecPreProcess.multi_crop": "[1.0, 0.7]"}),
-    ("detector, fallback, 10 votes", "on", {"IndexProcess.vote_k": "10"}),
+    ("without detector", "off", WHOLE),
+    ("without detector, crops 1.0 0.7", "off", {"RecPreProcess.multi_crop": "[1.0, 0.7]", **WHOLE}),
+    ("without detector, 10 votes", "off", {"IndexProcess.vote_k": "10", **WHOLE}),
+    ("the bundled config", "on", {}),
+    ("detector, fallback", "on", FALLBACK),
+    ("detector, the whole photo always", "on", {"Global.whole_image": "always", **WHOLE}),
+    ("detector on both sides, fallback", "on", {"Global.whole_image": "fallback", "IndexProcess.crop": "largest"}),
+    ("detector, fallback, crops 1.0 0.7", "on", {"RecPreProcess.multi_crop": "[1.0, 0.7]", **FALLBACK}),
+    ("detector, fallback, 10 votes", "on", {"IndexProcess.vote_k": "10", **FALLBACK}),
 )
 
 

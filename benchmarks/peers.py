@@ -198,7 +198,7 @@ def main() -> None:
     if not args.anyway:
         check_load(before)
     with tempfile.TemporaryDirectory() as scratch:
-        folder = args.models or Path(scratch) / "models"
+        folder = (args.models or Path(scratch) / "models").resolve()  # the workers have a folder of their own
         folder.mkdir(parents=True, exist_ok=True)
         make_models(folder)
         path = make_job(folder, args)

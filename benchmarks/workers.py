@@ -57,11 +57,14 @@ class Shitu:
         if not job.get("gallery"):
             GalleryBuilder(config).run()
         self.system = SystemPredictor(config)
-        assert self.system.det_predictor is not None
+        self.many = SystemPredictor(config, self.system.gallery, many=True)
         self.rows: Any = None
         self.features: list[Any] = []
-        decode = clock.timed("nms", self.system.det_predictor.decode)  # counted, though its rows are not taken
-        self.system.det_predictor.decode = lambda outputs: (decode(outputs), self.rows)[1]
+        for each in (self.system.det_predictor, self.many.det_predictor):
+            assert each is not None
+            decode = clock.timed("nms", each.decode)  # counted, though its rows are not taken
+            each.decode = lambda outputs, decode=decode: (decode(outputs), self.rows)[1]  # type: ignore[misc]
+        assert self.system.det_predictor is not None
         self.system.det_predictor.predict = clock.timed("detector", self.system.det_predictor.predict)  # type: ignore
         self.system.rec_predictor.predict = clock.timed("recogniser", self._keep(self.system.rec_predictor.predict))  # type: ignore
         self.system.gallery.search = clock.timed("search", self.system.gallery.search)  # type: ignore
@@ -92,7 +95,7 @@ class Shitu:
         from shitu.recognise.files import recognize_files
 
         with PictureWriter(f"{self.job['out']}/shitu-pictures", draw_recognition) as pictures:
-            records = recognize_files(self.system, read_ahead(self.job["folder"]), self.config.Global.batch_size)
+            records = recognize_files(self.many, read_ahead(self.job["folder"]), self.config.Global.batch_size)
             for image, record in records:
                 assert image is not None
                 pictures.write(record.image, image, record)

@@ -1,11 +1,11 @@
 """PP-ShiTu image recognition: find the objects in a photo, name them from a gallery.
 
-from shitu import SystemPredictor, load_config, read_image
+import shitu
 
-predictor = SystemPredictor(load_config("configs/inference_general.yaml"))
-(result,) = predictor.predict([read_image("photo.jpg")], ["photo.jpg"])
-for region in result.regions:
-    print(region.bbox, region.label, region.score)
+mine = shitu.open("my_gallery")
+for photo in mine.predict("shelf.jpg"):
+    for region in photo:
+        print(region.label, region.score, region.bbox)
 """
 
 from __future__ import annotations
@@ -18,6 +18,9 @@ __version__ = "0.1.0"
 
 # Imported when first used: `shitu --help` needs none of it.
 _PLACES = {
+    "api.open": ("open",),
+    "api.pipeline": ("Pipeline",),
+    "api.answers": ("Answer", "Answers"),
     "config": ("Config", "load_config"),
     "images.read": ("read_image", "decode_image"),
     "gallery.base": ("Item",),
@@ -29,6 +32,10 @@ _PLACES = {
 }
 
 if TYPE_CHECKING:
+    from shitu.api.answers import Answer as Answer
+    from shitu.api.answers import Answers as Answers
+    from shitu.api.open import open as open
+    from shitu.api.pipeline import Pipeline as Pipeline
     from shitu.build.builder import GalleryBuilder as GalleryBuilder
     from shitu.config import Config as Config
     from shitu.config import load_config as load_config

@@ -23,7 +23,8 @@ def replace_file(path: Path, write: Callable[[BinaryIO], Any], *, durable: bool 
     # A short name of its own: the target's may be as long as the system allows.
     part = path.with_name(f".shitu-{os.getpid()}-{threading.get_ident()}.part")
     try:
-        with part.open("wb") as file:
+        part.unlink(missing_ok=True)
+        with part.open("xb") as file:  # never through a link that a stranger's folder holds
             write(file)
             if durable:
                 file.flush()
@@ -67,3 +68,16 @@ def sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def make_room(folder: Path) -> str:
+    """What to do about a full disk: which one it is, by where it is mounted, and what is free on it."""
+    try:
+        place = next(each for each in (folder.absolute(), *folder.absolute().parents) if each.exists()).resolve()
+        free = shutil.disk_usage(place).free / 1e6
+        while place != place.parent and place.parent.stat().st_dev == place.stat().st_dev:
+            place = place.parent
+        disk = f" mounted at {place} ({free:,.0f} MB free)"
+    except OSError:
+        disk = ""
+    return f"Make room on the disk{disk} that holds {folder}, and run the same command again"

@@ -67,9 +67,13 @@ class Region:
             "bbox": list(self.bbox),
             "rec_docs": self.label,
             "rec_scores": round(self.score, 6),
-            "det_score": round(self.det_score, 6),
-            "matches": [match.to_dict() for match in self.matches],
+            **self.unnamed_dict(),
         }
+
+    def unnamed_dict(self) -> dict[str, Any]:
+        """The same of an object without a name."""
+        matches = [match.to_dict() for match in self.matches]
+        return {"bbox": list(self.bbox), "det_score": round(self.det_score, 6), "matches": matches}
 
 
 @dataclass(frozen=True)
@@ -82,16 +86,23 @@ class ImageResult:
     regions: tuple[Region | Detection, ...] = ()
     error: str | None = None
 
-    def to_dict(self) -> dict[str, Any]:
-        record = {**vars(self), "regions": [region.to_dict() for region in self.regions]}
-        return {key: value for key, value in record.items() if key != "error" or value is not None}
+    def to_dict(self, unnamed: bool = False) -> dict[str, Any]:
+        """Ready for JSON; `unnamed`: with the objects that have no name, where these are known."""
+        told: dict[str, Any] = {"image": self.image, "width": self.width, "height": self.height}
+        told["regions"] = [region.to_dict() for region in self.regions]
+        return told if self.error is None else told | {"error": self.error}
 
 
 @dataclass(frozen=True)
 class Recognition(ImageResult):
-    """What was recognised in one image."""
+    """What was recognised in one image; `unnamed` are objects of which no match is near enough, the surest first."""
 
     regions: tuple[Region, ...] = ()
+    unnamed: tuple[Region, ...] = ()  # which may have no match, in an empty gallery
+
+    def to_dict(self, unnamed: bool = False) -> dict[str, Any]:
+        told = [each.unnamed_dict() for each in self.unnamed]
+        return super().to_dict() | ({"unnamed": told} if unnamed else {})
 
 
 @dataclass(frozen=True)

@@ -84,6 +84,7 @@ def refusal(path: Path | str, *overrides: str) -> str:
 
 
 def index_overrides(data_file: Path, index_dir: Path, **more: object) -> list[str]:
-    """`KEY=VALUE` overrides for a gallery of demo pictures."""
-    values = {"image_root": DEMO, "data_file": data_file, "index_dir": index_dir, "delimiter": r"\t", **more}
+    """`KEY=VALUE` overrides for a gallery of demo pictures, each entered whole unless `crop` is given."""
+    values = {"image_root": DEMO, "data_file": data_file, "index_dir": index_dir, "delimiter": r"\t", "crop": "none"}
+    values |= more
     return [f"IndexProcess.{key}={value}" for key, value in values.items()]

@@ -94,6 +94,9 @@ class Reader:
         labels = {item.label for item in self.items()}
         return {"path": self.url, "format": "dictionary", "entries": len(self), "labels": len(labels), **facts}
 
+    def unchecked(self) -> list[str]:
+        return []
+
     def verify(self) -> list[str]:
         return []
 
@@ -118,6 +121,9 @@ class Writer:
     def compact(self) -> None:
         pass
 
+    def undo(self) -> None:
+        raise GalleryError(f"{self.url} keeps nothing to undo")
+
 
 class Change:
     def __init__(self, url: str, state: State) -> None:
@@ -125,7 +131,7 @@ class Change:
         self._added: list[tuple[NDArray[Any], list[Item]]] = []
         self._removed: set[int] = set()
 
-    def add(self, vectors: NDArray[Any], items: Iterable[Item]) -> None:
+    def add(self, vectors: NDArray[Any], items: Iterable[Item], made_by: Facts | None = None) -> None:
         checked = self._state.facts.measure.checked(vectors, self._state.facts.dimension)
         self._added.append((np.array(checked), list(items)))
 

@@ -25,6 +25,14 @@ def write_training_files(folder: Path) -> None:
     _weights(folder)
 
 
+def write_foreign_networks(folder: Path) -> None:
+    """ONNX files called as those that people bring."""
+    from tests.foreign_networks import NOTES, embedder, yolo
+
+    embedder(folder / "clip.onnx")
+    yolo(folder / "yolov8n.onnx", {**NOTES, "names": "{0: 'bottle', 1: 'cup'}"})
+
+
 def _datasets(folder: Path) -> None:
     write_all(folder / "datasets")
     write_lists(folder)

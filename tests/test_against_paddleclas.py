@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from shitu.build.builder import GalleryBuilder
 from shitu.config import Config, load_config
-from shitu.gallery.export import export_paddleclas
+from shitu.gallery.export import export_gallery
 from shitu.gallery.gallery import Gallery
 from shitu.images.read import read_image
 from shitu.recognise.detect import Detector
@@ -97,7 +97,7 @@ def theirs(
     need_paddleclas()
     out = tmp_path_factory.mktemp("paddleclas")
     with Gallery.open(str(ours["HNSW32"].IndexProcess.index_dir)) as gallery:
-        export_paddleclas(gallery, out / "exported")
+        export_gallery(gallery, out / "exported", "paddleclas")
     job = {
         "recogniser": str(recogniser),
         "detector": None,

@@ -107,7 +107,7 @@ def test_crops_are_prepared_in_threads(tmp_path: Path, photos: list[Path], monke
     monkeypatch.setattr(RecPredictor, "prepare", prepare)
     GalleryBuilder(config(tmp_path, crop="all")).run()
     assert names
-    assert all(name.startswith("shitu-read") for name in names)
+    assert all(name.startswith("shitu-ahead") for name in names)
 
 
 def test_a_shard_can_be_sent_elsewhere(tmp_path: Path, photos: list[Path]) -> None:

@@ -69,7 +69,7 @@ def test_a_bad_image_is_counted_and_the_rest_is_indexed(tmp_path: Path, small_li
 def test_only_bad_images_leave_the_old_gallery(tmp_path: Path, small_list: Path) -> None:
     build(small_list, tmp_path / "index")
     (tmp_path / "bad.txt").write_text("gone.jpg\tx\n", encoding="utf-8")
-    with pytest.raises(GalleryError, match=r"no image could be indexed, the gallery is left as it was.*gone\.jpg"):
+    with pytest.raises(GalleryError, match=r"1 of 1 listed images are missing.*gone\.jpg.*Nothing was changed"):
         build(tmp_path / "bad.txt", tmp_path / "index")
     assert len(contents(tmp_path / "index")) == 24
 
@@ -84,11 +84,11 @@ def test_append_skips_what_is_there_by_content(tmp_path: Path, small_list: Path)
         file.write(f"{tmp_path / 'copy of 3.png'}\tanother name\n{pairs[20][0]}\t{pairs[20][1]}\n")
     report = build(small_list, tmp_path / "index", index_operation="append")
     # 12 were there, the copy is one of them under another name, and the last line repeats a line of this list
-    assert (report.images, report.already_there, report.total) == (12, 14, 24)
+    assert (report.images, report.already_there, report.repeated, report.total) == (12, 13, 1, 24)
     assert report.relabel == [str(tmp_path / "copy of 3.png")]
     assert contents(tmp_path / "index") == pairs
     report = build(small_list, tmp_path / "index", index_operation="append")
-    assert (report.images, report.already_there, report.total) == (0, 26, 24)
+    assert (report.images, report.already_there, report.total) == (0, 25, 24)
 
 
 def test_append_to_nothing_and_remove_from_nothing(tmp_path: Path, small_list: Path) -> None:
@@ -118,20 +118,29 @@ def scenes(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("crop", ["largest", "all"])
+@pytest.mark.parametrize("crop", ["largest", "both", "all"])
 def test_crops_are_what_the_detector_finds(tmp_path: Path, scenes: Path, crop: str) -> None:
     report = build(scenes, tmp_path / "index", crop=crop)
     detector = DetPredictor(load_config(None, []))
     expected = []
     for name, label in listed(scenes):
-        boxes = [found.bbox for found in detector.predict([read_image(name)])[0]]
+        picture = read_image(name)
+        boxes = [found.bbox for found in detector.predict([picture])[0]]
         assert boxes, "the demo photos have objects"
-        if crop == "largest":
+        if crop != "all":
             boxes = [max(boxes, key=lambda box: (box[2] - box[0]) * (box[3] - box[1]))]
+        if crop == "both":
+            boxes = [(0, 0, picture.shape[1], picture.shape[0]), *boxes]
         expected += [(label, box) for box in boxes]
     items = [(item.label, item.box) for item in Gallery.open(tmp_path / "index").items()]
     assert items == expected
     assert (report.images, report.indexed) == (3, len(expected))
+
+
+def test_both_without_a_detector_is_the_whole_image(tmp_path: Path, scenes: Path) -> None:
+    overrides = [*index_overrides(scenes, tmp_path / "i", crop="both"), "Global.det_inference_model_dir="]
+    GalleryBuilder(load_config(None, overrides)).run()
+    assert [item.box for item in Gallery.open(tmp_path / "i").items()] == [None] * 3
 
 
 def test_crop_without_a_detector_says_what_to_do(tmp_path: Path, scenes: Path) -> None:

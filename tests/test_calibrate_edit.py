@@ -11,9 +11,10 @@ import pytest
 import yaml
 
 from shitu.config import Config, load_config
+from shitu.config.layers import config_file
 from shitu.errors import ConfigError, ShituError, UsageError
 from shitu.evaluation.edit_yaml import Change, set_values
-from shitu.evaluation.write_config import check_target, source_of, write_config
+from shitu.evaluation.write_config import check_target, write_config
 from tests.conftest import ROOT, Write
 
 NOTES = ("was 0.3", "58 known and 11 unknown queries", "by: shitu calibrate --query 照片.txt")
@@ -212,7 +213,7 @@ def test_a_byte_order_mark_and_line_ends_stay(tmp_path: Path) -> None:
 
 
 def test_without_changes_it_is_a_copy(tmp_path: Path) -> None:
-    source = source_of(None)
+    source = config_file(None)
     path, count = write_config(source, tmp_path / "new.yaml", [])
     assert (path.read_bytes(), count) == (source.read_bytes(), 0)
 
@@ -235,7 +236,7 @@ def test_an_existing_file_is_only_replaced_when_asked(tmp_path: Path) -> None:
 def test_a_new_file_has_the_mode_of_the_users_files(tmp_path: Path) -> None:
     before = os.umask(0o027)
     try:
-        path, _ = write_config(source_of(None), tmp_path / "new.yaml", CHANGES)
+        path, _ = write_config(config_file(None), tmp_path / "new.yaml", CHANGES)
     finally:
         os.umask(before)
     assert path.stat().st_mode & 0o777 == 0o640

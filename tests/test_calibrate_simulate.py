@@ -66,8 +66,8 @@ def test_every_setting_answers_as_settings_do(dist_type: str, vote_k: int, targe
     tried = grid(present, cases)
     assert present in tried
     assert len(set(tried)) == len(tried)
-    # 3 x (1, 2, 3, 4, 5, 10) x (0.1 .. 0.6 and 0.25) x (0, 0.05, 0.1, 0.3, 0.5), the last only with boxes
-    assert len(tried) == 3 * 6 * 7 * (5 if targets else 1)
+    # 4 x (1, 2, 3, 4, 5, 10) x (0.1 .. 0.6 and 0.25) x (0, 0.05, 0.1, 0.3, 0.5), the last only with boxes
+    assert len(tried) == 4 * 6 * 7 * (5 if targets else 1)
     found = simulate(cases, tried)
     for row, settings in enumerate(tried):
         wanted = [answer(each, settings) for each in seen]

@@ -205,7 +205,7 @@ def test_pictures(command: Command, tmp_path: Path) -> None:
     assert not (tmp_path / "output").exists()
     for name in ("predict", "predict-det"):
         done = command(name, "-o", f"Global.output_dir={name}", "a", "b", "a/same.jpg")
-        assert (done.exit_code, done.stderr) == (0, f"3 annotated pictures in {name}\n")
+        assert (done.exit_code, done.stderr.endswith(f"; 3 annotated pictures in {name}\n")) == (0, True)
         drawn = sorted((tmp_path / name).iterdir())
         assert [path.name for path in drawn] == ["b__same.jpg", "same.jpg"]
         for path in drawn:
@@ -280,9 +280,11 @@ def test_build_append_and_find_it_again(command: Command, tmp_path: Path) -> Non
     arguments = ["gallery", "append", *settings, "--label", "香蕉", more]
     for expected in ("1 image indexed; ", "1 already there; "):
         done = CliRunner().invoke(main, arguments, catch_exceptions=False)
-        assert (done.exit_code, done.stderr) == (0, f"{expected}{tmp_path / 'own'} holds 7.\n")
+        assert done.exit_code == 0
+        _, told = done.stderr.splitlines() if "was made" in done.stderr else ("", done.stderr.strip())
+        assert told == f"{expected}{tmp_path / 'own'} holds 7."
     whole = options(["Global.det_inference_model_dir="])
     (record,) = records(command("predict", *settings, *whole, more))
     (region,) = record["regions"]
-    assert (region["rec_docs"], region["matches"][0]["image"]) == ("香蕉", more)
+    assert (region["rec_docs"], region["matches"][0]["image"]) == ("香蕉", "gallery/fluent/banana.jpg")
     assert region["rec_scores"] > 0.99

@@ -117,7 +117,7 @@ def test_the_folder_from_the_configuration(folder: Path, tmp_path: Path) -> None
     config.write_text(f"IndexProcess:\n  index_dir: {folder}\n", encoding="utf-8")
     assert json.loads(call("info", "-c", config).stdout)["entries"] == 8
     assert json.loads(call("info", "-o", f"IndexProcess.index_dir={folder}").stdout)["entries"] == 8
-    refused(call("info"), UsageError, "DIR")
+    refused(call("info"), UsageError, "folder")
     refused(call("info", "-c", config, "-o", "IndexProcess.index_dir=''"), UsageError, "index_dir is empty")
 
 

@@ -24,8 +24,9 @@ from click.testing import CliRunner
 from shitu.cli import main
 from shitu.models.known import KNOWN_MODELS
 from tests.conftest import DEMO, ROOT, index_overrides
-from tests.help_files import write_training_files
+from tests.help_files import write_foreign_networks, write_training_files
 from tests.help_promises import PROMISES
+from tests.test_fetch_model import program, weights
 
 
 def commands(command: click.Command, context: click.Context) -> Iterator[tuple[str, str]]:
@@ -67,10 +68,22 @@ def test_help_says_what_everything_is_for(command: str) -> None:
 
 def test_all_commands_of_the_issue_are_there() -> None:
     names = ["build-gallery", "predict", "predict-det", "predict-rec", "evaluate", "calibrate", "check", "demo"]
-    names += [f"gallery {name}" for name in ["info", "list", "verify", "append", "remove", "compact", "export"]]
+    names += [
+        f"gallery {name}"
+        for name in ["info", "list", "verify", "append", "remove", "compact", "export", "undo", "dedup", "map"]
+    ]
     names += [f"models {name}" for name in ["list", "download", "verify"]]
     names += ["train", "eval", "export", "train-det", "eval-det", "export-det", "dataset convert", "dataset check"]
-    names += ["config schema", "config show", "models convert", "quantize", "benchmark"]
+    names += [
+        "config schema",
+        "config show",
+        "models convert",
+        "models add",
+        "quantize",
+        "benchmark",
+        "init",
+        "completion",
+    ]
     assert {f"shitu {name}" for name in names} <= set(HELP)
 
 
@@ -86,14 +99,17 @@ def built(tmp_path_factory: pytest.TempPathFactory, shared_sessions: None) -> Pa
         lines[number] = lines[number].split("\t")[0] + "\tgreen tea\n"
     (folder / "unwanted.txt").write_text(lines[20], encoding="utf-8")
     (folder / "list.txt").write_text("".join(lines), encoding="utf-8")
-    build(folder / "list.txt", folder / "my_gallery")
-    build(DEMO / "gallery.txt", folder / "output" / "demo_index")
+    (folder / "first.txt").write_text("".join(lines[:6]), encoding="utf-8")
+    for name in ("first.txt", "list.txt"):  # two, so that there is something to undo
+        build(folder / name, folder / "my_gallery")
+    build(DEMO / "gallery.txt", folder / "output" / "demo_index", crop="both")
     write_training_files(folder)
+    write_foreign_networks(folder)
     return folder
 
 
-def build(data_file: Path, index_dir: Path) -> None:
-    overrides = index_overrides(data_file, index_dir, index_method="Flat")
+def build(data_file: Path, index_dir: Path, **more: object) -> None:
+    overrides = index_overrides(data_file, index_dir, index_method="Flat", **more)
     arguments = ["build-gallery", *(part for each in overrides for part in ("-o", each))]
     assert CliRunner().invoke(main, arguments, catch_exceptions=False).exit_code == 0
 
@@ -122,10 +138,11 @@ def mirror(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             path = folder / urlparse(model.url).path.lstrip("/")
             path.parent.mkdir(parents=True)
             with tarfile.open(path, "w") as tar:
-                for name, size in (("inference.pdmodel", 7), ("inference.pdiparams", model.params_bytes or 7)):
+                whole = {"inference.pdmodel": program(), "inference.pdiparams": weights(model.params_bytes or 70_000)}
+                for name, content in whole.items():
                     info = tarfile.TarInfo(f"{model.name}/{name}")
-                    info.size = size
-                    tar.addfile(info, BytesIO(bytes(size)))
+                    info.size = len(content)
+                    tar.addfile(info, BytesIO(content))
 
     class Quiet(SimpleHTTPRequestHandler):
         def log_message(self, *arguments: object) -> None:
@@ -183,8 +200,9 @@ def test_crops_and_the_command_that_they_tell(tmp_path: Path, monkeypatch: pytes
 
 def test_no_command_shows_the_commands() -> None:
     done = CliRunner().invoke(main, ["--help"])
-    names = ["build-gallery", "predict", "predict-det", "predict-rec", "evaluate", "calibrate", "gallery"]
+    names = ["init", "build-gallery", "predict", "predict-det", "predict-rec", "evaluate", "calibrate", "gallery"]
     names += ["models", "quantize", "benchmark"]
     names += ["dataset", "train", "eval", "export", "train-det", "eval-det", "export-det", "check", "demo", "config"]
+    names += ["completion"]
     shown = done.stdout[done.stdout.index("Commands:") :].splitlines()[1 : len(names) + 1]
     assert [line.split()[0] for line in shown] == names

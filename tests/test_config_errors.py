@@ -47,6 +47,21 @@ def test_unknown(text: str, what: str, advice: str, write: Write) -> None:
     assert refusal(write(text)) == f"Unknown {what} in x.yaml; {advice}"
 
 
+OTHER_FILES = [
+    ("Global: {inference_model_dir: ./models, batch_size: 1}", "PaddleClas's image classification (predict_cls.py)"),
+    ("pipeline_name: PP-ShiTuV2\nindex: None\ndet_threshold: 0.5", "that is a pipeline of PaddleX"),
+    ("Global: {model: PP-ShiTuV2_rec, mode: train}", "a configuration of a PaddleX module"),
+    ("Global: {checkpoints: null, device: gpu}\nArch: {name: RecModel}", "that is a training configuration"),
+]
+
+
+@pytest.mark.parametrize(("text", "named"), OTHER_FILES)
+def test_a_file_of_another_kind_is_named_as_such(text: str, named: str, write: Write) -> None:
+    """Before, `did you mean Global.rec_inference_model_dir?` led who gave inference_cls.yaml on."""
+    assert named in refusal(write(text))
+    assert named not in refusal(write("Global: {}"), "Global.inference_model_dir=x", "Global.mode=x", "Arch=x")
+
+
 BAD_VALUES = [
     ("Global: 5", "Global", "5 (int)", A_SECTION),
     ("Global: [a]", "Global", "['a'] (list)", A_SECTION),
@@ -55,7 +70,7 @@ BAD_VALUES = [
     ("Global: {batch_size: true}", "Global.batch_size", "True (bool)", AN_INT),
     ("Global: {batch_size: 1.5}", "Global.batch_size", "1.5 (float)", AN_INT),
     ("Global: {batch_size: }", "Global.batch_size", "null", "an int is wanted" + ELSE_DEFAULT),
-    ("Global: {batch_size: 0}", "Global.batch_size", "0 (int)", AT_LEAST_1),
+    ("Global: {batch_size: 0}", "Global.batch_size", "0 (int)", "a number between 1 and 1024 is wanted"),
     ("Global: {batch_size: [1]}", "Global.batch_size", "[1] (list)", AN_INT),
     ("Global: {threshold: yes}", "Global.threshold", "True (bool)", "a number is wanted"),
     ("Global: {threshold: 1/2}", "Global.threshold", "'1/2' (text)", "a number is wanted"),
@@ -89,7 +104,7 @@ BAD_VALUES = [
         "Global: {whole_image: sometimes}",
         "Global.whole_image",
         "'sometimes' (text)",
-        "one of always, fallback, never is wanted",
+        "one of always, compete, fallback, never is wanted",
     ),
     ("RecPreProcess: {transform_ops: {a: 1}}", "RecPreProcess.transform_ops", "{'a': 1} (mapping)", OPERATORS),
     (

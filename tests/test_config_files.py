@@ -170,7 +170,7 @@ def some_values(rng: random.Random) -> dict[str, dict[str, Any]]:
             "infer_imgs": "./" + rng.choice(TEXTS),
             "det_inference_model_dir": rng.choice([None, "./" + rng.choice(TEXTS)]),
             "threshold": rng.choice([rng.random(), 10 ** -rng.uniform(0, 12)]),
-            "batch_size": rng.randint(1, 10**9),
+            "batch_size": rng.randint(1, 1024),
             "label_list": ["x" + rng.choice(TEXTS) for _ in range(rng.randint(1, 4))],
             "use_gpu": rng.random() < 0.5,
             "whole_image": rng.choice(["always", "fallback", "never"]),

@@ -29,7 +29,10 @@ def at(box: object, regions: tuple[Region, ...]) -> Region | None:
 
 def test_what_the_demo_shows(tmp_path: Path) -> None:
     """Measured when the models were bundled: 55 of 58 right, none wrong, no unknown thing of 11 named."""
-    overrides = [*index_overrides(DEMO / "gallery.txt", tmp_path / "index"), "IndexProcess.score_thres=0.55"]
+    overrides = [
+        *index_overrides(DEMO / "gallery.txt", tmp_path / "index", crop="both"),
+        "IndexProcess.score_thres=0.55",
+    ]
     config = load_config(None, overrides)
     GalleryBuilder(config).run()
     predictor = SystemPredictor(config)

@@ -221,3 +221,21 @@ def test_a_killed_process_leaves_no_file_that_looks_whole(tmp_path: Path) -> Non
         server.act = lambda handler: False
         assert download(f"{server.url}/m.tar", target).read_bytes() == CONTENT
     assert left(tmp_path) == ["m.tar"]
+
+
+@pytest.mark.parametrize("what", ["headers", "body"])
+def test_a_server_that_drips_is_given_up(tmp_path: Path, what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A byte a second is no timeout, and 30 MB of them are a year."""
+    monkeypatch.setattr(module, "PACE_S", 0.4)
+
+    def drip(handler: Handler) -> bool:
+        handler.wfile.write(b"HTTP/1.1 200 OK\r\n" + (b"" if what == "headers" else b"Content-Length: 300000\r\n\r\n"))
+        for _ in range(40):
+            handler.wfile.write(b"x")
+            time.sleep(0.05)
+        return True
+
+    words = "no answer in 0 s" if what == "headers" else "the server sent only"
+    with serving(drip) as server, pytest.raises(DownloadError, match=words):
+        download(f"{server.url}/m.tar", tmp_path / "m.tar")
+    assert left(tmp_path) == []

@@ -111,7 +111,7 @@ def config(tmp_path: Path) -> Config:
         Image.new("RGB", (40, 40), colour).save(tmp_path / f"{name}.png")
     (tmp_path / "list.txt").write_text("".join(f"{name}.png\t{name}\n" for name in COLOURS), encoding="utf-8")
     index = {"image_root": tmp_path, "data_file": tmp_path / "list.txt", "index_dir": tmp_path / "index",
-             "embedding_size": DIMENSION, "index_method": "Flat", "score_thres": 0.9}  # fmt: skip
+             "embedding_size": DIMENSION, "index_method": "Flat", "score_thres": 0.9, "crop": "none"}  # fmt: skip
     models = {"det_inference_model_dir": detector(tmp_path / "det"),
               "rec_inference_model_dir": recogniser(tmp_path / "rec", vectors="toy colours 1"),
               "engine": "auto", "use_gpu": False, "whole_image": "never", "rec_nms_thresold": 0.5}  # fmt: skip

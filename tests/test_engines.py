@@ -136,6 +136,48 @@ def test_streams_keep_order_and_one_session_per_thread() -> None:
     assert streams.map(work, [7]) == [70]  # and it goes on
 
 
+def test_a_piece_goes_to_a_stream_that_is_free() -> None:
+    """Before, it waited behind a long one where it was that stream's turn."""
+    import threading
+
+    streams, done = Streams(Counting(), 2), threading.Event()  # type: ignore[arg-type]
+    for _ in range(2):
+        streams.map(lambda which, piece: None, [1, 2])
+    waiting = threading.Thread(target=lambda: streams.map(lambda which, piece: done.wait(30), [0]))
+    waiting.start()
+    assert [streams.map(lambda which, piece: piece, [number]) for number in range(4)] == [[0], [1], [2], [3]]
+    assert not done.is_set()
+    done.set()
+    waiting.join(30)
+
+
+def test_callers_of_one_piece_each_get_the_other_streams() -> None:
+    """A detector's callers have one photo each; its sessions are made when a second caller has to wait."""
+    import threading
+
+    streams, together, used = Streams(Counting(), 2), threading.Barrier(2), set[int]()  # type: ignore[arg-type]
+
+    def work(which: Any, piece: int) -> None:
+        used.add(which.number)
+        if len(streams._sessions) > 1:
+            together.wait(30)  # passes only where two run at a time
+
+    def calls() -> None:
+        for number in range(2):
+            streams.map(work, [number])
+
+    streams._wanted_before = True
+    streams._free.get()  # as if one were running
+    streams._grow(1)
+    streams._free.put(0)
+    callers = [threading.Thread(target=calls) for _ in range(2)]
+    for each in callers:
+        each.start()
+    for each in callers:
+        each.join(60)
+    assert used == {0, 1}
+
+
 def test_threads_are_capped_at_the_cores() -> None:
     assert options_from(Global(cpu_num_threads=10_000, use_gpu=False)).threads == available_cores()
     assert options_from(Global(cpu_num_threads=1, use_gpu=False)).threads == 1

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import pytest
 import yaml
 from onnx import TensorProto, helper, numpy_helper
@@ -256,14 +255,3 @@ def test_a_damaged_file_is_told(content: bytes, engine: str, tmp_path: Path) -> 
     (folder / "inference.onnx").write_bytes(content)
     with pytest.raises(ShituError, match=r"inference.onnx.*shitu models verify"):
         RecPredictor(configured(engine, f"Global.rec_inference_model_dir={folder}"))
-
-
-def test_operators_of_its_own_are_refused(tmp_path: Path) -> None:
-    folder = tmp_path / "model"
-    shutil.copytree(RECOGNISER, folder)
-    network = onnx.load(folder / "inference.onnx", load_external_data=False)
-    network.graph.node[0].domain = "com.stranger"
-    network.opset_import.add(domain="com.stranger", version=1)
-    (folder / "inference.onnx").write_bytes(network.SerializeToString())
-    with pytest.raises(EngineError, match="without operators of its own"):
-        RecPredictor(configured("onnxruntime", f"Global.rec_inference_model_dir={folder}"))

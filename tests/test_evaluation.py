@@ -36,7 +36,7 @@ def galleries(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Config]:
 def settings_of(config: Config) -> list[tuple[Config, Settings]]:
     """Configs that differ in what stands between seeing and answering."""
     found = []
-    for whole in ("always", "fallback", "never"):
+    for whole in ("always", "compete", "fallback", "never"):
         for threshold, most, nms, vote in (
             (0.3, 15, 0.05, 1),
             (0.5, 2, 0.6, 3),

@@ -119,7 +119,7 @@ def test_json_is_one_object_with_all_figures(index: Path) -> None:
 def test_the_table_and_the_report(index: Path) -> None:
     lines = "photos/fridge.jpg\tavocado\nphotos/toy_shelf.jpg\tbackpack\nphotos/desk.jpg\t1e5\n"
     done = evaluate(index, lines, "--format", "table", "--report", "report.html")
-    assert (done.exit_code, done.stderr) == (0, "")
+    assert (done.exit_code, done.stderr) == (0, "The figures with the worst mistakes as pictures: report.html\n")
     for text in ("2 known, 1 unknown, 0 failed", "24 entries, 8 labels", "Recall@1", "mAP", "AUROC", "worst classes"):
         assert text in done.stdout
     assert "most frequent confusions" in done.stdout
@@ -216,7 +216,10 @@ def test_ctrl_c(index: Path, tmp_path: Path) -> None:
 
 
 def test_from_a_folder_of_photos_to_figures(tmp_path: Path) -> None:
-    """Two commands of the documentation, then evaluate, with three of eight labels unknown to the gallery."""
+    """Two commands of the documentation, then evaluate, with three of eight labels unknown to the gallery.
+
+    Each gallery picture is there whole and cropped.
+    """
     lines = [line.split("\t") for line in (DEMO / "gallery.txt").read_text(encoding="utf-8").splitlines()[:24]]
     for image, label in lines:
         source = DEMO / image
@@ -230,6 +233,6 @@ def test_from_a_folder_of_photos_to_figures(tmp_path: Path) -> None:
     done = run("evaluate", *own, "--query", "lists/query.txt", "--detector", "off")
     assert (done.exit_code, done.stderr) == (0, "")
     found = json.loads(done.stdout)
-    assert (found["gallery"]["entries"], found["gallery"]["labels"]) == (10, 5)
+    assert (found["gallery"]["entries"], found["gallery"]["labels"]) == (20, 5)
     assert (found["known"], found["unknown"], found["in_gallery"]) == (5, 9, 0)
     assert found["open_set"]["unknown"] == "listed"

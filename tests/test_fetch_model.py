@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
@@ -33,7 +34,23 @@ from tests.test_download import serving, status
 GENERAL = "general_PPLCNetV2_base_pretrained_v1.0_infer"
 KNOWN = known_model(GENERAL)
 assert KNOWN is not None
-FILES = {"inference.pdmodel": b"program", "inference.pdiparams": b"weights" * 10_000, "inference.pdiparams.info": b"i"}
+
+
+def program(inside: bytes = b"blocks") -> bytes:
+    """The least that is a ProgramDesc: field 1, a block."""
+    return b"\x0a" + bytes([len(inside)]) + inside
+
+
+def weights(size: int = 70_000) -> bytes:
+    """One tensor of bytes (uint8) that fills a .pdiparams of `size`."""
+    count = size - 27
+    number = bytes(((count >> shift) & 0x7F) | (0x80 if shift < 21 else 0) for shift in (0, 7, 14, 21))
+    description = b"\x08\x14\x10" + number
+    head = bytes(4) + bytes(8) + bytes(4) + len(description).to_bytes(4, "little") + description
+    return head + bytes(range(1, 8)) * (count // 7) + b"w" * (count % 7)
+
+
+FILES = {"inference.pdmodel": program(), "inference.pdiparams": weights(), "inference.pdiparams.info": b"i"}
 
 
 def tar_of(files: dict[str, bytes]) -> bytes:
@@ -118,11 +135,14 @@ def test_flipped_byte_is_found_and_not_overwritten(tmp_path: Path, mirror: Any) 
         (tar_of({"../evil": b"x"}), "its member '../evil' was refused by Python"),
         (official({"readme": b"x"}), "the archive holds no model"),
         (official({"inference.pdmodel": b"x"}), "its weights, inference.pdiparams, are missing"),
+        (official({**FILES, "inference.pdmodel": b"<html>log in"}), "it is not a program"),
+        (official({**FILES, "inference.pdiparams": weights()[:-1]}), "it ends inside tensor 1"),
+        (official({**FILES, "inference.pdmodel": program(b"\x0cscale_factor")}), "is a detection model"),
         (official()[:2000], "the archive is damaged"),
         (b"<html>please log in</html>", "the archive is damaged"),
         (b"", "the archive is damaged"),
     ],
-    ids=["evil", "no model", "half a model", "truncated", "page", "empty"],
+    ids=["evil", "no model", "half a model", "no program", "cut weights", "a detector", "truncated", "page", "empty"],
 )
 def test_bad_archives_leave_nothing(tmp_path: Path, mirror: Any, archive: bytes, words: str) -> None:
     mirror.archive = archive
@@ -132,7 +152,9 @@ def test_bad_archives_leave_nothing(tmp_path: Path, mirror: Any, archive: bytes,
     with pytest.raises(DownloadError) as caught:
         fetch_model(KNOWN, home, base_url=mirror.url)
     assert words in str(caught.value)
-    assert f"or unpack the archive by hand, so that {home / GENERAL} holds inference.pdmodel" in str(caught.value)
+    assert f"or unpack the archive by hand, so that {home / GENERAL} holds inference.pdmodel (or .json)" in str(
+        caught.value
+    )
     assert left(home) == []
     assert not (tmp_path / "evil").exists()
 
@@ -200,7 +222,7 @@ def test_download_command_goes_on_with_the_others(tmp_path: Path, mirror: Any) -
     )
     result = run("download", "--all")
     assert isinstance(result.exception, DownloadError)
-    assert str(result.exception).count("404") == 8
+    assert str(result.exception).count("404") == 12
     assert result.output == f"{GENERAL}: downloaded to {tmp_path / 'home' / 'models' / GENERAL}\n"
 
 
@@ -230,7 +252,7 @@ def test_list_command(tmp_path: Path, mirror: Any) -> None:
     (ours / "inference.json").write_bytes(b"12345")
     (ours / "inference.pdiparams").write_bytes(b"12345")
     rows = {row["name"]: row for row in map(json.loads, run("list", "--format", "json").output.splitlines())}
-    assert len(rows) == 9 + 2
+    assert len(rows) == 13 + 2
     assert set(rows["ours"]) == {"name", "task", "size", "where", "licence", "dimension"}
     assert (rows["ours"]["where"], rows["ours"]["size"]) == ("bundled", 10)
     assert rows["broken"]["where"] == "bundled (damaged)"
@@ -260,5 +282,18 @@ def test_help_ends_with_an_example_that_parses(tmp_path: Path, mirror: Any, comm
     program, group, *arguments = example.split()
     assert (program, group) == ("shitu", "models")
     assert arguments[: len(command)] == command
-    mirror.archive = official({**FILES, "inference.pdiparams": b"x" * 26_542_897})
+    mirror.archive = official({**FILES, "inference.pdiparams": weights(26_542_897)}, folder="")
     assert run(*arguments).exit_code == 0
+
+
+def test_what_was_downloaded_and_is_no_such_model_is_not_called_ok(tmp_path: Path, mirror: Any) -> None:
+    """Its record was made of whatever had come, so that it agreed with it."""
+    path = fetch_model(KNOWN, tmp_path / "home" / "models", base_url=mirror.url)
+    record = yaml.safe_load((path / "shitu-download.yaml").read_text())
+    for content in (b"<html>please log in</html>", program(b"\x0cscale_factor")):
+        (path / "inference.pdmodel").write_bytes(content)
+        sha256 = hashlib.sha256(content).hexdigest()
+        record["files"]["inference.pdmodel"] = {"size": len(content), "sha256": sha256}
+        (path / "shitu-download.yaml").write_text(yaml.safe_dump(record))
+        result = run("verify", GENERAL)
+        assert (result.exit_code, f"{GENERAL}: WRONG: " in result.output) == (1, True)

@@ -43,14 +43,15 @@ def test_an_index_that_can_no_longer_learn_is_done_without(tmp_path: Path, caplo
     agree(gallery, {n: vectors[n] for n in range(200, 300)}, vectors[:5], 5, 1.0)
 
 
-def test_create_replaces_and_deletes_the_old_generation(tmp_path: Path) -> None:
+def test_create_replaces_the_old_generation_which_stays_until_the_next_change(tmp_path: Path) -> None:
     vectors = make(np.random.default_rng(6), 30, "IP", 0)
     old = new(tmp_path, vectors, "HNSW32")
     old_reader = Gallery.open(tmp_path)
     (tmp_path / "gen-000007").mkdir()  # what a dead writer left
     (tmp_path / "building").mkdir()
     gallery = new(tmp_path, vectors[:9])
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "building", "gallery.json", "gen-000002"]
+    names = [".lock", "building", "gallery.json", "gen-000001", "gen-000002"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
     assert len(gallery) == len(Gallery.open(tmp_path)) == 9
     if os.name != "nt":
         assert old_reader.search(vectors[20:21], 1)[0][0].id == 20  # who had it open goes on

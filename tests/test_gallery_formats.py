@@ -15,8 +15,8 @@ import pytest
 import yaml
 
 from shitu.errors import GalleryError
-from shitu.gallery import Item
-from shitu.gallery.export import export_paddleclas
+from shitu.gallery import Item, foreign
+from shitu.gallery.export import export_gallery
 from shitu.gallery.foreign import read_pickle, split_entry
 from shitu.gallery.gallery import Gallery
 from shitu.gallery.read import faiss_index
@@ -119,10 +119,12 @@ def test_ids_with_gaps_stay(tmp_path: Path) -> None:
     assert [m[0].id for m in gallery.search(vectors, 1)] == [40, 3, 1001, 5, 9, 1000]
 
 
-def test_two_who_opened_it_do_not_mix_their_changes(tmp_path: Path) -> None:
+def test_two_who_opened_it_do_not_mix_their_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     vectors = unit(10)
     paddleclas(tmp_path, vectors, "Flat", "IP")
-    one, two = Gallery.open(tmp_path), Gallery.open(tmp_path)
+    one = Gallery.open(tmp_path)
+    monkeypatch.setattr(foreign, "_IN_USE", {})  # as in another process
+    two = Gallery.open(tmp_path)
     one.remove([0])
     with pytest.raises(GalleryError, match="open it again"):
         two.remove([1])
@@ -313,7 +315,7 @@ def test_an_export_is_read_as_paddleclas_reads_it(method: str, dist_type: str, t
         tmp_path / "ours", vectors, entries, index_method=method, dist_type=dist_type, fingerprint="f"
     )
     gallery.remove([0, 30])
-    assert export_paddleclas(gallery, tmp_path / "theirs") == 58
+    assert export_gallery(gallery, tmp_path / "theirs", "paddleclas") == 58
     # predict_system.py: read_index or read_index_binary, pickle.load, and label = id_map[id].split()[1]
     path = str(tmp_path / "theirs" / "vector.index")
     index = faiss.read_index_binary(path) if dist_type == "hamming" else faiss.read_index(path)
@@ -337,7 +339,7 @@ def test_an_export_onto_itself_or_of_nothing(tmp_path: Path) -> None:
         tmp_path, unit(2), [Item("a b", ""), Item("c", "d")], index_method="Flat", dist_type="IP", fingerprint=""
     )
     with pytest.raises(GalleryError, match="another folder"):
-        export_paddleclas(gallery, tmp_path / ".." / tmp_path.name)
+        export_gallery(gallery, tmp_path / ".." / tmp_path.name, "paddleclas")
     gallery.remove([0, 1])
-    assert export_paddleclas(gallery, tmp_path / "out") == 0
+    assert export_gallery(gallery, tmp_path / "out", "paddleclas") == 0
     assert len(Gallery.open(tmp_path / "out")) == 0

@@ -81,5 +81,6 @@ def test_the_command_ends_with_status_1(limit: int, tmp_path: Path, small_list: 
     )
     assert done.returncode == 1, done.stderr
     assert "Traceback" not in done.stderr
-    assert "Make room on the disk and run the same command again" in done.stderr
+    assert "Make room on the disk mounted at " in done.stderr
+    assert f"that holds {tmp_path}" in done.stderr
     assert not (tmp_path / "index" / "gallery.json").exists()

@@ -98,7 +98,7 @@ def test_detector_with_raw_program(tmp_path: Path) -> None:
             "inference.pdmodel",
             "inference.pdiparams",
         ),
-        (("inference.json", "inference.pdiparams", "inference.yml"), "inference.json", "inference.pdiparams"),
+        (("inference.json", "inference.pdiparams", "inference.txt"), "inference.json", "inference.pdiparams"),
         (("model.pdmodel", "model.pdiparams", "infer_cfg.yml"), "model.pdmodel", "model.pdiparams"),
         (("model.json", "model.pdiparams"), "model.json", "model.pdiparams"),
         (
@@ -124,7 +124,7 @@ FAULTY_FOLDERS: list[tuple[tuple[str, ...], str]] = [
     (("inference.json", "model.json", "model.pdiparams"), "holds inference.json and model.json: keep one"),
     (("inference.pdiparams",), "holds no model: wanted inference.json or inference.pdmodel"),
     (("best_model.pdparams",), "its .pdparams are weights for training, to be exported first"),
-    (("a.onnx", "b"), "found a.onnx, b"),
+    (("a.onnx", "b"), "found a.onnx, b; describe it by: shitu models add "),
 ]
 
 
@@ -269,11 +269,11 @@ def test_verify_official_mainbody_by_its_size(tmp_path: Path) -> None:
 
 
 def test_known_models() -> None:
-    assert len({known.name for known in KNOWN_MODELS}) == len(KNOWN_MODELS) == 9
+    assert len({known.name for known in KNOWN_MODELS}) == len(KNOWN_MODELS) == 13
     for known in KNOWN_MODELS:
         assert known.task in ("detection", "recognition")
-        assert (known.dimension is None) == (known.task == "detection")
-        assert known.url is None or known.url.endswith(f"/{known.name}.tar")
+        assert known.dimension is None or known.task == "recognition"
+        assert known.url is None or known.url.endswith((f"/{known.name}.tar", f"/{known.name}_infer.tar"))
 
 
 def test_bundled_models_open_and_are_whole(monkeypatch: pytest.MonkeyPatch) -> None:

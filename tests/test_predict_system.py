@@ -147,6 +147,9 @@ LEFT, RIGHT, WHOLE = (0, 0, 28, 40), (32, 0, 60, 40), (0, 0, 60, 40)
         ("always", [LEFT, RIGHT], [LEFT, RIGHT, WHOLE]),
         ("always", [], [WHOLE]),
         ("always", None, [WHOLE]),
+        ("compete", [LEFT, RIGHT], [LEFT, RIGHT, WHOLE]),
+        ("compete", [], [WHOLE]),
+        ("compete", None, [WHOLE]),
         ("fallback", [LEFT, RIGHT], [LEFT, RIGHT]),
         ("fallback", [], [WHOLE]),
         ("fallback", None, [WHOLE]),
@@ -161,6 +164,24 @@ def test_whole_image(whole_image: str, boxes: Sequence[Box] | None, tried: Seque
     shapes = [shape for call in made.rec_predictor.calls for shape in call]  # type: ignore[attr-defined]
     assert shapes == [(bottom - top, right - left, 3) for left, top, right, bottom in tried]
     assert bool(found.regions) is bool(tried)
+
+
+EDGE = (20, 0, 40, 20)
+
+
+@pytest.mark.parametrize(
+    ("boxes", "told"),
+    [([LEFT, RIGHT], [LEFT, RIGHT]), ([EDGE], [WHOLE]), ([WHOLE], [WHOLE]), ([], [WHOLE])],
+    ids=["a box is nearer", "the whole is nearer", "equal", "no box"],
+)
+def test_the_whole_image_competes_with_the_boxes(boxes: Sequence[Box], told: Sequence[Box]) -> None:
+    """LEFT is red alone; the whole image is red by three quarters, EDGE by half."""
+    image = half_red_half_blue()
+    image[20:, 30:] = image[20:, :30]
+    (found,) = system("compete", boxes, score_thres=0.0).predict([image])
+    assert sorted(region.bbox for region in found.regions) == sorted(told)
+    (det_score,) = {region.det_score for region in found.regions}
+    assert det_score == (0.5 if boxes and told == boxes else 1.0)
 
 
 def test_regions_of_several_images_go_through_together_and_back() -> None:

@@ -20,7 +20,7 @@ from shitu.convert.quantize_boxes import agreement, precision_and_recall
 from shitu.convert.quantize_images import Photo, listed_photos, spread
 from shitu.engines import choose
 from shitu.engines.base import EngineOptions
-from shitu.errors import GalleryError
+from shitu.errors import EngineError, GalleryError
 from shitu.images.read import read_image
 from shitu.models.folder import AGREES, AGREES_BOXES, open_folder
 from shitu.models.verify import verify_model
@@ -159,12 +159,46 @@ def test_a_detector(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         card = yaml.safe_load((folder / "model.yaml").read_text(encoding="utf-8"))
         card["programs"]["onnx"]["int8"]["raw"]["agreement"] = said
         (folder / "model.yaml").write_text(yaml.safe_dump(card), encoding="utf-8")
-        assert choose.precisions(open_folder(folder), EngineOptions(precision="auto")) == wanted
+        assert choose.precisions(open_folder(folder), EngineOptions(engine="auto", precision="auto")) == wanted
     for engine in ENGINES:
         detector = [f"Global.det_inference_model_dir={folder}", f"Global.engine={engine}", "Global.precision=int8"]
         predictor = DetPredictor(configured(*detector))
         assert predictor.engine == f"{engine}, int8"
         predictor.predict([read_image(PHOTOS[0])])
+
+
+def test_a_detector_for_openvino(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its hard swishes stay between its layers, in one piece, and nothing is rounded before them."""
+    folder = tmp_path / "det"
+    images = CARDS / "detector" / "images"
+    engine = ["--engine", "openvino", "--method", "minmax", "--groups", 2]
+    done = run(DETECTOR, "--out", folder, "--images", images, "--count", 4, *engine)
+    assert done.exit_code in (0, 1), done.output
+    program = open_folder(folder).find("openvino", "int8", raw=True)
+    assert program is not None
+    assert program.program.name == "inference_int8_openvino.onnx"
+    graph = onnx.load(program.program).graph
+    makers = {name: node for node in graph.node for name in node.output}
+    swishes = [node for node in graph.node if node.op_type == "HardSwish"]
+    assert len(swishes) == 94
+    assert {makers[node.input[0]].op_type for node in swishes} == {"Conv"}
+    weights = {each.name: each for each in graph.initializer}
+    eights = [each for each in weights.values() if each.data_type == onnx.TensorProto.INT8 and len(each.dims) == 4]
+    assert eights
+    assert all(each.dims[1] > 1 for each in eights)  # no depthwise one
+    monkeypatch.setattr(choose, "has_int8", lambda: True)
+    detector = f"Global.det_inference_model_dir={DETECTOR}"  # the bundled one comes with one
+    assert DetPredictor(configured(detector)).engine == "onnxruntime, fp32"
+    predictor = DetPredictor(configured(detector, "Global.engine=openvino"))
+    assert predictor.engine == "openvino, int8"
+    plain = DetPredictor(configured(detector, "Global.engine=openvino", "Global.precision=fp32"))
+    assert plain.engine == "openvino, fp32"
+    photos = [read_image(path) for path in PHOTOS]
+    for ours, theirs in zip(predictor.predict(photos), plain.predict(photos), strict=True):
+        assert ours
+        assert abs(len(ours) - len(theirs)) <= 2
+    with pytest.raises(EngineError, match=r"its int8 is for OpenVINO: set Global.engine to openvino"):
+        DetPredictor(configured(detector, "Global.precision=int8"))
 
 
 def test_boxes_are_compared() -> None:

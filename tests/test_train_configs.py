@@ -28,9 +28,12 @@ def with_few_classes(config: Path) -> TrainConfig:
     raw = yaml.safe_load(config.read_text(encoding="utf-8"))
     arch = raw["Arch"]
     overrides = [
-        f"Arch.models.{i}.{name}.Head.class_num=12" for i, each in enumerate(arch.get("models", [])) for name in each
+        f"Arch.models.{i}.{name}.Head.class_num=12"
+        for i, each in enumerate(arch.get("models", []))
+        for name, model in each.items()
+        if "Head" in model
     ]
-    return load_train_config(config, tuple(overrides or ["Arch.Head.class_num=12"]))
+    return load_train_config(config, tuple(overrides if "models" in arch else ["Arch.Head.class_num=12"]))
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)

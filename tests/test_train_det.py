@@ -99,7 +99,9 @@ def test_the_best_checkpoint_is_that_with_the_greatest_ap(
 ) -> None:
     aps = iter([0.1, 0.3, 0.3, 0.2])
     metrics = ("AP50", "AP75", "AR100", "bad_images")
-    monkeypatch.setattr("shitu.training.det.run.evaluate", lambda *_: {"AP": next(aps), **dict.fromkeys(metrics, 0.0)})
+    monkeypatch.setattr(
+        "shitu.training.det.run.evaluate", lambda *_, **__: {"AP": next(aps), **dict.fromkeys(metrics, 0.0)}
+    )
     config = config_of(coco, tmp_path, epoch=4, **{"TrainReader.batch_size": 16})
     best = train(config)
     assert (best["epoch"], best["AP"]) == (2, 0.3)

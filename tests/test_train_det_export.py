@@ -13,9 +13,12 @@ import numpy as np
 import paddle
 import pytest
 
+from shitu.config import load_config
 from shitu.errors import ConfigError, EngineError, ShituError, UsageError
+from shitu.images.read import read_image
 from shitu.models import open_model
 from shitu.models.verify import verify_model
+from shitu.recognise.from_config import DetPredictor
 from shitu.recognise.preprocess import from_model_yaml
 from shitu.training.base.checkpoints import save_weights
 from shitu.training.base.read_weights import read_state
@@ -83,6 +86,20 @@ def test_predict_uses_the_exported_model(exported: Path, shitu: Run) -> None:
                  DEMO / "photos" / "beach.jpg", "--format", "json")  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout.splitlines()[0])
+
+
+def test_the_other_engines_find_the_same(distinct: DetConfig, tmp_path: Path) -> None:
+    pytest.importorskip("paddle2onnx", reason="the extra `onnx` is not installed")
+    folder = str(export_detector(distinct, tmp_path / "model", onnx=True))
+    photo, found = read_image(DEMO / "photos" / "beach.jpg"), []
+    for engine in ("paddle", "onnxruntime"):
+        options = [f"Global.det_inference_model_dir={folder}", f"Global.engine={engine}", "Global.threshold=0.3"]
+        predictor = DetPredictor(load_config(None, options))
+        assert predictor.engine == f"{engine}, fp32"
+        found.append([(each.bbox, round(each.score, 3)) for each in predictor.predict([photo])[0]])
+    assert found[0]
+    assert found[0] == found[1]
+    assert verify_model(Path(folder)) == []
 
 
 def test_a_program_that_is_not_the_network_is_not_written(

@@ -24,10 +24,11 @@ from shitu.benchmark.roofline import Work, least_seconds, work_of
 from shitu.benchmark.stages import PROCESSOR
 from shitu.benchmark.variants import PRECISIONS, batches_of, models_of, variants_of
 from shitu.benchmark.worker import CROPS
-from shitu.config import Config, load_config
+from shitu.config import Config
 from shitu.engines.cpu import processor_name
 from shitu.errors import EngineError, ImageError, ShituError
 from shitu.images.read import read_image
+from shitu.made_with import load_config_for_gallery
 from shitu.recognise.from_config import preprocessor_for
 from shitu.self_test import describe_machine
 
@@ -83,7 +84,7 @@ def benchmark(
     A round gives every variant its turn with every image; the first, which warms up, does not count. Raises BusyError
     on a busy machine, ImageError where no image can be read, and what opening a config, models and a gallery raises.
     """
-    config = load_config(config_path, list(overrides))
+    config = load_config_for_gallery(config_path, list(overrides))
     variants, left = variants_of(config, plan.engines, plan.precisions, plan.threads)
     good, failed = _readable(images)
     before = others_share()
@@ -161,14 +162,17 @@ def _turn(each: _Seen, batches: Sequence[int], number: int) -> None:
     if number == 0:
         each.answers, each.engines = ask("answers")["answers"], ask("engines")["engines"]
     for batch in batches:
-        groups, seconds = ask("stages", batch=batch)["groups"], ask("folder", batch=batch)["seconds"]
+        groups = ask("stages", batch=batch)["groups"]
         if number:
             each.groups.setdefault(batch, []).append(groups)
-            each.folder.setdefault(batch, []).append(seconds)
     for kind, seconds in ask("networks")["seconds"].items():
         if number:
             each.networks.setdefault(kind, []).append(seconds)
-    each.memory = ask("memory")["bytes"]
+    each.memory = each.memory or ask("memory")["bytes"]  # before the folder, which has a predictor of its own
+    for batch in batches:
+        seconds = ask("folder", batch=batch)["seconds"]
+        if number:
+            each.folder.setdefault(batch, []).append(seconds)
 
 
 def _measured(

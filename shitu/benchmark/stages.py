@@ -98,7 +98,7 @@ def watch(system: Recogniser, clock: Clock) -> None:
     wrap(rec, "prepare", "busy pre")
     wrap(rec, "_run_tensors", "busy run")
     wrap(rec, "predict", "recogniser")
-    predict, candidates = rec.predict, system._candidates
+    predict, candidates = rec.predict, system.candidates
 
     def after_crops(images: Any) -> Any:
         clock.since("crop")
@@ -110,8 +110,8 @@ def watch(system: Recogniser, clock: Clock) -> None:
         return found
 
     setattr(rec, "predict", after_crops)  # noqa: B010
-    setattr(system, "_candidates", before_crops)  # noqa: B010
+    setattr(system, "candidates", before_crops)  # noqa: B010
     search = clock.timed("search", system.gallery.search)
     setattr(system, "gallery", _Station(system.gallery, search=search))  # noqa: B010
-    wrap(system, "_regions", "suppression")
+    wrap(system, "_recognition", "suppression")
     wrap(system, "_region", "suppression")

@@ -18,12 +18,12 @@ from typing import Any
 import numpy as np
 
 from shitu.benchmark.stages import PROCESSOR, Clock, watch
-from shitu.config import load_config
 from shitu.draw import AnnotatedWriter, draw_recognition
 from shitu.draw.annotated_writer import PictureWriter
 from shitu.errors import ShituError
 from shitu.images.read import read_image
 from shitu.images.read_ahead import read_ahead
+from shitu.made_with import load_config_for_gallery
 from shitu.recognise.files import recognize_files
 from shitu.recognise.from_config import SystemPredictor
 
@@ -38,7 +38,9 @@ class Worker:
         self.images: list[str] = job["images"]
         self.out: str = job["out"]
         self.clock = Clock()
-        self.system = SystemPredictor(load_config(job["config"], job["overrides"]))
+        self.config = load_config_for_gallery(job["config"], job["overrides"])
+        self.system = SystemPredictor(self.config)
+        self.many: SystemPredictor | None = None
         self.det, self.rec = self.system.det_predictor, self.system.rec_predictor
         first = [read_image(name) for name in self.images[:1]]
         self.crops = [self.rec.prepare(image) for image in first] * CROPS
@@ -65,10 +67,12 @@ class Worker:
         return {"groups": groups}
 
     def folder(self, batch: int) -> dict[str, Any]:
-        """As `shitu predict` does it: the next images are read, and pictures drawn, beside. Seconds for all images."""
+        """As `shitu predict` does it: several at a time, with reading and drawing beside. Seconds for all images."""
+        if self.many is None:
+            self.many = SystemPredictor(self.config, self.system.gallery, many=True)
         before = time.perf_counter()
         with PictureWriter(self.out, draw_recognition) as pictures:
-            for image, record in recognize_files(self.system, read_ahead(self.images), batch):
+            for image, record in recognize_files(self.many, read_ahead(self.images), batch):
                 if image is not None:
                     pictures.write(record.image, image, record)
         return {"seconds": time.perf_counter() - before}

@@ -7,6 +7,7 @@ is complete.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -21,6 +22,7 @@ from shitu.errors import ConfigError, GalleryError
 from shitu.gallery import GalleryReader, Item, open_reader, open_writer
 from shitu.gallery.change import GalleryWriter, new_facts
 from shitu.images.read_ahead import map_ahead
+from shitu.made_with import settings_to_keep
 
 Progress = Callable[[int], object]
 Labels = dict[str, tuple[str, ...]]
@@ -29,7 +31,11 @@ STATS_AHEAD = 64  # files whose identity is asked for at a time
 
 @dataclass
 class BuildReport:
-    """What a build did. `failed` holds (path, reason); `relabel` images that are there under another label."""
+    """What a build did. `failed` holds (path, reason); `relabel` images that are there under another label.
+
+    `repeated` counts lines that say again what one above says; `contradicting` tells of images
+    listed with two labels, by their content.
+    """
 
     indexed: int = 0
     images: int = 0
@@ -37,6 +43,8 @@ class BuildReport:
     removed: int | None = None
     already_there: int = 0
     relabel: list[str] = field(default_factory=list)
+    repeated: int = 0
+    contradicting: list[str] = field(default_factory=list)
     missing: int = 0
     failed: list[tuple[str, str]] = field(default_factory=list)
     total: int = 0
@@ -55,7 +63,9 @@ class _Outcome:
 class GalleryBuilder:
     """Builds or changes the gallery of `IndexProcess.index_dir`; may be run again.
 
-    source: where the images come from; executor: who embeds them, given the models; by default threads of this process.
+    yes: a gallery is replaced even where most of what is listed is missing. source: where the images come from;
+    executor: who embeds them, given the models; by default threads of this process. models: those of the config, where
+    they are open already.
     Raises ConfigError, ModelError, GalleryError, GalleryBusyError; what is wrong with one image goes to the report.
     """
 
@@ -64,32 +74,60 @@ class GalleryBuilder:
         config: Config,
         *,
         skip_missing: bool = False,
+        yes: bool = False,
         source: Source | None = None,
         executor: Callable[[Models], Executor] = InThreads,
+        models: Models | None = None,
     ) -> None:
         self.config, self.index = config, config.IndexProcess
         if not self.index.index_dir:
             raise ConfigError("IndexProcess.index_dir is empty; say where the gallery shall be kept")
         self.index_dir: str = self.index.index_dir
-        self.skip_missing = skip_missing
-        self._source, self._executor = source or Files(), executor
+        self.skip_missing, self.yes = skip_missing, yes
+        self._source, self._executor, self._models = source or Files(), executor, models
         self.report = BuildReport()
 
     def run(self, entries: Iterable[Entry] | None = None, progress: Progress = lambda count: None) -> BuildReport:
         """Do `IndexProcess.index_operation` with `entries` (default: those of `IndexProcess.data_file`)."""
         self.report = BuildReport()
-        entries = list(self.entries() if entries is None else entries)
+        entries = self._once(self.entries() if entries is None else entries)
         if not entries:
             raise ConfigError(f"{self.index.data_file}: no line in it; wanted `path<delimiter>label` lines")
-        if self.index.index_operation != "new":  # told before the lock makes a folder
-            self._open().close()
-        with open_writer(self.index_dir, delimiter=self.index.delimiter) as writer:
+        with ExitStack() as held:
+            if self.index.index_operation != "new":  # told before the lock makes a folder
+                held.enter_context(closing(self._open()))  # while it is open, another program's files are read once
+            writer = held.enter_context(open_writer(self.index_dir, delimiter=self.index.delimiter))
             if self.index.index_operation == "remove":
                 self._remove(entries, writer)
             else:
                 self._add(entries, writer, progress)
         self.report.total = len(self._open())
         return self.report
+
+    def _once(self, entries: Iterable[Entry]) -> list[Entry]:
+        """The entries without those that say again what one before says."""
+        kept: dict[tuple[str, str], Entry] = {}
+        for number, entry in enumerate(entries):
+            kept.setdefault((entry.path, entry.label), entry)
+            self.report.repeated = number + 1 - len(kept)
+        return list(kept.values())
+
+    def _check_loss(self, entries: Sequence[Entry], identities: Sequence[str]) -> None:
+        """GalleryError where a gallery would be replaced though most of what is listed is not there."""
+        missing = identities.count("")
+        if self.yes or self.index.index_operation != "new" or 2 * missing <= len(identities):
+            return
+        try:
+            held = len(self._open())
+        except GalleryError:  # none is there, or none that could be lost
+            return
+        if held:
+            gone = entries[identities.index("")].path
+            raise GalleryError(
+                f"{missing} of {len(identities)} listed images are missing, such as {gone}, and the {held:,} entries "
+                f"that {self.index_dir} holds would be lost; is a disk not mounted, or image_root another? Nothing was "
+                "changed; --yes replaces them all the same"
+            )
 
     def entries(self) -> Iterator[Entry]:
         if not self.index.data_file:
@@ -110,14 +148,21 @@ class GalleryBuilder:
         self.report.removed = change.commit().removed
 
     def _add(self, entries: Sequence[Entry], writer: GalleryWriter, progress: Progress) -> None:
-        models = Models.open(self.config)
+        models = self._models or Models.open(self.config)
         rec, index = models.rec, self.index
         if rec.dimension != index.embedding_size:
             raise ConfigError(
                 f"IndexProcess.embedding_size is {index.embedding_size}, the vectors of {rec.model.path} have "
                 f"{rec.dimension}; add -o IndexProcess.embedding_size={rec.dimension}"
             )
-        facts = new_facts(rec.dimension, index.dist_type, index.index_method, rec.fingerprint, rec.model.name)
+        facts = new_facts(
+            rec.dimension,
+            index.dist_type,
+            index.index_method,
+            rec.fingerprint,
+            rec.model.name,
+            settings=settings_to_keep(self.config),
+        )
         known: Labels | None = None
         if index.index_operation == "append":
             gallery = self._open()
@@ -140,7 +185,7 @@ class GalleryBuilder:
                     f"no image could be indexed, the gallery is left as it was. {self._reasons()}. "
                     "Mend them, or list others"
                 )
-            change.add(_rows_of(staging.vectors(), rows), items)
+            change.add(_rows_of(staging.vectors(), rows), items, made_by=facts)
             change.commit()
             staging.delete()
         self.report.indexed = len(items)
@@ -149,7 +194,8 @@ class GalleryBuilder:
         self, entries: Sequence[Entry], models: Models, staging: Staging, known: frozenset[str], progress: Progress
     ) -> list[_Outcome]:
         """What is not staged yet goes to the executor; outcomes in the order of the entries."""
-        identities = map_ahead(lambda entry: self._source.identity(entry.path), entries, STATS_AHEAD)
+        identities = list(map_ahead(lambda entry: self._source.identity(entry.path), entries, STATS_AHEAD))
+        self._check_loss(entries, identities)
         staged = [staging.get(identity) for identity in identities]
         fresh = [entry for entry, found in zip(entries, staged, strict=True) if found is None]
         progress(len(entries) - len(fresh))
@@ -180,7 +226,10 @@ class GalleryBuilder:
                 if entry.label not in labels:
                     self.report.relabel.append(entry.image)
                 continue
-            seen[staged.sha256] = (entry.label,)
+            before = seen.get(staged.sha256, ())
+            if before and entry.label not in before:
+                self.report.contradicting.append(f"{entry.path} is listed as {entry.label}, and as {before[0]}")
+            seen[staged.sha256] = (*before, entry.label)
             self.report.images += 1
             self.report.resumed += outcome.resumed
             for number, box in enumerate(staged.boxes):

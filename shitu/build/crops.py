@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from PIL import Image
 
-from shitu.build.list_file import read_list
+from shitu.build.list_file import Entry, read_list
 from shitu.config import Config
 from shitu.errors import ConfigError, ImageError, UsageError
 from shitu.images.read import read_image
@@ -19,16 +19,19 @@ LIST_NAME = "crops.txt"
 
 
 def write_crops(
-    config: Config, folder: str, progress: Callable[[int], object] = lambda count: None
+    config: Config,
+    folder: str,
+    progress: Callable[[int], object] = lambda count: None,
+    entries: Iterable[Entry] | None = None,
 ) -> tuple[str, list[tuple[str, str]]]:
-    """Write every body (`IndexProcess.crop: all`) or the largest one of each listed image as JPEG.
+    """Write what `IndexProcess.crop` says of each entry (default: the list's) as JPEG: bodies, or the largest one.
 
     Returns what was done and what comes next, in words, and (path, reason) of each image that failed.
     """
     index = config.IndexProcess
     if index.crop == "none":
         raise ConfigError("IndexProcess.crop is none, so there are no crops; add -o IndexProcess.crop=all (or largest)")
-    if not index.data_file:
+    if entries is None and not index.data_file:
         raise ConfigError(
             "IndexProcess.data_file is empty; it lists the images to crop: -o IndexProcess.data_file=LIST"
         )
@@ -42,14 +45,15 @@ def write_crops(
     detector = DetPredictor(config)
     lines: list[str] = []
     failed: list[tuple[str, str]] = []
-    for entry in read_list(index.data_file, index.image_root, index.delimiter):
+    listed = entries if entries is not None else read_list(index.data_file or "", index.image_root, index.delimiter)
+    for entry in listed:
         progress(1)
         try:
             image = read_image(entry.path)
         except ImageError as error:
             failed.append((entry.path, str(error)))
             continue
-        boxes = detector.bodies(image, largest_only=index.crop == "largest")
+        boxes = detector.bodies(image, index.crop)
         for number, (left, top, right, bottom) in enumerate(boxes):
             name = f"{entry.line:07d}_{number}_{os.path.splitext(os.path.basename(entry.image))[0]}.jpg"
             Image.fromarray(image[top:bottom, left:right]).save(target / name, quality=95)

@@ -5,7 +5,7 @@ A bounded number of images is in memory, however long the list is. `embed_shard`
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -19,6 +19,9 @@ from shitu.digest import sha256_of_stream
 from shitu.errors import EngineError, ImageError
 from shitu.images.read import Picture, read_stream
 from shitu.images.read_ahead import PICTURES_AHEAD, map_ahead
+from shitu.images.room import give_room_back
+from shitu.recognise.detect import Detector
+from shitu.recognise.embed import Extractor
 from shitu.recognise.from_config import DetPredictor, RecPredictor
 from shitu.results import Box
 
@@ -37,13 +40,15 @@ class Spec:
 class Models:
     """The extractor of a config and, where `IndexProcess.crop` wants one, its detector."""
 
-    rec: RecPredictor
-    det: DetPredictor | None
+    rec: Extractor
+    det: Detector | None
 
     @classmethod
     def open(cls, config: Config) -> Models:
         """Raises ConfigError, ModelError, EngineError."""
-        return cls(RecPredictor(config), None if config.IndexProcess.crop == "none" else DetPredictor(config))
+        crop = config.IndexProcess.crop
+        whole = crop == "none" or (crop == "both" and not config.Global.det_inference_model_dir)
+        return cls(RecPredictor(config), None if whole else DetPredictor(config, many=True))
 
     @property
     def key(self) -> str:
@@ -109,31 +114,34 @@ def embed_shard(
     Keeps nothing between calls. What is wrong with one image stands in its record.
     """
     models = models or Models.open(spec.config)
-    size = _batch_size(spec)
+    batches = _batches(_prepared(entries, source, spec, models), _batch_size(spec))
+    # The next batch runs while this one is stored.
+    for done in map_ahead(lambda batch: list(_embed(batch, models.rec)), batches, BATCHES_AHEAD, BATCHES_AHEAD):
+        yield from done
+
+
+def _batches(prepared: Iterable[Loaded], size: int) -> Iterator[list[Loaded]]:
     batch: list[Loaded] = []
     waiting = 0
-    for one in _prepared(entries, source, spec, models):
+    for one in prepared:
         batch.append(one)
         waiting += isinstance(one, _Image)
         if waiting in (0, size):  # failures wait for nobody
-            yield from _embed(batch, models.rec)
+            yield batch
             batch, waiting = [], 0
-    yield from _embed(batch, models.rec)
+    yield batch
 
 
 def _prepared(entries: Sequence[Entry], source: Source, spec: Spec, models: Models) -> Iterator[Loaded]:
-    """Read and made ready in threads; only the detector runs in the caller's."""
-    rec, det = models.rec, models.det
+    """Read, and made ready in threads: an image from its file to the network's inputs in one of them."""
+    crop = spec.config.IndexProcess.crop
 
-    def load(entry: Entry) -> Loaded:
-        return _load(entry, source, spec.known)
+    def prepare(entry: Entry) -> Loaded:
+        one = _load(entry, source, spec.known)
+        return _ready(_detected(one, models.det, crop) if models.det else one, models.rec)
 
-    if det is None:  # one step, so that the pictures themselves need not wait for a batch
-        yield from map_ahead(lambda entry: _ready(load(entry), rec), entries, BATCHES_AHEAD * _batch_size(spec))
-        return
-    largest_only = spec.config.IndexProcess.crop == "largest"
-    found = (_detected(one, det, largest_only) for one in map_ahead(load, entries, PICTURES_AHEAD))
-    yield from map_ahead(lambda one: _ready(one, rec), found, PICTURES_AHEAD)
+    # An image may have many bodies.
+    return map_ahead(prepare, entries, PICTURES_AHEAD if models.det else BATCHES_AHEAD * _batch_size(spec))
 
 
 def _batch_size(spec: Spec) -> int:
@@ -152,27 +160,29 @@ def _load(entry: Entry, source: Source, known: frozenset[str]) -> Loaded:
         return Embedded(entry, error=str(error), missing=not source.identity(entry.path))
 
 
-def _detected(one: Loaded, det: DetPredictor, largest_only: bool) -> Loaded:
+def _detected(one: Loaded, det: Detector, crop: str) -> Loaded:
     if isinstance(one, Embedded):
         return one
     assert one.picture is not None
     try:
-        boxes = tuple(det.bodies(one.picture, largest_only=largest_only))
+        boxes = tuple(det.bodies(one.picture, crop))
     except EngineError as error:
         return Embedded(one.entry, error=str(error))
     return _Image(one.entry, one.identity, one.sha256, one.picture, boxes)
 
 
-def _ready(one: Loaded, rec: RecPredictor) -> Loaded:
+def _ready(one: Loaded, rec: Extractor) -> Loaded:
     """With the network's inputs in place of the picture, which is much larger."""
     if isinstance(one, Embedded):
         return one
     assert one.picture is not None
     crops = [one.picture if box is None else one.picture[box[1] : box[3], box[0] : box[2]] for box in one.boxes]
-    return _Image(one.entry, one.identity, one.sha256, None, one.boxes, tuple(map(rec.prepare, crops)))
+    tensors = tuple(map(rec.prepare, crops))
+    give_room_back()
+    return _Image(one.entry, one.identity, one.sha256, None, one.boxes, tensors)
 
 
-def _embed(batch: Sequence[Loaded], rec: RecPredictor) -> Iterator[Embedded]:
+def _embed(batch: Sequence[Loaded], rec: Extractor) -> Iterator[Embedded]:
     made = iter(_vectors([one for one in batch if isinstance(one, _Image)], rec))
     for one in batch:
         if isinstance(one, Embedded):
@@ -185,7 +195,7 @@ def _embed(batch: Sequence[Loaded], rec: RecPredictor) -> Iterator[Embedded]:
             yield Embedded(one.entry, one.identity, one.sha256, one.boxes, vectors)
 
 
-def _vectors(images: Sequence[_Image], rec: RecPredictor) -> list[NDArray[Any] | EngineError]:
+def _vectors(images: Sequence[_Image], rec: Extractor) -> list[NDArray[Any] | EngineError]:
     """One call for all; image by image when that fails, so that one does not take the others with it."""
     if not images:
         return []

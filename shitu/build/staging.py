@@ -48,7 +48,8 @@ class Staging:
 
     def _open(self) -> None:
         folder, header = self.folder, self.folder / "key"
-        if not header.is_file() or header.read_text(encoding="utf-8") != self._key:
+        strange = folder.is_dir() and not all(path.is_file() for path in folder.iterdir())  # a stranger's pipe
+        if strange or not header.is_file() or header.read_text(encoding="utf-8") != self._key:
             shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True, exist_ok=True)
         header.write_text(self._key, encoding="utf-8")
@@ -125,7 +126,7 @@ class Staging:
                     if not whole or not line.endswith(b"\n"):
                         break
                     self._remember(row["file"], row["sha256"], boxes)
-                except (ValueError, KeyError, TypeError):
+                except (ValueError, KeyError, TypeError, RecursionError):
                     break
                 end += len(line)
         return end

@@ -16,6 +16,7 @@ from shitu.cli.out import line, plural, record
 
 if TYPE_CHECKING:
     from shitu.benchmark.record import Benchmark, Spread
+    from shitu.config import Config
 
 log = logging.getLogger("shitu")
 EPILOG = """\b
@@ -46,14 +47,14 @@ output_options = together(
         "target",
         metavar="NEW.yaml",
         help="Write the config with the fastest engine, precision and cpu_num_threads that keep the answers: the same "
-        "labels, and but for int8 boxes within 2 px. Values given by -o are not written.",
+        "labels, and but for int8 boxes within 2 px. All given by options is written, too.",
     ),
     click.option("--overwrite", is_flag=True, help="Replace NEW.yaml if it is there."),
 )
 
 
 @click.command("benchmark", epilog=EPILOG)
-@config_options
+@config_options("gallery", "score", "threshold", "device")
 @plan_options
 @output_options
 @format_option("table")
@@ -90,7 +91,7 @@ def benchmark(
 
         write_plot(found, Path(plot))
     if target:
-        _write(found, config_path, target, overwrite, words)
+        _write(found, config, config_path, target, overwrite=overwrite, command=words)
     if found.failed:
         raise SystemExit(1)
 
@@ -111,21 +112,26 @@ def _images(inputs: tuple[str, ...], default: str | None, most: int) -> list[str
     from itertools import islice
 
     from shitu.errors import UsageError
-    from shitu.images.find import find_images
+    from shitu.images.drawn import find_photos
 
     if not inputs and default:
         inputs = (default,)
     if "-" in inputs:
         raise UsageError("standard input can be read only once, and every variant reads the images; name files")
-    return list(islice(find_images(inputs), most))
+    return list(islice(find_photos(inputs), most))
 
 
-def _write(found: Benchmark, config_path: str | None, target: str, overwrite: bool, command: str) -> None:
+def _write(
+    found: Benchmark, config: Config, config_path: str | None, target: str, *, overwrite: bool, command: str
+) -> None:
     from shitu.benchmark.load import MOST
+    from shitu.config import load_config
+    from shitu.config.layers import config_file
     from shitu.evaluation.edit_yaml import Change
-    from shitu.evaluation.write_config import source_of, write_config
+    from shitu.evaluation.write_config import given_changes, write_config
 
-    on_file = read_config(config_path, ()).Global
+    whole = load_config(config_path)
+    on_file = whole.Global
     best = found.fastest(on_file.batch_size)
     if best is None:
         log.warning("%s: not written, since no variant keeps the answers of %s", target, found.reference)
@@ -140,7 +146,9 @@ def _write(found: Benchmark, config_path: str | None, target: str, overwrite: bo
         for key, value in values.items()
         if getattr(on_file, key) != value
     ]
-    path, count = write_config(source_of(config_path), target, changes, overwrite=overwrite)
+    chosen = [f"Global.{key}" for key in values]
+    changes += given_changes(config, whole, chosen, found.date, command)
+    path, count = write_config(config_file(config_path), target, changes, overwrite=overwrite)
     log.info(f"{path}: {plural(count, 'key')} changed" if count else f"{path}: nothing to change, a copy")
 
 

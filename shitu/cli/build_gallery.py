@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import click
 
 from shitu.cli import out
-from shitu.cli.options import example, with_config
+from shitu.cli.options import Own, as_text, config_options, example, read_config, with_config
 from shitu.errors import UsageError
 
 if TYPE_CHECKING:
@@ -16,34 +17,89 @@ if TYPE_CHECKING:
     from shitu.config import Config
 
 
-@click.command("build-gallery", epilog=example("build-gallery -c configs/inference_general.yaml"))
-@with_config
+@click.command(
+    "build-gallery",
+    epilog=example("build-gallery demo/gallery/google -g my_gallery", "build-gallery -c general"),
+)
+@config_options("gallery", "threshold", "device")
+@click.option(
+    "--labels",
+    type=click.Choice(["from-folders", "from-names", "list"]),
+    help="What names a picture: the folder in PHOTOS that it lies in, its file, or the list data_file.  [default: "
+    "from-folders where PHOTOS has such, else from-names; list without PHOTOS, or where that is a list]",
+)
 @click.option("--skip-missing", is_flag=True, help="Pass over images that are listed but not there.")
+@click.option("--yes", is_flag=True, help="Replace a gallery even where most of the listed images are missing.")
 @click.option("--crops", metavar="FOLDER", help="Only write the crops and a list of them, to weed out before indexing.")
-def build_gallery(config: Config, skip_missing: bool, crops: str | None) -> None:
-    """Index the images of IndexProcess.data_file.
+@click.argument("photos", required=False, metavar="[PHOTOS]")
+def build_gallery(
+    *,
+    config_path: str | None,
+    overrides: tuple[str, ...],
+    labels: str | None,
+    skip_missing: bool,
+    yes: bool,
+    crops: str | None,
+    photos: str | None,
+) -> None:
+    """Index the pictures in the folder PHOTOS, or those of a list: PHOTOS, or else IndexProcess.data_file.
 
-    IndexProcess.index_operation says how: new (default), append, or remove. Kill it at any time: the old gallery
-    stays whole, and the same command goes on where it was.
+    In PHOTOS lies a folder of pictures for each thing, called as it is. IndexProcess.index_operation says how: new
+    (default), append, or remove. Kill it at any time: the old gallery stays whole, and the same command goes on where
+    it was.
     """
     from shitu.build.builder import GalleryBuilder
     from shitu.build.crops import write_crops
+    from shitu.build.photos import read_photos
 
+    named = photos_overrides(photos, labels, config_path, overrides)
+    config = read_config(config_path, (*overrides, *named))
+    from_folder = photos is not None and os.path.isdir(photos) and labels != "list"
+    entries = read_photos(photos, labels, config.Global.output_dir) if photos and from_folder else None
     if not crops:
-        run_builder(GalleryBuilder(config, skip_missing=skip_missing))
+        run_builder(GalleryBuilder(config, skip_missing=skip_missing, yes=yes), entries)
         return
     with out.progress(None, "cropping") as bar:
-        done, failed = write_crops(config, crops, bar.update)
+        done, failed = write_crops(config, crops, bar.update, entries)
     out.failures(failed)
     out.log.info(done)
     if failed:
         raise SystemExit(1)
 
 
+def photos_overrides(
+    photos: str | None, labels: str | None, config_path: str | None, overrides: tuple[str, ...]
+) -> list[str]:
+    """What PHOTOS means as overrides: where images start, and which list names them. Raises UsageError."""
+    said = {override.partition("=")[0].strip() for override in overrides}
+    if photos is None:
+        if labels not in (None, "list"):
+            raise UsageError(f"--labels {labels}: of which pictures? Name their folder: shitu build-gallery PHOTOS")
+        short = any(isinstance(override, Own) and "index_dir" in override for override in overrides)
+        if short and config_path is None and "IndexProcess.data_file" not in said:
+            raise UsageError(
+                "which pictures? Name their folder, shitu build-gallery PHOTOS -g FOLDER, or a list of them"
+            )
+        return []
+    if os.path.isfile(photos):
+        if labels not in (None, "list"):
+            raise UsageError(f"--labels {labels}: {photos} is a file; wanted the folder of the pictures")
+        root = (
+            []
+            if "IndexProcess.image_root" in said
+            else [as_text("IndexProcess.image_root", os.path.dirname(photos) or ".")]
+        )
+        return [as_text("IndexProcess.data_file", photos), *root]
+    if not os.path.isdir(photos):
+        raise UsageError(f"{photos}: no such folder or list; check the path")
+    return [as_text("IndexProcess.image_root", photos)]
+
+
 @click.command(
-    "append", epilog=example("gallery append -c configs/inference_general.yaml --label 'beach' demo/photos/beach.jpg")
+    "append",
+    epilog=example("gallery append -g my_gallery --label 'beach' demo/photos/beach.jpg"),
 )
-@with_config
+@with_config("gallery", "threshold", "device")
 @click.option("--list", "list_file", metavar="FILE", help="A list of images, as data_file. [default: data_file]")
 @click.option("--label", metavar="TEXT", help="The label of the images named on the command line.")
 @click.option("--skip-missing", is_flag=True, help="Pass over images that are listed but not there.")
@@ -51,13 +107,13 @@ def build_gallery(config: Config, skip_missing: bool, crops: str | None) -> None
 def append(
     config: Config, list_file: str | None, label: str | None, skip_missing: bool, images: tuple[str, ...]
 ) -> None:
-    """Add images to the gallery of IndexProcess.index_dir: those of a list, or those named, with one label.
+    """Add images to the gallery: those of a list, or those named, with one label.
 
     Images whose content is already there are passed over.
     """
     from shitu.build.builder import GalleryBuilder
     from shitu.build.list_file import Entry
-    from shitu.images.find import find_images
+    from shitu.images.drawn import find_photos
 
     if bool(images) != (label is not None) or (images and list_file):
         raise UsageError("name images and their --label, or a --list (or neither, for IndexProcess.data_file)")
@@ -65,8 +121,20 @@ def append(
     if list_file:
         config = config.replace("IndexProcess", data_file=list_file)
     builder = GalleryBuilder(config, skip_missing=skip_missing)
-    entries = [Entry(path, path, label, 0) for path in find_images(images)] if images and label else None
+    entries = None
+    if images and label:
+        root = config.IndexProcess.image_root
+        found = find_photos(images, config.Global.output_dir)
+        entries = [Entry(_below(root, path), path, label, 0) for path in found]
     run_builder(builder, entries)
+
+
+def _below(root: str | None, path: str) -> str:
+    """The path as a list would have it: from `image_root` on, where it lies below that; else as it was given."""
+    if not root:
+        return path
+    inner = os.path.relpath(path, root)
+    return path if inner.split(os.sep)[0] == os.pardir else inner
 
 
 def run_builder(builder: GalleryBuilder, entries: list[Entry] | None = None) -> None:
@@ -83,11 +151,14 @@ def run_builder(builder: GalleryBuilder, entries: list[Entry] | None = None) -> 
         out.log.warning(
             "%s is there under another label, left so; to rename it, `shitu gallery remove` it first", image
         )
+    for contradiction in report.contradicting[: out.SHOWN_FAILURES]:
+        out.log.warning("%s; it is indexed under each, and one of them may be wrong", contradiction)
     parts = [
         f"{out.plural(report.images, 'image')} indexed" if report.images else "",
         out.plural(report.indexed, "vector") if report.indexed != report.images else "",
         f"{report.resumed} of them from the build that was interrupted" if report.resumed else "",
         f"{report.already_there} already there" if report.already_there else "",
+        f"{out.plural(report.repeated, 'repeated line')} passed over" if report.repeated else "",
         f"{report.removed} removed" if report.removed is not None else "",
         f"{report.missing} missing, passed over" if report.missing else "",
         f"{len(report.failed)} failed" if report.failed else "",

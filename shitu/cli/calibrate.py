@@ -12,7 +12,6 @@ import click
 from shitu.cli import out
 from shitu.cli.evaluate import queries_of, query_options
 from shitu.cli.options import config_options, example, format_option, read_config
-from shitu.errors import UsageError
 
 if TYPE_CHECKING:
     from shitu.config import Config
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     "calibrate",
     epilog=example("calibrate --query demo/photos.txt --false-accept 0.1 --write my_config.yaml --format table"),
 )
-@config_options
+@config_options("gallery", "device")
 @query_options
 @click.option(
     "--false-accept",
@@ -37,8 +36,7 @@ if TYPE_CHECKING:
     "--write",
     "target",
     metavar="NEW.yaml",
-    help="Write the config with the calibrated values, each with a comment; all else stays. Values given by -o are "
-    "not written.",
+    help="Write the config with the calibrated values and those given by options, each with a comment; all else stays.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace NEW.yaml if it is there, even if it is CONFIG itself.")
 @format_option("json")
@@ -65,7 +63,10 @@ def calibrate_config(
 
     check_rate(false_accept)
     config = read_config(config_path, overrides)
-    on_file = _config_on_file(config, config_path, overrides, target, overwrite)
+    if target is not None:
+        from shitu.evaluation.write_config import check_target
+
+        check_target(target, overwrite=overwrite)
     queries = queries_of(config, query_list, image_root)
     with out.progress(len(queries), "looking", "queries") as bar:
         found = calibrate(config, queries, false_accept=false_accept, progress=bar.update, **asked)
@@ -73,40 +74,24 @@ def calibrate_config(
         out.log.error("Failed: %s", reason)
     for warning in found.warnings:
         out.log.warning(warning)
-    written = None if target is None else _write(found, on_file, config_path, target, overwrite)
-    if written and overrides:
-        out.log.warning(f"{written} has none of the -o of this command; give them again, or set them there")
-    out.show(style, {**found.to_dict(), "written": written}, lambda: out.tables("calibrate.txt", found=found))
+    if target is not None:
+        _write(found, config, config_path, target, overwrite)
+    out.show(style, {**found.to_dict(), "written": target}, lambda: out.tables("calibrate.txt", found=found))
     if found.failed:
         raise SystemExit(1)
 
 
-def _config_on_file(
-    config: Config, config_path: str | None, overrides: tuple[str, ...], target: str | None, overwrite: bool
-) -> Config:
-    """The config without -o; before the work UsageError where nothing could be written, or would mean another thing."""
-    if target is None:
-        return config
-    from shitu.evaluation.write_config import check_target
+def _write(found: Calibration, config: Config, config_path: str | None, target: str, overwrite: bool) -> None:
+    from shitu.config import load_config
+    from shitu.config.layers import config_file
+    from shitu.evaluation.write_config import given_changes, write_config
 
-    check_target(target, overwrite=overwrite)
-    on_file = read_config(config_path, ()) if overrides else config
-    here, there = config.IndexProcess.dist_type, on_file.IndexProcess.dist_type
-    if here != there:
-        raise UsageError(
-            f"-o sets dist_type {here}, but {on_file.source} has {there}, where the threshold would mean something "
-            "else; set IndexProcess.dist_type in the file first"
-        )
-    return on_file
-
-
-def _write(found: Calibration, on_file: Config, config_path: str | None, target: str, overwrite: bool) -> str:
-    from shitu.evaluation.write_config import source_of, write_config
-
-    changes = changes_of(found, on_file, shlex.join(["shitu", *sys.argv[1:]]))
-    path, count = write_config(source_of(config_path), target, changes, overwrite=overwrite)
+    on_file, command = load_config(config_path), shlex.join(["shitu", *sys.argv[1:]])
+    changes = changes_of(found, on_file, command)
+    changes += given_changes(config, on_file, found.values, date.today().isoformat(), command)
+    path, count = write_config(config_file(config_path), target, changes, overwrite=overwrite)
     out.log.info(f"{path}: {out.plural(count, 'key')} changed" if count else f"{path}: nothing to change, a copy")
-    return target
+    out.log.info(f"Next: shitu predict -c {shlex.quote(target)} PHOTOS")
 
 
 def changes_of(found: Calibration, on_file: Config, command: str) -> list[Change]:

@@ -44,17 +44,17 @@ def schema(kind: str) -> None:
 
 
 @config.command("show", epilog=example("config show -c configs/det/picodet_lcnet_x1_0_320_mainbody.yml"))
-@config_options
+@config_options("gallery")
 def show(config_path: str | None, overrides: tuple[str, ...]) -> None:
     """Print every key of a config with its value and where that came from: file and line, -o, or the default.
 
     Takes configs of every kind. What stands before the # can be given to -o.
     """
+    from shitu.config.layers import config_file
     from shitu.config.origins import explain
-    from shitu.evaluation.write_config import source_of
+    from shitu.made_with import stand_in
 
-    path = source_of(config_path)
-    rows = explain(_root(_kind_of(path)), path, overrides)
+    rows = explain(_root(_kind_of(config_file(config_path))), config_path, overrides, stand_in)
     width = max(min(len(f"{row.key}={row.value}"), 50) for row in rows)
     for row in rows:
         out.line(f"{row.key + '=' + row.value:{width}}  # {row.where}")
@@ -71,8 +71,8 @@ def _root(kind: str) -> type[Section]:
 
 def _kind_of(path: Path) -> str:
     """The kind of config whose sections are most of the file's."""
-    from shitu.config.load import read_raw
+    from shitu.config.layers import read_layers
     from shitu.config.values import keys_of
 
-    raw, _ = read_raw(_root("det"), path, ())
+    raw = read_layers(_root("det"), path)[0].raw
     return max(KINDS, key=lambda kind: len(keys_of(_root(kind)).keys() & raw.keys()))

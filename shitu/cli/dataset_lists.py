@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from shitu.cli import out
-from shitu.cli.options import example, reading, together
+from shitu.cli.options import Within, example, reading, together
 from shitu.errors import UsageError
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ output_options = together(
     ),
     click.option(
         "--unknown",
-        type=click.FloatRange(0, 1, max_open=True),
+        type=Within(0, 1, max_open=True),
         default=0.0,
         metavar="SHARE",
         help="With a query part: all images of this share of its classes go to query, so that the gallery does not "

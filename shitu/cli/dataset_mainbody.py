@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from shitu.cli import out
-from shitu.cli.options import example, together
+from shitu.cli.options import Within, example, together
 
 if TYPE_CHECKING:
     from shitu.datasets.mainbody import Report
@@ -20,9 +20,7 @@ NAMES = ("objects365", "coco2017", "icartoonface", "logodet3k", "rpc", "coco")
 
 rule_options = together(
     click.option("-o", "--output", required=True, metavar="FILE", help="The COCO file to write."),
-    click.option(
-        "--min-area", type=click.FloatRange(0), default=0.0, help="Drop boxes of fewer square pixels.  [default: 0]"
-    ),
+    click.option("--min-area", type=Within(0), default=0.0, help="Drop boxes of fewer square pixels.  [default: 0]"),
     click.option(
         "--max-boxes",
         type=click.IntRange(0),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from shitu.cli import out
-from shitu.cli.options import choice, example, format_option, together, with_config
+from shitu.cli.options import Within, choice, example, format_option, together, with_config
 from shitu.errors import UsageError
 
 if TYPE_CHECKING:
@@ -56,12 +56,12 @@ def queries_of(config: Config, query_list: str | None, image_root: str | None) -
 
 
 @click.command("evaluate", epilog=example("evaluate --query demo/photos.txt --image-root demo --format table"))
-@with_config
+@with_config("gallery", "score", "threshold", "device")
 @query_options
 @click.option(
     "--false-accept",
     "false_accepts",
-    type=click.FloatRange(0, 1, max_open=True),
+    type=Within(0, 1, max_open=True),
     multiple=True,
     default=(0.01, 0.1),
     show_default=True,
@@ -117,5 +117,6 @@ def evaluate_gallery(
             date=date.today().isoformat(),
             detector_model=config.Global.det_inference_model_dir or "",
         )
+        out.log.info("The figures with the worst mistakes as pictures: %s", report)
     if found.failed:
         raise SystemExit(1)

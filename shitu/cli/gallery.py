@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from shitu.cli import out
+from shitu.cli import out, sheets
 from shitu.cli.options import choice, config_options, example, format_option, reading, together
 from shitu.errors import GalleryError, UsageError
 
@@ -21,21 +22,23 @@ def gallery() -> None:
 
 
 def gallery_url(folder: str | None, config_path: str | None, overrides: tuple[str, ...]) -> str:
-    """The gallery's folder or URL: DIR, else IndexProcess.index_dir. Raises UsageError, ConfigError."""
+    """The gallery's folder or URL: DIR, else as for every command. Raises UsageError, ConfigError."""
     if folder:
         return folder
-    if config_path is None and not overrides:
-        raise UsageError("which gallery? Give its folder DIR, or -c CONFIG with IndexProcess.index_dir")
-    from shitu.config import load_config
+    from shitu.made_with import ENVIRONMENT, gallery_of
 
-    index_dir = load_config(config_path, overrides).IndexProcess.index_dir
+    if config_path is None and not overrides and not os.environ.get(ENVIRONMENT):
+        raise UsageError(f"which gallery? Give its folder, -g FOLDER, set ${ENVIRONMENT}, or name a config by -c")
+    index_dir = gallery_of(config_path, overrides)
     if not index_dir:
-        raise UsageError("IndexProcess.index_dir is empty: give the gallery's folder DIR, or set it in the config")
+        raise UsageError("IndexProcess.index_dir is empty: give the gallery's folder, or set it in the config")
     return index_dir
 
 
 _located = reading(
-    together(click.argument("folder", metavar="[DIR]", required=False), config_options), "url", gallery_url
+    together(click.argument("folder", metavar="[FOLDER]", required=False), config_options("gallery")),
+    "url",
+    gallery_url,
 )
 
 
@@ -55,13 +58,41 @@ def info(url: str, style: str) -> None:
     out.show(style, facts, lambda: out.table(rows, tablefmt="plain"))
 
 
-@gallery.command("list", epilog=example("gallery list my_gallery | grep '\"green tea\"'"))
+@gallery.command(
+    "list", epilog=example("gallery list my_gallery --format table", "gallery list my_gallery | grep '\"green tea\"'")
+)
 @_located
-def list_command(url: str) -> None:
-    """Print every entry as a JSON line: id, label, image, sha256, box."""
+@choice(
+    "--format",
+    ("json", "table", *sheets.STYLES),
+    "json: id, label, image, sha256 and box, an entry per line; table: how many pictures there are of each thing.",
+    "style",
+)
+def list_command(url: str, style: str) -> None:
+    """Print every entry, or what is in the gallery."""
+    if style == "table":
+        _print_things(url)
+        return
+    if style in sheets.STYLES:
+        with sheets.Sheet(style, sheets.ENTRY) as sheet:
+            for item in _open(url).items():
+                entry = {"id": item.id, "label": item.label, "image": item.image, "sha256": item.sha256}
+                sheet.add([entry | sheets.box(item.box)])
+        return
     for item in _open(url).items():
         box = list(item.box) if item.box else None
         out.record({"id": item.id, "label": item.label, "image": item.image, "sha256": item.sha256, "box": box})
+
+
+def _print_things(url: str) -> None:
+    """The labels by their names, and the pictures of each; an image of which several boxes were cut out is one."""
+    pictures: dict[str, set[str]] = {}
+    for item in _open(url).items():
+        pictures.setdefault(item.label, set()).add(item.image)
+    rows = [[" ".join(label.split()), f"{len(pictures[label]):,}"] for label in sorted(pictures)]
+    out.line(out.table(rows, ["thing", "pictures"], colalign=("left", "right")))
+    count = sum(map(len, pictures.values()))
+    out.log.info("%s of %s in %s", out.plural(count, "picture"), out.plural(len(pictures), "thing"), url)
 
 
 @gallery.command(epilog=example("gallery verify my_gallery"))
@@ -69,17 +100,26 @@ def list_command(url: str) -> None:
 def verify(url: str) -> None:
     """Read every byte of a gallery and print what is wrong, a line each. Status 1 if anything is."""
     path = Path(url)
-    if "://" not in url and not (path.is_dir() and any(path.iterdir())):
-        raise GalleryError(f"there is no gallery in {path}: build one with `shitu build-gallery -c CONFIG`")
     try:
-        problems = _open(url).verify()
+        empty = "://" not in url and not (path.is_dir() and any(path.iterdir()))
+    except OSError as error:
+        raise GalleryError(f"{path} cannot be read ({error.strerror}): check its access rights") from error
+    if empty:
+        raise GalleryError(f"there is no gallery in {path}: build one with `shitu build-gallery PHOTOS -g {path}`")
+    unchecked: list[str] = []
+    try:
+        opened = _open(url)
+        unchecked, problems = opened.unchecked(), opened.verify()
     except GalleryError as error:
         problems = [str(error)]
+    for sentence in unchecked:
+        out.message(sentence)
     for problem in problems:
         out.line(problem)
     if problems:
         raise SystemExit(1)
-    out.message("The gallery is sound.")
+    ours = opened.info()["format"] not in ("paddleclas", "paddlex") and not unchecked
+    out.message("The gallery is sound." if ours else "Nothing is wrong that can be checked.")
 
 
 @gallery.command(
@@ -164,13 +204,17 @@ def compact(url: str) -> None:
     out.record({"entries": len(opened), "bytes_before": before, "bytes": opened.info().get("bytes")})
 
 
-@gallery.command(epilog=example("gallery export my_gallery --to for_paddleclas"))
+@gallery.command(
+    epilog=example(
+        "gallery export my_gallery --to for_paddleclas", "gallery export my_gallery --to for_paddlex --format paddlex"
+    )
+)
 @_located
 @click.option("--to", "out_dir", required=True, type=click.Path(file_okay=False, path_type=Path), help="Where to.")
-@choice("--format", ("paddleclas",), "Whose format.", "form")
+@choice("--format", ("paddleclas", "paddlex"), "Whose format.", "form")
 def export(url: str, out_dir: Path, form: str) -> None:
-    """Write vector.index and id_map.pkl for PaddleClas."""
-    from shitu.gallery.export import export_paddleclas
+    """Write a gallery as PaddleClas (vector.index, id_map.pkl) or PaddleX (vector.index, id_map.yaml) keeps one."""
+    from shitu.gallery.export import export_gallery
 
-    count = export_paddleclas(_open(url), out_dir)
+    count = export_gallery(_open(url), out_dir, form)
     out.record({"entries": count, "to": str(out_dir), "format": form})

@@ -1,4 +1,4 @@
-"""`shitu models`: list, download and verify model folders."""
+"""`shitu models`: list, download, convert and verify model folders."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from shitu.cli import out
+from shitu.cli.models_add import add_command
 from shitu.cli.options import example, format_option
 from shitu.errors import ModelError, ShituError, UsageError
 from shitu.models.folder import downloads_home, find_folder, model_folders, model_homes, open_folder
@@ -18,7 +19,7 @@ from shitu.models.verify import recorded_files, verify_model
 
 @click.group(epilog=example("models list"))
 def models() -> None:
-    """List, download and verify models."""
+    """List, download, add and verify models."""
 
 
 @models.command("list", epilog=example("models list --format json"))
@@ -69,8 +70,8 @@ def _row_of_folder(path: Path, where: str) -> dict[str, Any]:
 @click.option(
     "--url",
     envvar="SHITU_MODELS_URL",
-    help="Mirror in place of https://paddle-imagenet-models-name.bj.bcebos.com, with the same paths behind it; also "
-    "$SHITU_MODELS_URL.",
+    help="Mirror in place of https://paddle-imagenet-models-name.bj.bcebos.com, or PaddleX's host, with the same paths "
+    "behind it; also $SHITU_MODELS_URL.",
 )
 def download_command(names: tuple[str, ...], every: bool, home: Path | None, url: str | None) -> None:
     """Download models that PaddleClas published, or go on with a download that broke off.
@@ -116,7 +117,7 @@ def convert_command(names: tuple[str, ...], task: str | None, copy: Path | None)
 
     inference.onnx and model.yaml are written into the model's folder, after the outputs were compared with Paddle's.
     """
-    from shitu.convert.folder import convert_copy, convert_model
+    from shitu.convert.folder import convert_model, in_copy
 
     def tell(text: str) -> None:
         click.echo(text, err=True)
@@ -124,8 +125,11 @@ def convert_command(names: tuple[str, ...], task: str | None, copy: Path | None)
     if copy is not None and len(names) > 1:
         raise UsageError(f"--out is one folder, and {len(names)} models are named; convert them one by one")
     for name in names:
-        path = convert_copy(name, copy, task, tell) if copy else convert_model(name, task, tell)
-        out.line(f"{path}: has a program for onnxruntime and openvino now")
+        path = in_copy(name, copy, lambda folder: convert_model(folder, task, tell))
+        out.line(f"{copy or path}: has a program for onnxruntime and openvino now")
+
+
+models.add_command(add_command)
 
 
 @models.command("verify", epilog=example("models verify"))
@@ -142,8 +146,11 @@ def verify_command(names: tuple[str, ...]) -> None:
     for path in paths:
         problems = verify_model(path)
         failed = failed or bool(problems)
-        good = "ok" if recorded_files(path) else "complete, but no checksums are on record"
-        out.line(f"{path.resolve().name}: " + (f"WRONG: {'; '.join(problems)}" if problems else good))
+        if problems:
+            told = f"WRONG: {'; '.join(problems)}"
+        else:
+            told = "ok" if recorded_files(path) else "complete, but no checksums are on record"
+        out.line(f"{path.resolve().name}: {told}")
     if not paths:
         out.message("no models here")
     if failed:

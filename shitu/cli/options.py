@@ -3,17 +3,34 @@
 from __future__ import annotations
 
 import gc
+import json
+import os
+import re
 from collections.abc import Callable, Iterable
 from functools import reduce, wraps
 from inspect import signature
-from typing import TYPE_CHECKING, Any, TypeVar
+from math import isnan
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
+
+from shitu.cli import out
 
 if TYPE_CHECKING:
     from shitu.config import Config
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+HERE = "shitu.yaml"  # what `shitu init` writes, and commands without -c read
+
+
+class Within(click.FloatRange):
+    """A number within limits; click's own type takes nan, which is beyond none."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number: float = super().convert(value, param, ctx)
+        if isnan(number):
+            self.fail(f"{value} is no number", param, ctx)
+        return number
 
 
 class InOrder(click.Group):
@@ -61,33 +78,101 @@ def override_option(example: str = "") -> Callable[[Command], Command]:
     return click.option("-o", "--override", "overrides", multiple=True, metavar="KEY=VALUE", help=note)
 
 
-# As in PaddleClas.
-config_options = together(
-    click.option(
-        "-c",
-        "--config",
-        "config_path",
-        metavar="FILE",
-        help="YAML config.  [default: shitu's own inference_general.yaml]",
+class Own(str):
+    """An override that a command's own option made."""
+
+
+def as_text(key: str, path: str) -> Own:
+    """`key=path` in quotes, so that -o reads a path as it is: [1], yes, a: b."""
+    quoted = json.dumps(path, ensure_ascii=False)
+    return Own(f"{key}=" + re.sub("[\x7f-\x9f\ud800-\udfff]", lambda found: f"\\u{ord(found[0]):04x}", quoted))
+
+
+def _plain(key: str, value: Any) -> Own:
+    return Own(f"{key}={value}")
+
+
+class Short(NamedTuple):
+    """An option for a key that everybody sets; `override` makes what -o would be given."""
+
+    key: str
+    flags: tuple[str, ...]
+    note: str
+    type: Any = str
+    metavar: str | None = None
+    override: Callable[[str, Any], Own] = _plain
+
+
+SHORT = {
+    "gallery": Short(
+        "IndexProcess.index_dir", ("-g", "--gallery"),
+        "The gallery: a folder.  [default: $SHITU_GALLERY, else the config's]",
+        metavar="FOLDER", override=as_text,
     ),
-    override_option(", e.g. -o Global.threshold=0.3"),
-)
+    "score": Short("IndexProcess.score_thres", ("--score",), "How near the best match must be for a name.", float),
+    "top_k": Short("IndexProcess.return_k", ("--top-k",), "Matches told per object.", click.IntRange(min=1)),
+    "threshold": Short("Global.threshold", ("--threshold",), "How sure the detector must be of an object.", float),
+    "out": Short("Global.output_dir", ("--out",), "Where annotated pictures go.", metavar="FOLDER", override=as_text),
+    "device": Short(
+        "Global.use_gpu", ("--device",), "What runs the models.", click.Choice(["cpu", "gpu"]),
+        override=lambda key, device: _plain(key, device == "gpu"),
+    ),
+}  # fmt: skip
 
 
-def format_option(default: str, note: str = "How to print it.") -> Callable[[Command], Command]:
-    """`--format`: JSON Lines for programs, a table for people."""
-    among = click.Choice(["json", "table"])
+def config_options(*short: str) -> Callable[[Command], Command]:
+    """`-c`, `-o` as in PaddleClas, and these of SHORT, which come after all -o; the command takes the first two.
+
+    Without -c, the file is shitu.yaml where one lies here.
+    """
+    shown = [SHORT[name] for name in short]
+    options = together(
+        *(
+            click.option(*each.flags, f"short_{name}", type=each.type, metavar=each.metavar, help=each.note)
+            for name, each in zip(short, shown, strict=True)
+        ),
+        click.option(
+            "-c",
+            "--config",
+            "config_path",
+            metavar="FILE|NAME",
+            help="YAML config, or the name of a bundled one.  [default: ./shitu.yaml, else general]",
+        ),
+        override_option(", e.g. -o Global.threshold=0.3"),
+    )
+
+    def decorate(command: Command) -> Command:
+        @wraps(command)
+        def run(*, config_path: str | None, overrides: tuple[str, ...], **given: Any) -> Any:
+            values = {each.key: (each, given.pop(f"short_{name}")) for name, each in zip(short, shown, strict=True)}
+            own = (each.override(key, value) for key, (each, value) in values.items() if value is not None)
+            if config_path is None and os.path.isfile(HERE):
+                out.log.info(f"Config: {HERE}")
+                config_path = HERE
+            return command(config_path=config_path, overrides=(*overrides, *own), **given)
+
+        decorated: Any = options(run)
+        return decorated  # type: ignore[no-any-return]
+
+    return decorate
+
+
+def format_option(default: str, note: str = "How to print it.", *more: str) -> Callable[[Command], Command]:
+    """`--format`: JSON Lines for programs, a table for people, and `more`."""
+    among = click.Choice(["json", "table", *more])
     return click.option("--format", "style", type=among, default=default, show_default=True, help=note)
 
 
 def read_config(config_path: str | None, overrides: tuple[str, ...]) -> Config:
-    """The config of a command. Raises ConfigError."""
+    """The config of a command. Raises ConfigError, GalleryError."""
     # What comes next loads Paddle and its like: a million objects, none of them garbage, which Python's collector would
     # look through again and again; that is what pydantic costs, and more (benchmarks/cold_start.py).
     gc.set_threshold(50_000)
-    from shitu.config import load_config
+    from shitu.made_with import load_config_for_gallery
 
-    return load_config(config_path, overrides)
+    return load_config_for_gallery(config_path, overrides)
 
 
-with_config = reading(config_options, "config", read_config)
+def with_config(*short: str) -> Callable[[Command], Command]:
+    """The command takes a `config`, made of `config_options` of these short ones."""
+    return reading(config_options(*short), "config", read_config)

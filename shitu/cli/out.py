@@ -6,12 +6,14 @@ import json
 import logging
 import os
 import re
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -40,10 +42,43 @@ def set_up(context: click.Context, quiet: bool) -> None:
         log.setLevel(before[1])
 
 
+def open_streams() -> None:
+    """Where 0, 1 or 2 are closed, /dev/null takes their place: else the next file opened would, and be written into."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDONLY if number == 0 else os.O_WRONLY)  # takes the lowest number that is free
+    sys.stdin = sys.stdin or open(0)  # noqa: SIM115
+    sys.stdout = sys.stdout or open(1, "w", encoding="utf-8")  # noqa: SIM115
+    sys.stderr = sys.stderr or open(2, "w", encoding="utf-8")  # noqa: SIM115
+
+
+class Interrupts:
+    """Whether Ctrl-C came while a command ran: an import that it breaks off tells that as an error of its own."""
+
+    def __init__(self, context: click.Context) -> None:
+        self.came, self._context = False, context
+        if threading.current_thread() is threading.main_thread() and (
+            signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        ):
+            before = signal.signal(signal.SIGINT, self._note)
+            context.call_on_close(lambda: signal.signal(signal.SIGINT, before))
+
+    def _note(self, number: int, frame: Any) -> None:
+        self.came = True
+        raise KeyboardInterrupt
+
+    def end(self) -> NoReturn:
+        message("\nInterrupted; what was finished is kept.")
+        self._context.exit(130)
+
+
 class _Stderr(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         prefix = "Warning: " if record.levelno == logging.WARNING else ""
-        _print(prefix + record.getMessage(), err=True)
+        colour = {logging.WARNING: "yellow", logging.ERROR: "red"}.get(record.levelno)
+        _print(prefix + record.getMessage(), err=True, colour=colour)
 
 
 def line(text: str) -> None:
@@ -51,9 +86,9 @@ def line(text: str) -> None:
     _print(text, err=False)
 
 
-def message(text: str) -> None:
-    """A line for people on stderr, also with --quiet."""
-    _print(text, err=True)
+def message(text: str, colour: str | None = None) -> None:
+    """A line for people on stderr, also with --quiet; coloured on a terminal."""
+    _print(text, err=True, colour=colour)
 
 
 def failures(failed: Sequence[tuple[str, str]]) -> None:
@@ -88,6 +123,28 @@ def table(rows: Iterable[Sequence[object]], headers: Sequence[str] = (), **style
     return tabulate(rows, headers, disable_numparse=True, **style)
 
 
+class Rows:
+    """A table that is printed as its rows come: a column is as wide as what has come so far."""
+
+    def __init__(self, headers: Sequence[str]) -> None:
+        self._headers: Sequence[str] | None = headers
+        self._widths = [len(header) for header in headers]
+
+    def add(self, rows: Iterable[Sequence[str]]) -> None:
+        from wcwidth import wcswidth
+
+        rows = [[" ".join(CONTROL.sub(" ", cell).split()) for cell in row] for row in rows]
+        sizes = [[max(wcswidth(cell), 0) for cell in row] for row in rows]
+        self._widths = [max(column) for column in zip(self._widths, *sizes, strict=True)]
+        if self._headers is not None:
+            heads = [self._headers, ["-" * width for width in self._widths]]
+            rows, sizes = [*heads, *rows], [*([len(cell) for cell in head] for head in heads), *sizes]
+            self._headers = None
+        for row, taken in zip(rows, sizes, strict=True):
+            cells = (cell + " " * (width - size) for cell, width, size in zip(row, self._widths, taken, strict=True))
+            line("  ".join(cells).rstrip())
+
+
 def tables(template: str, **what: Any) -> str:
     """The tables of a text template beside this file.
 
@@ -116,12 +173,15 @@ def tables(template: str, **what: Any) -> str:
     return "\n\n".join(shown)
 
 
-def _print(text: str, *, err: bool) -> None:
+def _print(text: str, *, err: bool, colour: str | None = None) -> None:
     if not text.isascii():
         # In the C locale Python hands over the UTF-8 of a path byte by byte.
         text = text.encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape")
-    with _bar_aside(err):
-        click.echo(CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text), err=err)
+    with _bar_aside(err), suppress(*[OSError] * err):  # what nobody can read changes nothing about the work
+        text = CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+        # click.echo takes the colours out where stderr is no terminal; https://no-color.org
+        coloured = colour is not None and not os.environ.get("NO_COLOR")
+        click.echo(click.style(text, fg=colour) if coloured else text, err=err)
 
 
 def _bar_aside(err: bool) -> AbstractContextManager[Any]:

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import os
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from contextlib import nullcontext
+from functools import partial
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from shitu.cli import out
+from shitu.cli import out, sheets
 from shitu.cli.options import example, format_option, with_config
+from shitu.cli.video import Watching, run_watch, watching_options
 
 if TYPE_CHECKING:
     from shitu.config import Config
@@ -18,37 +23,45 @@ if TYPE_CHECKING:
     from shitu.recognise.files import Read
     from shitu.results import DetectedObjects, Recognition
 
-INPUTS = click.argument("inputs", nargs=-1, metavar="[IMAGE | FOLDER | GLOB | -]...")
-FORMAT = format_option("json", "json: one object per image and line.")
+INPUTS = click.argument("inputs", nargs=-1, metavar="[IMAGE | FOLDER | GLOB | URL | -]...")
+FORMAT = format_option("json", "json: one object per image and line; csv, parquet: a row per region.", *sheets.STYLES)
 PICTURES = click.option("--pictures/--no-pictures", default=True, help="Annotated pictures in Global.output_dir.")
 
 
 @click.command("predict", epilog=example("predict --format table demo/photos/beach.jpg"))
-@with_config
+@with_config("gallery", "score", "top_k", "threshold", "out", "device")
 @FORMAT
 @PICTURES
+@click.option("--unnamed", is_flag=True, help="Tell of objects without a name, too, in records and pictures.")
+@watching_options
 @INPUTS
-def predict(config: Config, inputs: tuple[str, ...], **shown: Any) -> None:
+def predict(config: Config, inputs: tuple[str, ...], watching: Watching | None, **shown: Any) -> None:
     """Find the objects in images and name them from the gallery.
 
     Without arguments, the images are those of Global.infer_imgs. `-` reads standard input: one image, or a list of
-    paths, one per line.
+    paths, one per line. Of PDF and TIFF files each page is an image.
+
+    With --every the one input is a video file, a camera or a stream, and the records are events: a thing that is
+    followed from frame to frame has got a name.
     """
-    run_predict(config, inputs, **shown)
+    if watching:
+        run_watch(config, inputs, watching, **shown)
+    else:
+        run_predict(config, inputs, **shown)
 
 
-def run_predict(config: Config, inputs: tuple[str, ...], *, style: str, pictures: bool) -> None:
+def run_predict(config: Config, inputs: tuple[str, ...], *, style: str, pictures: bool, unnamed: bool = False) -> None:
     """`shitu predict` with a config at hand."""
     from shitu.recognise.files import recognize_files
     from shitu.recognise.from_config import SystemPredictor
 
-    images, count = _images(config, inputs)
-    records = recognize_files(SystemPredictor(config), images, config.Global.batch_size)
-    _finish(records, count, config, style, pictures)
+    images, count, many = _images(config, inputs)
+    records = recognize_files(SystemPredictor(config, many=many), images, config.Global.batch_size)
+    _finish(records, count, config, Shown(style, pictures, unnamed))
 
 
 @click.command("predict-det", epilog=example("predict-det --no-pictures demo/photos/beach.jpg"))
-@with_config
+@with_config("threshold", "out", "device")
 @FORMAT
 @PICTURES
 @INPUTS
@@ -57,13 +70,13 @@ def predict_det(config: Config, style: str, pictures: bool, inputs: tuple[str, .
     from shitu.recognise.files_of_parts import detect_files
     from shitu.recognise.from_config import DetPredictor
 
-    images, count = _images(config, inputs)
-    records = detect_files(DetPredictor(config), images, config.Global.batch_size)
-    _finish(records, count, config, style, pictures)
+    images, count, many = _images(config, inputs)
+    records = detect_files(DetPredictor(config, many=many), images, config.Global.batch_size)
+    _finish(records, count, config, Shown(style, pictures))
 
 
 @click.command("predict-rec", epilog=example("predict-rec --npy vectors.npy demo/gallery/fluent"))
-@with_config
+@with_config("gallery", "device")
 @click.option("--npy", metavar="FILE", help="Write an (n, d) array instead of printing records; row i is image i.")
 @INPUTS
 def predict_rec(config: Config, npy: str | None, inputs: tuple[str, ...]) -> None:
@@ -75,11 +88,11 @@ def predict_rec(config: Config, npy: str | None, inputs: tuple[str, ...]) -> Non
     from shitu.recognise.files_of_parts import embed_files
     from shitu.recognise.from_config import RecPredictor
 
-    images, count = _images(config, inputs)
+    images, count, many = _images(config, inputs)
     if npy:
         _check_writable(npy)
-    predictor = RecPredictor(config)
-    failed = 0
+    predictor = RecPredictor(config, many=many)
+    done = failed = 0
     rows = []
     with out.progress(count, "embedding") as bar:
         for name, vector, error in embed_files(predictor, images, max(config.Global.batch_size, 8)):
@@ -89,84 +102,115 @@ def predict_rec(config: Config, npy: str | None, inputs: tuple[str, ...]) -> Non
                 out.log.error("Failed: %s", error)
                 if not npy:
                     out.record({"image": name, "error": str(error)})
-            elif npy:
+                continue
+            done += 1
+            if npy:
                 rows.append(vector)
                 out.line(name)
             else:
                 out.record({"image": name, "dimension": len(vector), "vector": vector.tolist()})
     if npy:
         _save_npy(npy, rows, predictor.dimension)
+    out.log.info(f"{out.plural(done, 'image')} embedded" + (f", {failed} failed" if failed else ""))
     if failed:
         raise SystemExit(1)
 
 
-def _images(config: Config, inputs: tuple[str, ...]) -> tuple[Iterator[Read], int | None]:
-    """The images, and how many they are if that is to be shown; paths are checked now, images read when wanted."""
-    from shitu.errors import UsageError
-    from shitu.images.find import find_images
-    from shitu.images.read_ahead import read_ahead, read_stdin
+def _images(config: Config, inputs: tuple[str, ...]) -> tuple[Iterator[Read], int | None, bool]:
+    """The images; how many they are, if that is to be shown; whether several may be looked at side by side.
 
-    if not inputs and config.Global.infer_imgs:
-        inputs = (config.Global.infer_imgs,)
+    Paths are checked now, images read when wanted. Whoever pipes in paths waits for each answer.
+    """
+    from shitu.errors import UsageError
+    from shitu.images.drawn import find_photos
+    from shitu.images.read_ahead import read_stdin
+    from shitu.sources.read import find_sources, read_sources
+
+    find = partial(find_photos, output_dir=config.Global.output_dir)
+    if inputs:
+        find = partial(find_sources, find=find)
+    elif config.Global.infer_imgs:
+        inputs = (config.Global.infer_imgs,)  # a config is no user: nothing is fetched for it
     if not inputs:
         raise UsageError("no images given; name images, folders or globs, or set Global.infer_imgs")
     if "-" in inputs:
         if len(inputs) > 1:
             raise UsageError("`-` (standard input) cannot be mixed with other images; give it alone")
-        return read_stdin(sys.stdin.buffer), None
-    found = find_images(inputs)
-    if not out.shows_progress():
-        return read_ahead(found), None
-    names = list(found)  # for the time left
-    return read_ahead(names), len(names)
+        return read_stdin(sys.stdin.buffer), None, False
+    found = find(inputs)
+    shows = out.shows_progress()
+    first = list(found if shows else islice(found, 2))  # all of them for the time left
+    return read_sources(chain(first, found)), len(first) if shows else None, len(first) > 1
+
+
+class Shown(NamedTuple):
+    """How results are told."""
+
+    style: str
+    pictures: bool
+    unnamed: bool = False
 
 
 def _finish(
     records: Iterable[tuple[Picture | None, Recognition | DetectedObjects]],
     total: int | None,
     config: Config,
-    style: str,
-    pictures: bool,
+    shown: Shown,
 ) -> None:
     """Print every record as soon as it is there, draw beside it, end with status 1 where an image failed."""
-    from shitu.draw import draw_recognition
+    from shitu.draw import draw_recognition, draw_unnamed
     from shitu.draw.annotated_writer import PictureWriter
 
-    failed = 0
-    shown: list[Recognition | DetectedObjects] = []
+    draw = draw_unnamed if shown.unnamed else draw_recognition
+    counts, table = Counter[str](), out.Rows(["image", "label", "score", "det", "x1 y1 x2 y2"])
     with (
-        PictureWriter(config.Global.output_dir, draw_recognition if pictures else None) as writer,
+        PictureWriter(config.Global.output_dir, draw if shown.pictures else None) as writer,
         out.progress(total, "images") as bar,
+        sheets.Sheet(shown.style, sheets.REGION) if shown.style in sheets.STYLES else nullcontext() as sheet,
     ):
         for image, record in records:
+            counts.update(_counts(record))
             if record.error is not None:
-                failed += 1
                 out.log.error("Failed: %s", record.error)
             if image is not None:
                 writer.write(record.image, image, record)
-            if style == "json":
-                out.record(record.to_dict())
+            if sheet is not None:
+                sheet.add(sheets.regions(record.to_dict()))
+            elif shown.style == "table":
+                table.add(_rows(record, shown.unnamed))
             else:
-                shown.append(record)
+                out.record(record.to_dict(unnamed=shown.unnamed))
             bar.update()
-    if style == "table":
-        out.line(_table(shown))
-    if writer.count:
-        out.log.info("%s in %s", out.plural(writer.count, "annotated picture"), config.Global.output_dir)
-    if failed or writer.failed:
+    out.log.info(_closing(counts, writer.count, config.Global.output_dir))
+    if counts["failed"] or writer.failed:
         raise SystemExit(1)
 
 
-def _table(records: Iterable[Recognition | DetectedObjects]) -> str:
-    rows: list[list[str]] = []
-    for record in records:
-        if not record.regions:
-            rows.append([record.image, "(nothing)" if record.error is None else "(failed)", "", "", ""])
-        for region in record.regions:
-            scores = [region.score, getattr(region, "det_score", None)]  # a Detection has one score
-            shown = ["" if score is None else f"{score:.3f}" for score in scores]
-            rows.append([record.image, region.label, *shown, " ".join(map(str, region.bbox))])
-    return out.table(rows, ["image", "label", "score", "det", "x1 y1 x2 y2"])
+def _counts(record: Recognition | DetectedObjects) -> dict[str, int]:
+    found = {"images": 1, "failed": int(record.error is not None)}
+    if hasattr(record, "unnamed"):
+        return found | {"named": len(record.regions), "no name": len(record.unnamed)}
+    return found | {"found": len(record.regions)}  # the detector alone names nothing
+
+
+def _closing(counts: Counter[str], pictures: int, folder: str) -> str:
+    """What came of it, in one line."""
+    words = [f"{out.plural(counts[key], 'object')} {key}" for key in ("found", "named") if key in counts]
+    words += [f"{counts['no name']:,} without a name"] if "no name" in counts else []
+    words += [f"{out.plural(counts['failed'], 'image')} failed"] if counts["failed"] else []
+    told = f"{out.plural(counts['images'], 'image')}: {', '.join(words) or 'nothing'}"
+    return f"{told}; {out.plural(pictures, 'annotated picture')} in {folder}" if pictures else told
+
+
+def _rows(record: Recognition | DetectedObjects, unnamed: bool) -> list[list[str]]:
+    rows = []
+    for region in record.regions:
+        scores = [region.score, getattr(region, "det_score", None)]  # a Detection has one score
+        cells = ["" if score is None else f"{score:.3f}" for score in scores]
+        rows.append([record.image, region.label, *cells, " ".join(map(str, region.bbox))])
+    for region in getattr(record, "unnamed", ()) if unnamed else ():
+        rows.append([record.image, "(no name)", "", f"{region.det_score:.3f}", " ".join(map(str, region.bbox))])
+    return rows or [[record.image, "(nothing)" if record.error is None else "(failed)", "", "", ""]]
 
 
 def _check_writable(path: str) -> None:

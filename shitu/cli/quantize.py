@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from shitu.cli.options import Within
 from shitu.cli.out import line, message
 from shitu.errors import UsageError
 
@@ -38,7 +40,7 @@ SHOWN = 6  # worst layers in the table
 @click.option("--query", metavar="LIST", help="Labelled photos to measure with; for a detector COCO's JSON.  [default: "
               "those of --images that do not calibrate]")  # fmt: skip
 @click.option("--gallery", metavar="LIST", help="What --query is looked up in.  [default: the others of --query]")
-@click.option("--max-drop", type=click.FloatRange(0), help="Points of Recall@1 or AP that may be lost; layers stay in "
+@click.option("--max-drop", type=Within(0), help="Points of Recall@1 or AP that may be lost; layers stay in "
               "fp32 until no more are.  [default: 0.5 where photos have labels]")  # fmt: skip
 @click.option(
     "--groups",
@@ -47,19 +49,28 @@ SHOWN = 6  # worst layers in the table
     show_default=True,
     help="In how many groups of neighbours layers are tried in fp32: more is finer, and slower.",
 )
+@click.option(
+    "--engine",
+    type=click.Choice(["onnxruntime", "openvino"]),
+    default="onnxruntime",
+    show_default=True,
+    help="What shall run it: onnxruntime (and openvino), or openvino alone, which a hard swish does not slow down.",
+)
 @click.option("--report", type=click.Path(path_type=Path, dir_okay=False), help="JSON with all figures and layers.")
 def quantize(*, model: str, out: Path | None, report: Path | None, **asked: Any) -> None:
     """Make an int8 program of a model's fp32 ONNX program, by calibration.
 
-    It runs on onnxruntime and openvino, and Global.precision auto takes it where the processor is fast in int8 and it
+    Global.precision auto takes it where the processor is fast in int8 and it
     agrees with fp32, which model.yaml says: vectors by a cosine of 0.99, boxes by a share of 0.95 with a twin.
     """
-    from shitu.convert.quantize import Plan, quantize_copy, quantize_model, write_report
+    from shitu.convert.folder import in_copy
+    from shitu.convert.quantize import Plan, quantize_model, write_report
 
     if asked["gallery"] and not asked["query"]:
         raise UsageError("--gallery is what --query is looked up in; give both, or neither")
     plan = Plan(**asked, command=shlex.join(["shitu", *sys.argv[1:]]))
-    done = quantize_copy(model, out, plan, message) if out else quantize_model(model, plan, message)
+    done = in_copy(model, out, lambda folder: quantize_model(folder, plan, message))
+    done = replace(done, model=str(out)) if out else done
     line(table(done))
     if report is not None:
         write_report(done, report)

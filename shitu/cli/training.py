@@ -34,6 +34,11 @@ run_options = together(
     click.option("--dry-run", is_flag=True, help="Only show what would be done: data, batches, learning rate, memory."),
     click.option("--ranks", type=click.IntRange(1), help="With --dry-run: for so many cards."),
 )
+ONNX = click.option(
+    "--onnx/--no-onnx",
+    default=None,
+    help="A program for onnxruntime and openvino, too.  [default: where paddle2onnx is installed]",
+)
 EXTRACTOR, DETECTOR = "configs/train/demo_cpu.yaml", "configs/det/picodet_lcnet_x1_0_320_mainbody.yml"
 
 
@@ -174,7 +179,7 @@ def eval_det(config: DetConfig, model: str | None, style: str) -> None:
 @with_extractor
 @click.option("--name", metavar="NAME", help="The model's name.  [default: the config's]")
 @click.option("--licence", metavar="TEXT", default="", help="Under what terms the weights may be used.")
-@click.option("--onnx", is_flag=True, help="Write inference.onnx, too; needs paddle2onnx and onnxruntime.")
+@ONNX
 def export(config: TrainConfig, **how: Any) -> None:
     """Make a model for `shitu predict` of trained weights.
 
@@ -187,9 +192,7 @@ def export(config: TrainConfig, **how: Any) -> None:
     use_device("cpu")
     done = export_config(config, **how)
     record = {"model": str(done.folder), "dimension": done.dimension, "difference": float(f"{done.difference:.1e}")}
-    if done.onnx_difference is not None:
-        record["onnx_difference"] = float(f"{done.onnx_difference:.1e}")
-    out.record(record)
+    out.record({**record, "onnx": done.onnx})
 
 
 @click.command("export-det", epilog=example(f"export-det -c {DETECTOR} -o weights=best.pdparams"))
@@ -200,11 +203,12 @@ def export(config: TrainConfig, **how: Any) -> None:
     metavar="FOLDER",
     help="The model folder to write.  [default: save_dir/NAME-OF-THE-CONFIG/inference]",
 )
-def export_det(config_path: str, overrides: tuple[str, ...], output_dir: Path | None) -> None:
+@ONNX
+def export_det(config_path: str, overrides: tuple[str, ...], output_dir: Path | None, onnx: bool | None) -> None:
     """Write a trained detector as a model folder for `shitu predict`.
 
-    inference.json has the NMS inside, inference_raw.json ends before it, for other engines. Both are compared with the
-    network's own output before the folder appears.
+    inference.json has the NMS inside, inference_raw.json ends before it, inference.onnx too, for other engines. They
+    are compared with the network's own output, and the last with Paddle's, before the folder appears.
     """
     os.environ.setdefault("GLOG_minloglevel", "2")  # Paddle remarks on the NMS
     from shitu.training.det.export import export_detector
@@ -213,6 +217,6 @@ def export_det(config_path: str, overrides: tuple[str, ...], output_dir: Path | 
 
     config = load_det_config(config_path, (*overrides, "use_gpu=false"))
     use_device(config)
-    folder = export_detector(config, output_dir)
+    folder = export_detector(config, output_dir, onnx=onnx)
     out.line(str(folder))
     out.message(f"Next: shitu predict -o Global.det_inference_model_dir={folder} demo/photos/beach.jpg")

@@ -13,10 +13,33 @@ from dataclasses import dataclass
 from typing import Any
 
 from shitu.config.keys import NoTextError
+from shitu.config.layers import Layer, says
 from shitu.config.values import UNKNOWN, BadValueError, Section, keys_of, section_in
 from shitu.errors import ConfigError
 
 _log = logging.getLogger("shitu")
+
+_CLASSIFICATION = (
+    "that is a configuration of PaddleClas's image classification (predict_cls.py), whose models have their labels "
+    "inside; shitu names things from a gallery: start from inference_general.yaml, and give a feature extractor as "
+    "Global.rec_inference_model_dir"
+)
+_PIPELINE = (
+    "that is a pipeline of PaddleX; the same in shitu's keys: det_threshold is Global.threshold, rec_threshold "
+    "IndexProcess.score_thres, rec_topk IndexProcess.return_k, hamming_radius IndexProcess.hamming_radius, index "
+    "IndexProcess.index_dir, model_dir Global.det_inference_model_dir and Global.rec_inference_model_dir"
+)
+_MODULE = "that is a configuration of a PaddleX module; shitu trains by PaddleClas's: see `shitu train --help`"
+_TRAINING = "that is a training configuration: see `shitu train --help` and `shitu eval --help`"
+# What a key that stands in a file says of it, where recognition's sections were wanted.
+_OTHER_FILES = {
+    "Global.inference_model_dir": _CLASSIFICATION,
+    **dict.fromkeys(("pipeline_name", "SubModules"), _PIPELINE),
+    **dict.fromkeys(("Global.model", "Global.mode", "CheckDataset"), _MODULE),
+    **dict.fromkeys(
+        ("Arch", "DataLoader", "Global.device", "Global.pretrained_model", "Global.checkpoints"), _TRAINING
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -26,6 +49,7 @@ class Mistakes:
     root: type[Section]
     name: str
     overrides: dict[str, str]
+    layers: Sequence[Layer] = ()
 
     def mend(self, kind: type[Section], value: Any, key: str, found: Sequence[Any]) -> None:
         """Mend `value`, which lies below `key`, in place; `found` are pydantic's errors.
@@ -63,7 +87,7 @@ class Mistakes:
         for end in range(len(parts), 0, -1):
             if override := self.overrides.get(".".join(parts[:end])):
                 return f"-o {override}"
-        return self.name
+        return next((layer.name for layer in reversed(self.layers) if says(layer.raw, key)), self.name)
 
     def _unknown(self, problem: Mistake) -> ConfigError:
         prefix, _, name = problem.key.rpartition(".")
@@ -72,15 +96,17 @@ class Mistakes:
         by_name = {each.rpartition(".")[2].lower(): each for each in beside}
         elsewhere = [each for each in known if each.rpartition(".")[2] == name]
         near = elsewhere or [by_name[each] for each in difflib.get_close_matches(name.lower(), by_name, n=1)]
-        what = "key" if prefix else "section"
-        if near:
+        what, where = "key" if prefix else "section", self._where(problem.path)
+        if where == self.name and problem.key in _OTHER_FILES and "IndexProcess" in keys_of(self.root):
+            advice = _OTHER_FILES[problem.key]
+        elif near:
             advice = f"did you mean {near[0]}?"
         elif beside:
             names = ", ".join(each.rpartition(".")[2] for each in beside)
             advice = f"the {what}s {'of ' + prefix if prefix else 'there are'}: {names}"
         else:
             advice = f"{prefix} takes no keys: write {prefix}: {{}}"
-        return ConfigError(f"Unknown {what} {problem.key} in {self._where(problem.path)}; {advice}")
+        return ConfigError(f"Unknown {what} {problem.key} in {where}; {advice}")
 
 
 class Mistake:

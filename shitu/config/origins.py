@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from shitu.config.load import read_raw
+from shitu.config.layers import Layer, StandIn, merged, read_layers, with_stand_in
 from shitu.config.read_yaml import read_text
 from shitu.config.reader import Reader
 from shitu.config.values import Section
@@ -22,12 +22,17 @@ class Row(NamedTuple):
     where: str
 
 
-def explain(root: type[Section], path: Path, overrides: Sequence[str] = ()) -> list[Row]:
+def explain(
+    root: type[Section], path: str | Path | None, overrides: Sequence[str] = (), stand_in: StandIn | None = None
+) -> list[Row]:
     """The keys of the file at `path` with `overrides`, in the order of the schema. Raises ConfigError."""
-    raw, origins = read_raw(root, path, overrides)
-    config = Reader(root, str(path), origins).section(root, raw)
-    lines = _lines_of(path)
-    return [Row(key, _written(value), _where(key, raw, origins, path, lines)) for key, value in _leaves(config)]
+    layers = read_layers(root, path)
+    if stand_in is not None:
+        layers = with_stand_in(layers, overrides, stand_in)
+    raw, origins = merged(layers, overrides)
+    config = Reader(root, layers[-1].name, origins, layers).section(root, raw)
+    known = [(layer, {} if layer.path is None else _lines_of(layer.path)) for layer in reversed(layers)]
+    return [Row(key, _written(value), _where(key, raw, origins, known)) for key, value in _leaves(config)]
 
 
 def _leaves(section: Section, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -48,7 +53,7 @@ def _written(value: Any) -> str:
     return text.removesuffix("\n").removesuffix("\n...")
 
 
-def _where(key: str, raw: Any, origins: dict[str, str], path: Path, lines: dict[str, int]) -> str:
+def _where(key: str, raw: Any, origins: dict[str, str], known: list[tuple[Layer, dict[str, int]]]) -> str:
     if not _is_in(raw, key):
         return DEFAULT
     parts = key.split(".")
@@ -57,8 +62,9 @@ def _where(key: str, raw: Any, origins: dict[str, str], path: Path, lines: dict[
     for each in above:
         if each in origins:
             return ", ".join([f"-o {origins[each]}", *within])
+    layer, lines = next(((layer, lines) for layer, lines in known if _is_in(layer.raw, key)), known[0])
     line = next((f":{lines[each]}" for each in above if each in lines), "")
-    return ", ".join([f"{path}{line}", *within])
+    return ", ".join([f"{layer.name}{line}", *within])
 
 
 def _is_in(raw: Any, key: str) -> bool:

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import ValidationError
 
+from shitu.config.layers import Layer
 from shitu.config.values import AnySection, Section, adapter
 
 
 @dataclass(frozen=True)
 class Reader:
-    """Reads mappings into sections; `name` and `overrides` (dotted key -> `key=value`) say where values came from."""
+    """Reads mappings into sections.
+
+    `name`, of a file, `overrides` (dotted key -> `key=value`) and `layers`, lowest first, say where values came from.
+    """
 
     root: type[Section]
     name: str
     overrides: dict[str, str] = field(default_factory=dict)
+    layers: Sequence[Layer] = ()
 
     def section(self, kind: type[AnySection], value: Any, key: str = "", **hidden: Any) -> AnySection:
         """What `value` says below `key`; changes it in place. Raises ConfigError for the mistakes in it."""
@@ -29,5 +35,5 @@ class Reader:
             return dataclasses.replace(made, **hidden) if hidden else made
         from shitu.config.mistakes import Mistakes
 
-        Mistakes(self.root, self.name, self.overrides).mend(kind, value, key, found)
+        Mistakes(self.root, self.name, self.overrides, self.layers).mend(kind, value, key, found)
         return self.section(kind, value, key, **hidden)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from shitu.config.keys import Choice, FilePath, Flag, Maybe, Number, Operators, Several, Text, Whole
+from shitu.config.layers import PADDLECLAS, names
 from shitu.config.reader import Reader
 from shitu.config.values import BadValueError, Section, not_a_key, within
 
@@ -24,7 +25,7 @@ class Global(Section):
     rec_inference_model_dir: Maybe[FilePath] = None
     rec_nms_thresold: Number = within(0.05, 0, 1)
     rec_nms_within_labels: Flag = False  # regions compete only with those of the same name; PaddleClas: with all
-    batch_size: Whole = within(1, 1)
+    batch_size: Whole = within(1, 1, 1024)  # images at a time; more take memory and gain nothing
     image_shape: Several[Whole] = within((3, 640, 640), 1)  # PaddleClas needs it; here the model says it
     threshold: Number = within(0.2, 0, 1)
     max_det_results: Whole = within(5, 1)
@@ -45,7 +46,7 @@ class Global(Section):
     enable_profile: Flag = False
     use_onnx: Flag = False
     output_dir: FilePath = "./output"
-    whole_image: Choice[Literal["always", "fallback", "never"]] = "always"
+    whole_image: Choice[Literal["always", "compete", "fallback", "never"]] = "always"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -111,12 +112,12 @@ class IndexProcess(Section):
     delimiter: Text = "\t"
     dist_type: Choice[Literal["IP", "L2", "hamming"]] = "IP"
     embedding_size: Whole = within(512, 1)
-    batch_size: Whole = within(32, 1)
+    batch_size: Whole = within(32, 1, 1024)
     return_k: Whole = within(5, 1)
     vote_k: Whole = within(1, 1)  # so many nearest entries vote on the label; 1, as in PaddleClas: the nearest has it
     score_thres: Number = 0.5
     hamming_radius: Whole = within(100, 0)
-    crop: Choice[Literal["none", "largest", "all"]] = "none"
+    crop: Choice[Literal["none", "largest", "both", "all"]] = "none"
     efSearch: Maybe[Whole] = within(None, 1)
     nprobe: Maybe[Whole] = within(None, 1)
 
@@ -158,6 +159,8 @@ _Eval = Eval
 class Config(Section):
     """A whole configuration; a section that is missing or null has its defaults (`Eval`: None)."""
 
+    layered = True
+
     Global: _Global = field(default_factory=_Global)
     DetPreProcess: _DetPreProcess = field(default_factory=_DetPreProcess)
     DetPostProcess: _DetPostProcess = field(default_factory=_DetPostProcess)
@@ -166,6 +169,12 @@ class Config(Section):
     IndexProcess: _IndexProcess = field(default_factory=_IndexProcess)
     Eval: Maybe[_Eval] = None
     source: str = not_a_key("built-in defaults")
+
+    @classmethod
+    def in_editors(cls, schema: dict[str, Any]) -> dict[str, Any]:
+        about = "the bundled config that has the keys which this file lacks; paddleclas: PaddleClas's defaults"
+        base = {"enum": [*names(), PADDLECLAS], "description": about}
+        return {**schema, "properties": {"base": base, **schema["properties"]}}
 
     def replace(self, section: str, /, **values: Any) -> Config:
         """A copy with keys of one section set, checked as a file's are: how a command's own options come in.

@@ -61,6 +61,7 @@ class Section:
 
     __pydantic_config__ = ConfigDict(extra="forbid")
     no_effect: ClassVar[frozenset[str]] = frozenset()  # keys of PaddleClas that have no meaning here
+    layered: ClassVar[bool] = False  # of a whole file: it may name a bundled file that it is laid over (layers.py)
     tags: ClassVar[frozenset[str]] = frozenset()  # of a whole file: `!Name {...}` that is read as `{name: Name, ...}`
 
     @classmethod

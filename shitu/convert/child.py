@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-OPSET = 13  # what every ONNX Runtime since 1.8 reads
+OPSET = 14  # HardSwish is one operator from here on: OpenVINO runs it within its convolutions
 NMS_KEYS = ("score_threshold", "nms_threshold", "nms_top_k", "keep_top_k")
 NMS_OPERATORS = ("multiclass_nms3", "matrix_nms", "multiclass_nms2", "multiclass_nms")
 

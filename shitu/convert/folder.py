@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -24,7 +24,7 @@ from shitu.errors import EngineError, ModelError
 from shitu.files import replace_file
 from shitu.models import ModelFolder, Program
 from shitu.models.folder import find_folder, open_folder
-from shitu.models.model_yaml import DETECTION, MODEL_YAML, RECOGNITION, Nms
+from shitu.models.model_yaml import DETECTION, INFERENCE_YML, MODEL_YAML, RECOGNITION, Nms
 from shitu.models.write import describe_programs, new_folder
 from shitu.recognise.decode import decode_for
 from shitu.recognise.from_config import preprocessor_for
@@ -32,6 +32,7 @@ from shitu.recognise.from_config import preprocessor_for
 FILE = "inference.onnx"
 LABELS = ["foreground"]  # of the mainbody detectors, where a folder names none
 Tell = Callable[[str], None]
+T = TypeVar("T")
 
 
 def convert_model(where: str, task: str | None = None, tell: Tell = lambda _: None) -> Path:
@@ -70,15 +71,16 @@ def convert_model(where: str, task: str | None = None, tell: Tell = lambda _: No
     return model.path
 
 
-def convert_copy(where: str, out: Path, task: str | None = None, tell: Tell = lambda _: None) -> Path:
-    """The same in a copy of the folder, `out`, which appears when all is done."""
+def in_copy(where: str, out: Path | None, write: Callable[[str], T]) -> T:
+    """`write` of a model's folder; where there is an `out`, of a copy of it, which appears there when all is done."""
+    if out is None:
+        return write(where)
     source = find_folder(where)
+    if not any((source / name).is_file() for name in (MODEL_YAML, INFERENCE_YML)):
+        raise ModelError(f"{source} has no model.yaml to take its name from; convert it in place, without --out")
     with new_folder(out, "--out") as folder:
         shutil.copytree(source, folder, dirs_exist_ok=True)
-        if not (source / MODEL_YAML).is_file():
-            raise ModelError(f"{source} has no model.yaml to take its name from; convert it in place, without --out")
-        convert_model(str(folder), task, tell)
-    return out
+        return write(str(folder))
 
 
 def _nms(stated: dict[str, float] | None) -> Nms | None:
@@ -119,7 +121,7 @@ def check(model: ModelFolder, source: Program, program: Program, tell: Tell) -> 
     for picture in pictures:
         size = picture.shape[:2]
         feeds = {
-            "image": prepare(picture)[None],
+            sessions[0].input_names[0] if model.card.head else "image": prepare(picture)[None],
             "scale_factor": np.array([prepare.scale_factor(*size)], np.float32),
             "im_shape": np.array([prepare.resized(*size)], np.float32),
         }

@@ -1,4 +1,4 @@
-"""A converted network: a PicoDet's boxes are computed in it, and its weights shared with Paddle's."""
+"""A converted network: a PicoDet's boxes are computed in it, weights shared with Paddle's, hard swishes made one."""
 
 from __future__ import annotations
 
@@ -116,3 +116,31 @@ def decode_levels(network: Any, levels: int) -> None:
     del graph.output[:]
     graph.output.append(helper.make_tensor_value_info("boxes", TensorProto.FLOAT, [None, None, 4]))
     graph.output.append(helper.make_tensor_value_info("scores", TensorProto.FLOAT, [None, None, None]))
+
+
+def join_swish(network: Any) -> None:
+    """x * HardSigmoid(x), into which ONNX Runtime takes HardSwish apart, is one again: OpenVINO knows it so only."""
+    from onnx import helper
+
+    graph, twins = network.graph, dict[str, Any]()
+    for node in (each for each in graph.node if each.op_type == "HardSigmoid"):
+        values = {each.name: each.f for each in node.attribute}
+        readers = [each for each in graph.node if node.output[0] in each.input]
+        alone = len(readers) == 1 and set(readers[0].input) == {node.input[0], node.output[0]}
+        if alone and readers[0].op_type == "Mul" and abs(values.get("alpha", 0.2) - 1 / 6) < 1e-6:
+            twins[node.name] = None
+            twins[readers[0].name] = helper.make_node(
+                "HardSwish", [node.input[0]], list(readers[0].output), name=readers[0].name
+            )
+    nodes = [twins.get(each.name, each) for each in graph.node]
+    del graph.node[:]
+    graph.node.extend(node for node in nodes if node is not None)
+    for each in network.opset_import:
+        if twins and not each.domain:
+            each.version = max(each.version, 14)  # its first
+
+
+def depthwise(graph: Any) -> set[str]:
+    """Names of convolutions that see each channel alone."""
+    shapes = {each.name: list(each.dims) for each in graph.initializer}
+    return {node.name for node in graph.node if node.op_type == "Conv" and shapes.get(node.input[1], [0, 0])[1] == 1}

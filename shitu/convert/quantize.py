@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -22,13 +21,14 @@ from shitu.cores import available_cores
 from shitu.engines.base import EngineOptions, Session
 from shitu.engines.choose import ENGINES
 from shitu.engines.onnxruntime import ONNX
+from shitu.engines.openvino import OPENVINO
 from shitu.errors import EngineError, ModelError, UsageError
 from shitu.files import replace_file
 from shitu.images.read import Picture
 from shitu.models import ModelFolder, Program
 from shitu.models.folder import enough, find_folder, open_folder
 from shitu.models.model_yaml import DETECTION, MODEL_YAML
-from shitu.models.write import INT8, describe_programs, new_folder
+from shitu.models.write import INT8, INT8_OPENVINO, describe_programs
 from shitu.recognise.decode import decode_for
 from shitu.recognise.from_config import preprocessor_for
 
@@ -43,7 +43,8 @@ class Plan:
     """What is asked for. `images`, `query`, `gallery`: for `listed_photos`, but a detector's `query` is a COCO file.
 
     `max_drop`: points of Recall@1 or AP that may be lost on labelled photos; None: half a point where there are any.
-    `groups`: of neighbouring layers, which are tried in fp32 together.
+    `groups`: of neighbouring layers, which are tried in fp32 together. `engine`: onnxruntime, whose program OpenVINO
+    runs, too, or openvino, where a hard swish between layers costs nothing.
     """
 
     images: str
@@ -54,6 +55,7 @@ class Plan:
     query: str | None = None
     gallery: str | None = None
     groups: int = GROUPS
+    engine: str = "onnxruntime"
     command: str = ""
 
 
@@ -91,20 +93,14 @@ def quantize_model(where: str, plan: Plan, tell: Tell = lambda _: None) -> Repor
     with tempfile.TemporaryDirectory() as folder:
         work = _Work(model, program, plan, Path(folder), tell)
         report, made = work.search()
-        replace_file(model.path / INT8, lambda file: file.write(made.read_bytes()))
+        own = plan.engine == OPENVINO
+        target = model.path / (INT8_OPENVINO if own else INT8)
+        replace_file(target, lambda file: file.write(made.read_bytes()))
     detector = model.card.task == DETECTION
-    stated = replace(program, precision="int8", program=model.path / INT8, params=None)
+    stated = replace(program, engine=OPENVINO if own else ONNX, precision="int8", program=target, params=None)
     stated = replace(stated, agreement=report.agreement) if detector else replace(stated, cosine=report.agreement)
     describe_programs(model, [stated], measured=_measured(report, plan, detector=detector))
     return report
-
-
-def quantize_copy(where: str, out: Path, plan: Plan, tell: Tell = lambda _: None) -> Report:
-    """The same in a copy of the folder, `out`, which appears when all is done."""
-    source = find_folder(where)
-    with new_folder(out, "--out") as folder:
-        shutil.copytree(source, folder, dirs_exist_ok=True)
-        return replace(quantize_model(str(folder), plan, tell), model=str(out))
 
 
 def _source(model: ModelFolder) -> Program:
@@ -144,7 +140,14 @@ class _Work:
         rest = [photo for photo in photos if photo.path not in used]
         self._judge = self._judge_of(rest or chosen, fp32, prepare)
         feeds = [feed for _, feed in calibration]
-        self._quantiser = Quantiser(program, folder, feeds, plan.method, detector=self._detector)
+        self._quantiser = Quantiser(
+            program, folder, feeds, plan.method, detector=self._detector, fused=plan.engine == OPENVINO
+        )
+        if swish := self._quantiser.swish if plan.engine != OPENVINO else 0:
+            log.warning(
+                "%d hard swishes stay in fp32, between conversions: it may be no faster; with --engine openvino they "
+                "are part of the layers", swish,
+            )  # fmt: skip
 
     def _judge_of(self, rest: Sequence[Photo], fp32: Session, prepare: Callable[[Picture], Feeds]) -> Judge:
         plan, queries = self._plan, None
@@ -221,10 +224,10 @@ class _Work:
         return self._judge.error(self._int8(made))
 
     def _int8(self, made: Path) -> Session:
-        return self._open(replace(self._program, precision="int8", program=made, params=None))
+        return self._open(replace(self._program, precision="int8", program=made, params=None), self._plan.engine)
 
-    def _open(self, program: Program) -> Session:
-        return ENGINES["onnxruntime"].open(program, EngineOptions(threads=available_cores()))
+    def _open(self, program: Program, engine: str = "onnxruntime") -> Session:
+        return ENGINES[engine].open(program, EngineOptions(threads=available_cores()))
 
 
 def feeder(model: ModelFolder, inputs: Sequence[str]) -> Callable[[Picture], Feeds]:
@@ -239,7 +242,7 @@ def feeder(model: ModelFolder, inputs: Sequence[str]) -> Callable[[Picture], Fee
         if not detector:
             return {inputs[0]: tensor}
         return {
-            "image": tensor,
+            inputs[0] if len(inputs) == 1 else "image": tensor,
             "scale_factor": np.array([prepare.scale_factor(*size)], np.float32),
             "im_shape": np.array([prepare.resized(*size)], np.float32),
         }

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shitu.convert.graph import INSTALL, load
+from shitu.convert.graph import INSTALL, depthwise, join_swish, load
 from shitu.engines.onnxruntime import reason
 from shitu.errors import EngineError
 from shitu.models import Program
@@ -54,26 +54,50 @@ class Quantiser:
     """A network in fp32, ready to be quantised again and again with other layers left out.
 
     `feeds`: the network's inputs for each calibration photo. `detector`: what follows the last convolution (softmax,
-    boxes) stays in fp32. Raises EngineError where the libraries are missing or refuse the network.
+    boxes) stays in fp32. `fused`: for an engine that computes what follows a layer within it, in fp32: only what layers
+    take in has a range then, not what they give. It gains nothing by depthwise convolutions in int8, which lose most:
+    they stay as they are. Raises EngineError where the libraries are missing or refuse the network.
     """
 
-    def __init__(self, program: Program, folder: Path, feeds: Sequence[Feeds], method: str, *, detector: bool) -> None:
+    def __init__(
+        self,
+        program: Program,
+        folder: Path,
+        feeds: Sequence[Feeds],
+        method: str,
+        *,
+        detector: bool,
+        fused: bool = False,
+    ) -> None:
         self._library = quantiser_library()
-        self._folder, self._method = folder, METHODS[method]
+        self._folder, self._method, self._fused = folder, METHODS[method], fused
         self._plain = folder / "fp32.onnx"
         with _quiet("prepare"):
             self._network = _prepared(program, self._plain)
         self._feeds = [{name: feed[name] for name in self.inputs} for feed in feeds]
         self.layers, self._rest = _layers(self._network.graph, ("Conv",) if detector else LAYERS)
+        if fused:
+            single = depthwise(self._network.graph)
+            self.layers, self._rest = [each for each in self.layers if each not in single], [*self._rest, *single]
 
     @property
     def inputs(self) -> list[str]:
         constants = {each.name for each in self._network.graph.initializer}
         return [each.name for each in self._network.graph.input if each.name not in constants]
 
+    @property
+    def swish(self) -> int:
+        """How many activations it has that ONNX Runtime does not compute in int8."""
+        return sum(each.op_type == "HardSwish" for each in self._network.graph.node)
+
     def quantise(self, target: Path, left_out: Sequence[str] = ()) -> None:
         """Write the int8 program, weights inside; `left_out`: names of `layers` that stay in fp32."""
-        kept, limits = _borders(self._network, set(left_out))
+        excluded, beside, extra = {*self._rest, *left_out}, list(BESIDE), dict[str, Any]()
+        if self._fused:
+            beside, extra["OpTypesToExcludeOutputQuantization"] = [], list(LAYERS)
+        else:
+            kept, extra["TensorQuantOverrides"] = _borders(self._network, set(left_out))
+            excluded |= {*kept, *_with_what_follows(self._network.graph, left_out)}
         quantize, kinds = self._library.quantize_static, self._library.QuantType
         at_once = next(size for size in range(AT_ONCE, 0, -1) if len(self._feeds) % size == 0)  # it wants a divisor
         more: dict[str, Any] = {}
@@ -88,10 +112,10 @@ class Quantiser:
                 per_channel=True,
                 activation_type=kinds.QUInt8,
                 weight_type=kinds.QInt8,
-                op_types_to_quantize=[*LAYERS, *BESIDE],
-                nodes_to_exclude=sorted({*self._rest, *kept, *_with_what_follows(self._network.graph, left_out)}),
+                op_types_to_quantize=[*LAYERS, *beside],
+                nodes_to_exclude=sorted(excluded),
                 calibrate_method=self._library.CalibrationMethod[self._method],
-                extra_options={"CalibStridedMinMax": at_once, "TensorQuantOverrides": limits},
+                extra_options={"CalibStridedMinMax": at_once, **extra},
                 **more,
             )
 
@@ -164,8 +188,11 @@ def _prepared(program: Program, target: Path) -> Any:
     onnx.save(network, str(whole))
     quant_pre_process(str(whole), str(target), skip_symbolic_shape=True)
     network = onnx.load(str(target))
+    taken = {node.name for node in network.graph.node}
     for number, node in enumerate(network.graph.node):
-        node.name = node.name or f"{node.op_type}.{number}"
+        name = f"{node.op_type}.{number}"
+        node.name = node.name or (f"{name} of its own" if name in taken else name)
+    join_swish(network)
     onnx.save(network, str(target))
     return network
 
@@ -222,7 +249,7 @@ def _borders(network: Any, left_out: set[str]) -> tuple[list[str], dict[str, Any
 def _after(node: Any, graph: Any) -> str:
     """The layer's output, behind its activation where that is all that reads it."""
     readers = [each for each in graph.node if node.output[0] in each.input]
-    one = len(readers) == 1 and readers[0].op_type in ("Clip", "Relu")
+    one = len(readers) == 1 and readers[0].op_type in ("Clip", "Relu", "HardSwish")
     return str(readers[0].output[0] if one else node.output[0])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import itertools
 import logging
@@ -15,11 +16,13 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import Image, PngImagePlugin
 
+from shitu.cores import available_cores
 from shitu.errors import ShituError, UsageError
-from shitu.files import replace_file
+from shitu.files import make_room, replace_file
+from shitu.images.drawn import MARK, is_drawn
 from shitu.images.read import Picture
+from shitu.images.room import PIXELS_AHEAD
 
-_MARK = b"annotated by shitu"
 _SUFFIXES = (".jpg", ".jpeg", ".png")
 _LONGEST_NAME = 200  # bytes; file systems hold 255
 
@@ -63,14 +66,16 @@ class AnnotatedWriter:
         try:
             replace_file(path, lambda stream: _encode(image, path.suffix, stream), durable=False)
         except (OSError, ValueError) as error:  # ValueError: more pixels to a side than the format allows
-            raise ShituError(f"{path}: cannot write the picture: {error}; check space and permissions") from None
+            full = isinstance(error, OSError) and error.errno == errno.ENOSPC
+            advice = f". {make_room(path.parent)}" if full else "; check space and permissions"
+            raise ShituError(f"{path}: cannot write the picture: {error}{advice}") from None
         return path
 
     def _is_free(self, name: str, source: str) -> bool:
         path = self._folder / name
         if name.lower() in self._names or os.path.realpath(path) in {source, *self._paths}:
             return False
-        return not os.path.lexists(path) or _is_ours(path)
+        return not os.path.lexists(path) or is_drawn(path)
 
 
 def _candidates(source: str) -> Iterator[str]:
@@ -95,27 +100,18 @@ def _shortened(name: str) -> str:
     return hashlib.sha256(encoded).hexdigest()[:8] + "_" + tail
 
 
-def _is_ours(path: Path) -> bool:
-    """Whether an existing file is a picture that shitu drew: its mark stands before the pixels."""
-    try:
-        with open(path, "rb") as stream:
-            return _MARK in stream.read(4096)
-    except OSError:
-        return False
-
-
 def _encode(image: Image.Image, suffix: str, stream: BinaryIO) -> None:
     if suffix.lower() == ".png":
         mark = PngImagePlugin.PngInfo()
-        mark.add_text("Comment", _MARK.decode())
+        mark.add_text("Comment", MARK.decode())
         image.save(stream, "PNG", pnginfo=mark, compress_level=3)
     else:
         # Without subsampling: it blurs coloured letters.
-        image.save(stream, "JPEG", quality=95, subsampling=0, comment=_MARK)
+        image.save(stream, "JPEG", quality=95, subsampling=0, comment=MARK)
 
 
 Draw = Callable[[Picture, Any], Picture]
-WAITING = 4  # pictures kept in memory until they are drawn
+WAITING = max(4, available_cores())  # pictures kept in memory until they are drawn, fewer where they are large
 log = logging.getLogger("shitu")
 
 
@@ -128,8 +124,8 @@ class PictureWriter:
     def __init__(self, output_dir: str | None, draw: Draw | None) -> None:
         self._draw = draw
         self._writer = AnnotatedWriter(output_dir) if output_dir and draw else None
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="shitu-draw")
-        self._waiting: deque[Future[bool]] = deque()
+        self._pool = ThreadPoolExecutor(available_cores(), thread_name_prefix="shitu-draw")
+        self._waiting: deque[tuple[Future[bool], int]] = deque()  # and its pixels
         self.count = 0
         self.failed = 0
 
@@ -144,20 +140,26 @@ class PictureWriter:
     def write(self, name: str, image: Picture, result: Any) -> None:
         """Queue one picture; waits only when too many are queued."""
         if self._writer and self._draw:
-            self._waiting.append(self._pool.submit(self._write, self._writer, self._draw, name, image, result))
-        if len(self._waiting) > WAITING:
+            self._writer.path_for(_shown(name))  # in the order of the images, whichever is drawn first
+            job = self._pool.submit(self._write, self._writer, self._draw, name, image, result)
+            self._waiting.append((job, image.shape[0] * image.shape[1]))
+        while len(self._waiting) > WAITING or sum(pixels for _, pixels in self._waiting) > PIXELS_AHEAD:
             self._settle()
 
     @staticmethod
     def _write(writer: AnnotatedWriter, draw: Draw, name: str, image: Picture, result: Any) -> bool:
         try:
-            writer.write("stdin" if name == "-" else name, draw(image, result))
+            writer.write(_shown(name), draw(image, result))
         except (ShituError, OSError) as error:
             log.error("%s: the annotated picture could not be saved: %s", name, error)
             return False
         return True
 
     def _settle(self) -> None:
-        done = self._waiting.popleft().result()
+        done = self._waiting.popleft()[0].result()
         self.count += done
         self.failed += not done
+
+
+def _shown(name: str) -> str:
+    return "stdin" if name == "-" else name

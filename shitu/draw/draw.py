@@ -17,10 +17,11 @@ from PIL import Image, ImageDraw, ImageFont
 from shitu.draw.place_tags import place_tags
 from shitu.errors import ShituError
 from shitu.images.read import Picture
-from shitu.results import Box, DetectedObjects, Recognition
+from shitu.results import Box, DetectedObjects, Recognition, Region
 
 Colour = tuple[int, int, int]
 
+_NAMELESS: Colour = (128, 128, 128)
 _SMALLEST_FONT = 9  # pixels; Chinese cannot be read below
 _USUAL_SMALLEST_FONT = 13
 _SMALLEST_TAGGED = 48 * 48  # pixels; a tag would hide most of a smaller picture
@@ -36,8 +37,17 @@ class _Note:
     name: str
     score: str
 
+    @property
+    def colour(self) -> Colour:
+        return label_colour(self.name) if self.name else _NAMELESS
 
-def draw_recognition(image: Picture, found: Recognition | DetectedObjects) -> Picture:
+
+def draw_unnamed(image: Picture, found: Recognition) -> Picture:
+    """As draw_recognition; objects without a name, too, grey and with a question mark."""
+    return draw_recognition(image, found, found.unnamed)
+
+
+def draw_recognition(image: Picture, found: Recognition | DetectedObjects, unnamed: Sequence[Region] = ()) -> Picture:
     """A copy of `image` (h, w, 3) uint8 RGB with each region's box and `label score`.
 
     A tag for which there is no room, among the others or in a tiny picture, is left out; its box is drawn.
@@ -45,27 +55,27 @@ def draw_recognition(image: Picture, found: Recognition | DetectedObjects) -> Pi
     """
     height, width = image.shape[:2]
     notes = []
-    for region in found.regions:
-        left, top, right, bottom = region.bbox
+    told = [(region.bbox, one_line(region.label), _score(region.score)) for region in found.regions]
+    for (left, top, right, bottom), name, score in [*told, *((region.bbox, "", "?") for region in unnamed)]:
         box = (max(left, 0), max(top, 0), min(right, width), min(bottom, height))
         if box[0] < box[2] and box[1] < box[3]:
-            notes.append(_Note(box, one_line(region.label), _score(region.score)))
+            notes.append(_Note(box, name, score))
     if not notes:
         return np.array(image)
     canvas = Image.fromarray(np.ascontiguousarray(image))
     pen = ImageDraw.Draw(canvas)
     line = max(1, round(math.sqrt(width * height) * 0.0035))
     for note in sorted(notes, key=lambda note: -_area(note.box)):  # small boxes on top of large ones
-        _outline(pen, note.box, label_colour(note.name), line)
+        _outline(pen, note.box, note.colour, line)
     if width * height < _SMALLEST_TAGGED:
         return np.array(canvas)
     size, texts, places = _lay_out(notes, width, height)
     for note, place in zip(notes, places, strict=True):
         if place is not None:
-            _leader(pen, note.box, place, label_colour(note.name), line)
+            _leader(pen, note.box, place, note.colour, line)
     for note, text, place in zip(notes, texts, places, strict=True):
         if place is not None:
-            _tag(canvas, place, text, label_colour(note.name), size)
+            _tag(canvas, place, text, note.colour, size)
     return np.array(canvas)
 
 

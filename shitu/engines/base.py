@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from queue import SimpleQueue
 from threading import Lock
 from typing import Any, Protocol, TypeVar
 
@@ -35,6 +36,17 @@ class EngineOptions:
     profile: bool = False
     engine: str = "paddle"
     precision: str = "fp32"
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a program says of itself: its inputs by name, each with its type (float32, int64 ...) and its dimensions,
+    None where they are free; the names of its outputs; what its maker noted.
+    """
+
+    inputs: Mapping[str, tuple[str, tuple[int | None, ...]]]
+    outputs: tuple[str, ...]
+    notes: Mapping[str, str]
 
 
 class Engine(Protocol):
@@ -66,41 +78,46 @@ class Session(Protocol):
 class Streams:
     """Runs pieces of work side by side, each worker thread with a session of its own.
 
-    On a CPU, n streams of one thread are a little quicker than one session of n threads with the same crops
-    (benchmarks/streams.py): small layers do not divide well. oneDNN keeps its caches per thread, hence one lasting
-    thread per session. Cloning a `.json` program takes as long as loading it (0.3 s), so the others come with the
-    second call that has work for them: a process that recognises one photo does without.
+    On a CPU, n streams of one thread do more than one session of n threads (benchmarks/streams.py): small layers do
+    not divide well. A piece goes to a stream that is free; who finds none waits. oneDNN keeps its caches per thread,
+    hence one lasting thread per session. Cloning a `.json` program takes as long as loading it (0.3 s), so the others
+    come with the second call that has work for them: a process that recognises one photo does without.
     """
 
     def __init__(self, session: Session, count: int) -> None:
         self._sessions = [session]
         self._workers = [ThreadPoolExecutor(1, thread_name_prefix="shitu-stream") for _ in range(count)]
+        self._free: SimpleQueue[int] = SimpleQueue()
+        self._free.put(0)
         self._lock = Lock()
         self._wanted_before = False
-        self._turn = 0
 
     def __len__(self) -> int:
         return len(self._workers)
 
     def map(self, work: Callable[[Session, Any], T], pieces: Sequence[Any]) -> list[T]:
         """`work(session, piece)` for every piece, results in order. Any number of threads may call at once."""
-        sessions, turn = self._ready(len(pieces))
-        futures: list[Future[T]] = []
-        for number, piece in enumerate(pieces, start=turn):
-            stream = number % len(sessions)
-            futures.append(self._workers[stream].submit(work, sessions[stream], piece))
+        self._grow(len(pieces))
+        futures = [self._submit(work, piece) for piece in pieces]
         return [future.result() for future in futures]
 
-    def _ready(self, pieces: int) -> tuple[list[Session], int]:
-        """The sessions there are, after cloning the missing ones where it is time, and whose turn it is."""
+    def _submit(self, work: Callable[[Session, Any], T], piece: Any) -> Future[T]:
+        stream = self._free.get()
+        future = self._workers[stream].submit(work, self._sessions[stream], piece)
+        future.add_done_callback(lambda _: self._free.put(stream))
+        return future
+
+    def _grow(self, pieces: int) -> None:
+        """Clone the missing sessions where it is time."""
         with self._lock:
-            missing = len(self) - len(self._sessions)
-            if pieces > 1 and missing:
-                if self._wanted_before:
-                    first = self._sessions[0]
-                    # in its own thread: it must not be running meanwhile
-                    clones = self._workers[0].submit(lambda: [first.clone() for _ in range(missing)])
-                    self._sessions = [first, *clones.result()]
-                self._wanted_before = True
-            turn, self._turn = self._turn, self._turn + pieces  # calls of one piece each go round, too
-            return self._sessions, turn
+            there, missing = len(self._sessions), len(self) - len(self._sessions)
+            if not missing or (pieces < 2 and not self._free.empty()):
+                return
+            if self._wanted_before:
+                first = self._sessions[0]
+                # in its own thread: it must not be running meanwhile
+                clones = self._workers[0].submit(lambda: [first.clone() for _ in range(missing)])
+                self._sessions += clones.result()
+                for stream in range(there, len(self)):
+                    self._free.put(stream)
+            self._wanted_before = True

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
 import numpy as np
 
-from shitu.engines.base import Array, EngineOptions, Session
+from shitu.engines.base import Array, EngineOptions, Session, Told
 from shitu.errors import EngineError
 from shitu.models import ModelFolder, Program
 from shitu.models.onnx_file import read_onnx
@@ -53,9 +53,11 @@ class OnnxSession:
 
     def __init__(self, session: Any, program: Program) -> None:
         self._session, self._program = session, program
-        self.input_names: list[str] = [each.name for each in session.get_inputs()]
+        self._shapes = {each.name: each.shape for each in session.get_inputs()}
+        self.input_names: list[str] = list(self._shapes)
 
     def run(self, feeds: Mapping[str, Array]) -> list[Array]:
+        check_shapes(self._program, self._shapes, feeds)
         try:
             found: list[Array] = self._session.run(
                 None, {name: np.ascontiguousarray(feeds[name]) for name in self.input_names}
@@ -67,8 +69,37 @@ class OnnxSession:
             ) from error
         return found
 
+    def told(self) -> Told:
+        """Inputs, outputs and notes that the file states."""
+        inputs = {
+            each.name: (
+                # tensor(float) is how it writes float32
+                {"float": "float32"}.get(kind := each.type.removeprefix("tensor(").removesuffix(")"), kind),
+                tuple(side if isinstance(side, int) and side > 0 else None for side in each.shape),
+            )
+            for each in self._session.get_inputs()
+        }
+        outputs = tuple(each.name for each in self._session.get_outputs())
+        return Told(inputs, outputs, dict(self._session.get_modelmeta().custom_metadata_map))
+
     def clone(self) -> OnnxSession:
         return self
+
+
+def check_shapes(program: Program, shapes: Mapping[str, Sequence[Any]], feeds: Mapping[str, Array]) -> None:
+    """Raises EngineError where an input has another shape than the program states; sides that are no int are free.
+
+    OpenVINO runs on what does not fit, and returns what lay in memory.
+    """
+    for name, sides in shapes.items():
+        given = feeds[name].shape
+        wanted = [side if isinstance(side, int) and side >= 0 else "any" for side in sides]
+        if len(wanted) != len(given) or any(side not in ("any", n) for side, n in zip(wanted, given, strict=True)):
+            raise EngineError(
+                f"{program.program}: its input {name} is {' x '.join(map(str, wanted))}, and the preprocessing makes "
+                f"{' x '.join(map(str, given))}; state what it was trained with as `preprocess` in model.yaml, or take "
+                "the program that belongs to it"
+            )
 
 
 @cache

@@ -6,6 +6,7 @@ value stands. The result is parsed and compared with what was meant, so a layout
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,7 +33,7 @@ class Change:
     """`key` is `section.key`; `notes` become the lines of a comment above it, `KEY ` in front of the first."""
 
     key: str
-    value: str | int | float
+    value: Any
     date: str
     notes: tuple[str, ...]
 
@@ -48,7 +49,8 @@ class Change:
     def text(self) -> str:
         """The value as YAML 1.1 and 1.2 read it; 1e-05 would be text to one of them."""
         if not isinstance(self.value, float):
-            return str(self.value)
+            text = yaml.safe_dump(self.value, default_flow_style=True, allow_unicode=True, width=10**6)
+            return text.removesuffix("\n").removesuffix("\n...")
         text = format(Decimal(repr(self.value)), "f")
         return text if "." in text else text + ".0"
 
@@ -63,7 +65,7 @@ class Change:
 
     @property
     def in_braces(self) -> str:
-        return f'"{self.name}": ' + (f'"{self.text}"' if isinstance(self.value, str) else self.text)
+        return f'"{self.name}": ' + (json.dumps(self.value) if isinstance(self.value, str) else self.text)
 
 
 def set_values(text: str, changes: Sequence[Change], name: str) -> str:

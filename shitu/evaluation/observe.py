@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
 from typing import Any, Literal
 
 import numpy as np
@@ -20,6 +19,7 @@ from shitu.evaluation.queries import Query
 from shitu.images.boxes import clip_boxes
 from shitu.images.read import Picture, read_with_sha256
 from shitu.images.read_ahead import PICTURES_AHEAD, map_ahead
+from shitu.recognise.files import pixels_of, side_by_side
 from shitu.recognise.from_config import SystemPredictor
 from shitu.recognise.system import Matched
 from shitu.results import Box, Match, Region
@@ -85,7 +85,7 @@ class Observer:
         if widen:
             more["threshold"] = min(DETECTOR_FLOOR, one.threshold)
             more["max_det_results"] = max(MOST, one.max_det_results)
-        self.predictor = SystemPredictor(self.config.replace("Global", whole_image="always", **more))
+        self.predictor = SystemPredictor(self.config.replace("Global", whole_image="always", **more), many=True)
         self.gallery = self.predictor.gallery
         self.vote_k = config.IndexProcess.vote_k
         self.depth = max(depth, self.vote_k)
@@ -111,8 +111,15 @@ class Observer:
         for query in queries:
             photos.setdefault(query.path, []).append(query)
         reads = map_ahead(_read, photos.values(), PICTURES_AHEAD)
-        while group := list(islice(reads, self.config.Global.batch_size)):
-            for photo, found in zip(group, self._match(group), strict=True):
+        size, at_once = self.config.Global.batch_size, self.predictor.at_once
+        for matched in side_by_side(
+            lambda group: list(zip(group, self._match(group), strict=True)),
+            reads,
+            size,
+            at_once,
+            lambda photo: pixels_of(photo.picture),
+        ):
+            for photo, found in matched:
                 yield from self._observations(photo, found)
                 progress(len(photo.queries))
 

@@ -6,6 +6,7 @@ import json
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 from shitu.errors import ShituError, UsageError
 from shitu.evaluation.evaluate import Evaluation
@@ -50,7 +51,9 @@ def write_report(
     Raises UsageError, ShituError (full disk).
     """
     check_report_path(path)
-    page = PAGES.get_template("report.html").render(
+    write_page(
+        path,
+        "report.html",
         e=evaluation,
         command=command,
         date=date,
@@ -59,7 +62,12 @@ def write_report(
         json=json.dumps(evaluation.to_dict(), ensure_ascii=False, indent=1),
         many_rows=MANY_ROWS,
     )
+
+
+def write_page(path: Path, template: str, **what: Any) -> None:
+    """Fill in a template beside this file, whole or not at all. Raises ShituError (full disk)."""
+    page = PAGES.get_template(template).render(**what)
     try:
         replace_file(path, lambda file: file.write(_NOT_TEXT.sub("\ufffd", page).encode("utf-8")))
     except OSError as error:
-        raise ShituError(f"{path}: cannot write the report: {error.strerror}; check space and permissions") from None
+        raise ShituError(f"{path}: cannot write the page: {error.strerror}; check space and permissions") from None

@@ -20,6 +20,11 @@ from shitu.results import Box, Match, Region
 LEAST_OVERLAP = 0.5  # IoU with the query's box, as a detection counts as found in Pascal VOC and COCO's AP50
 
 
+def takes_whole(whole_image: str, boxes: int) -> bool:
+    """Whether the whole photo is looked at where so many boxes are."""
+    return whole_image in ("always", "compete") or (whole_image == "fallback" and not boxes)
+
+
 @dataclass(frozen=True)
 class Settings:
     """The keys of a config that decide between seeing and answering; `score_thres` None: any match is near enough.
@@ -81,15 +86,17 @@ class Settings:
     def _chosen(self, seen: Observation, matches: Sequence[tuple[Match, ...]]) -> tuple[Region, ...]:
         least = float(np.float32(self.threshold))  # the detector's scores are float32, and are compared as such
         taken = [n for n, one in enumerate(seen.candidates[: self.max_det_results]) if one.det_score >= least]
-        if seen.whole is not None and (self.whole_image == "always" or (self.whole_image == "fallback" and not taken)):
+        whole = seen.whole is not None and takes_whole(self.whole_image, len(taken))
+        if whole:
             taken.append(len(seen.candidates))
         dimension = self.measure.dimension(seen.vectors.shape[1])
         parts = seen.parts
-        regions = [
+        regions: Sequence[Region] = [
             replace(parts[n], matches=matches[n], chosen=elect(matches[n], self.vote_k, self.measure, dimension))
             for n in taken
-            if matches[n]
         ]
+        if whole and self.whole_image == "compete":
+            regions = self.suppression.rivals(regions[:-1], regions[-1])
         return self.suppression.choose(regions)
 
 

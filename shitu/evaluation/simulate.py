@@ -16,15 +16,16 @@ from numpy.typing import NDArray
 
 from shitu.evaluation.observe import Observation
 from shitu.evaluation.queries import Query
-from shitu.evaluation.settings import LEAST_OVERLAP, Settings
+from shitu.evaluation.settings import LEAST_OVERLAP, Settings, takes_whole
 from shitu.images.boxes import iou_matrix
 from shitu.recognise.vote import elect
 from shitu.results import Match
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
-Key = tuple[int, bool, float]  # how many boxes are taken, whether the whole photo is, the overlap that is suppressed
-WHOLE_IMAGE = ("never", "fallback", "always")  # from the cheapest
+# How many boxes are taken, whether the whole photo is, whether it competes with them, the overlap that is suppressed.
+Key = tuple[int, bool, bool, float]
+WHOLE_IMAGE = ("never", "fallback", "compete", "always")  # from the cheapest
 MAX_DET_RESULTS = (1, 2, 3, 5, 10, 15, 30)
 THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
 NMS_THRESHOLDS = (0.0, 0.05, 0.3, 0.5)
@@ -145,8 +146,8 @@ def simulate(cases: Sequence[Case], settings: Sequence[Settings]) -> Outcomes:
 def _key(case: Case, settings: Settings) -> Key:
     least = float(np.float32(settings.threshold))  # as settings.py compares
     taken = int(np.count_nonzero(case.box_scores[: settings.max_det_results] >= least))
-    always = settings.whole_image == "always" or (settings.whole_image == "fallback" and not taken)
-    return taken, case.has_whole and always, settings.rec_nms_thresold
+    whole = case.has_whole and takes_whole(settings.whole_image, taken)
+    return taken, whole, settings.whole_image == "compete", settings.rec_nms_thresold
 
 
 def _best(case: Case, scores: Floats, overlaps: Floats | None, keys: Sequence[Key]) -> list[int]:
@@ -163,11 +164,14 @@ def _best(case: Case, scores: Floats, overlaps: Floats | None, keys: Sequence[Ke
         return [set(np.flatnonzero(row).tolist()) for row in overlaps > overlap]
 
     @cache
-    def best(taken: int, whole: bool, overlap: float) -> int:
+    def best(taken: int, whole: bool, competes: bool, overlap: float) -> int:
         """Greedy suppression, nearest first, up to the first that stays and counts."""
         gone: set[int] = set()
-        for part in answering:
-            if part in gone or (part >= taken and not (whole and part == boxes)):
+        looked_at = [part for part in answering if part < taken or (whole and part == boxes)]
+        if competes and boxes in looked_at:
+            looked_at = [boxes] if looked_at[0] == boxes else [part for part in looked_at if part != boxes]
+        for part in looked_at:
+            if part in gone:
                 continue
             if counts[part]:
                 return part

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import codecs
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import Any
 
+from shitu.config import Config
+from shitu.config.values import Section
 from shitu.errors import ConfigError, ShituError, UsageError
 from shitu.evaluation.edit_yaml import Change, set_values
 from shitu.files import replace_file
-from shitu.resources import bundled
-
-
-def source_of(config_path: str | Path | None) -> Path:
-    """The file that a command reads: its -c, else the bundled inference_general.yaml."""
-    return bundled("configs") / "inference_general.yaml" if config_path is None else Path(config_path).expanduser()
 
 
 def check_target(target: str | Path, *, overwrite: bool) -> None:
@@ -30,6 +27,25 @@ def check_target(target: str | Path, *, overwrite: bool) -> None:
         raise UsageError(f"--write {target}: there is no folder {folder}; make it first")
     if not os.access(folder, os.W_OK):
         raise UsageError(f"--write {target}: nothing can be written in {folder}; name another place")
+
+
+def given_changes(config: Config, on_file: Config, chosen: Collection[str], date: str, command: str) -> list[Change]:
+    """What a command was told beside its file (-o, its options, the gallery's settings), but for the keys `chosen`."""
+    changes = []
+    for section, before in vars(on_file).items():
+        after = getattr(config, section)
+        if isinstance(after, Section):
+            for name, value in vars(after).items():
+                key, old, new = f"{section}.{name}", _plain(getattr(before, name, None)), _plain(value)
+                if old != new and key not in chosen:
+                    changes.append(Change(key, new, date, (f"was {old}, given", f"by: {command}")))
+    return changes
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Section):
+        return {key: _plain(each) for key, each in vars(value).items()}
+    return [_plain(each) for each in value] if isinstance(value, tuple) else value
 
 
 def write_config(

@@ -5,3 +5,4 @@ from shitu.gallery.base import GalleryReader as GalleryReader
 from shitu.gallery.base import Item as Item
 from shitu.gallery.open import open_reader as open_reader
 from shitu.gallery.open import open_writer as open_writer
+from shitu.gallery.open import settings_of as settings_of

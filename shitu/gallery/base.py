@@ -47,6 +47,7 @@ class Facts:
     model_name: str = ""
     uid: str = ""  # stays through append, remove and compact; another one means another gallery
     created: str = ""
+    settings: str = ""  # what else it was made with, as JSON; read by made_with.py alone, which trusts it little
 
     @property
     def measure(self) -> Measure:
@@ -129,5 +130,8 @@ class GalleryReader(Protocol):
 
     def verify(self) -> list[str]:
         """What is wrong with the gallery, a sentence each; empty when it is sound. Reads everything."""
+
+    def unchecked(self) -> list[str]:
+        """What `verify` could not look at, a sentence each; empty where it vouches for everything."""
 
     def close(self) -> None: ...

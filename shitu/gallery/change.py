@@ -16,11 +16,13 @@ from shitu.gallery.base import Facts, Item
 from shitu.measure import measure_of
 
 
-def new_facts(dimension: int, dist_type: str, index_method: str, fingerprint: str, model_name: str = "") -> Facts:
+def new_facts(
+    dimension: int, dist_type: str, index_method: str, fingerprint: str, model_name: str = "", *, settings: str = ""
+) -> Facts:
     """The facts of a gallery that is made now. Raises GalleryError where there is no such measure."""
     measure_of(dist_type).width(dimension)
     now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
-    return Facts(dimension, dist_type, index_method, fingerprint, model_name, uuid.uuid4().hex, now)
+    return Facts(dimension, dist_type, index_method, fingerprint, model_name, uuid.uuid4().hex, now, settings)
 
 
 @dataclass(frozen=True)
@@ -34,8 +36,11 @@ class Changed:
 class Change(Protocol):
     """What will be done to a gallery: all of it at `commit`, or nothing."""
 
-    def add(self, vectors: NDArray[Any], items: Iterable[Item]) -> None:
-        """Entries to add: (n, width) vectors and their items in that order; both may be read as late as `commit`."""
+    def add(self, vectors: NDArray[Any], items: Iterable[Item], made_by: Facts | None = None) -> None:
+        """Entries to add: (n, width) vectors and their items in that order; both may be read as late as `commit`.
+
+        made_by: facts of the model that made them; a gallery that does not know its model takes this one's name.
+        """
 
     def remove(self, ids: Iterable[int]) -> None:
         """Entries to remove; those that are not there are passed over."""
@@ -59,6 +64,9 @@ class GalleryWriter(Protocol):
 
     def begin(self, facts: Facts | None = None) -> Change:
         """A change of the gallery that is there; with `facts`, one that makes it anew. Raises GalleryError."""
+
+    def undo(self) -> None:
+        """Take the last change back, also an undo itself. Raises GalleryError where there is none that could be."""
 
     def compact(self) -> None:
         """Free what removed entries still occupy, and make the index anew. Ids stay."""

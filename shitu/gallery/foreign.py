@@ -8,13 +8,12 @@ ours knows integers and strings and refuses everything else.
 from __future__ import annotations
 
 import io
-import pickle
-import re
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 import yaml
@@ -22,15 +21,16 @@ from numpy.typing import NDArray
 
 from shitu.errors import GalleryError
 from shitu.gallery.base import Block, Item
-from shitu.gallery.read.faiss_index import VectorIndex, faiss, faiss_errors
+from shitu.gallery.read.faiss_index import VectorIndex, core_of, faiss, faiss_errors
+from shitu.gallery.read.files import size_of
 from shitu.gallery.read.items import ItemDb, Meta
 from shitu.gallery.read.store import BLOCK_ROWS, POINTER
+from shitu.gallery.unpickle import ADVICE, IntsAndStrings
 from shitu.gallery.write.items import ItemWriter
 from shitu.list_line import split_label
 
 INDEX, PICKLE, YAML = "vector.index", "id_map.pkl", "id_map.yaml"
 MOST_BYTES = 2**31
-ADVICE = "build the gallery anew with `shitu build-gallery`"
 
 
 @dataclass
@@ -67,6 +67,9 @@ class ForeignStore:
         vectors.flags.writeable = False
         return vectors
 
+    def close(self) -> None:
+        """Nothing: its memory is free when nobody uses it any more, and others may (`open_foreign`)."""
+
     def blocks(self) -> Iterator[Block]:
         vectors = self.stored_vectors()
         for start in range(0, len(self.ids), BLOCK_ROWS):
@@ -76,9 +79,21 @@ class ForeignStore:
         return [path for name in (INDEX, PICKLE, YAML) if (path := self.folder / name).exists()]
 
 
+# Those in use, so that a command that reads a gallery and then changes it reads its files once.
+_IN_USE: WeakValueDictionary[tuple[Path, str, tuple[float, ...]], ForeignStore] = WeakValueDictionary()
+
+
 def open_foreign(folder: Path, delimiter: str) -> ForeignStore | None:
     """Open what PaddleClas or PaddleX left in the folder; None where there is neither. Raises GalleryError."""
-    path, state = folder / INDEX, _state(folder)
+    key = folder.absolute(), delimiter, _state(folder)
+    store = _IN_USE.get(key) or _open(folder, delimiter, key[2])
+    if store is not None:
+        _IN_USE[key] = store
+    return store
+
+
+def _open(folder: Path, delimiter: str, state: tuple[float, ...]) -> ForeignStore | None:
+    path = folder / INDEX
     entries: dict[int, tuple[str, str]]
     if (folder / PICKLE).exists():
         form, id_map = "paddleclas", read_pickle(folder / PICKLE)
@@ -91,6 +106,7 @@ def open_foreign(folder: Path, delimiter: str) -> ForeignStore | None:
     if not path.exists():
         raise GalleryError(f"{path} is missing beside its id_map; {ADVICE}")
     index = VectorIndex.read(path, ADVICE)
+    _check_order(path, index)
     in_index = index.ids()
     order = np.argsort(in_index, kind="stable")
     ids = np.array(sorted(entries), np.int64)
@@ -112,6 +128,26 @@ def open_foreign(folder: Path, delimiter: str) -> ForeignStore | None:
         made = (Item(entries[number][1], entries[number][0], id=number) for number in ids.tolist())
         db.insert((item, row, 0) for row, item in enumerate(made))
     return ForeignStore(form, folder, db, meta, ids, order.astype(np.int64), index, state)
+
+
+def _check_order(path: Path, index: VectorIndex) -> None:
+    """GalleryError for an IVF from which entries were removed: its names belong to other vectors.
+
+    faiss's IDMap takes the id of a vector from its place in the order of adding, and closes the gaps of removal; an IVF
+    does not, and counts on from the number of vectors, so that the places it tells are no longer 0 to n - 1.
+    """
+    core = core_of(index.raw)
+    if not getattr(core, "nlist", 0):
+        return
+    lists = faiss.downcast_InvertedLists(core.invlists)
+    sizes = [lists.list_size(number) for number in range(lists.nlist)]
+    places = [faiss.rev_swig_ptr(lists.get_ids(n), size).copy() for n, size in enumerate(sizes) if size]
+    if not np.array_equal(np.sort(np.concatenate(places or [np.empty(0, np.int64)])), np.arange(index.count)):
+        raise GalleryError(
+            f"{path} is an IVF index from which entries were removed by PaddleClas or PaddleX: since then its vectors "
+            f"have the labels of others (faiss's IDMap closes the gaps, an IVF does not), and nobody can tell which; "
+            f"{ADVICE}, whose galleries can be removed from under every index_method"
+        )
 
 
 def vectors_in(index: VectorIndex) -> NDArray[Any]:
@@ -160,7 +196,7 @@ def read_pickle(path: Path) -> dict[int, str]:
     """The id_map of PaddleClas, without running what is in it. Raises GalleryError."""
     content = _content(path)
     try:
-        found = _IntsAndStrings(io.BytesIO(content)).load()
+        found = IntsAndStrings(io.BytesIO(content)).load()
     except GalleryError as error:
         raise GalleryError(f"{path}: {error}") from error
     except Exception as error:  # a damaged pickle raises nearly anything
@@ -171,16 +207,18 @@ def read_pickle(path: Path) -> dict[int, str]:
 def read_yaml(path: Path) -> dict[int, str]:
     """The id_map of PaddleX. Raises GalleryError."""
     try:
-        # BaseLoader: a label `no` or `1e3` is the string that stands there.
-        found = yaml.load(_content(path).decode("utf-8"), Loader=yaml.BaseLoader)
+        # BaseLoader: a label `no` or `1e3` is the string that stands there. libyaml's reads 100,000 in a second, and
+        # refuses what is nested 1,000 deep.
+        loader = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
+        found = yaml.load(_content(path).decode("utf-8"), Loader=loader)
         id_map = {int(number): label for number, label in found["id_map"].items()}
-    except (yaml.YAMLError, UnicodeDecodeError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (yaml.YAMLError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise GalleryError(f"{path} is damaged or no id_map of PaddleX ({error!r}); {ADVICE}") from error
     return _id_map(path, id_map)
 
 
 def _content(path: Path) -> bytes:
-    if path.stat().st_size > MOST_BYTES:
+    if size_of(path) > MOST_BYTES:
         raise GalleryError(f"{path} is larger than {MOST_BYTES} bytes; {ADVICE}")
     return path.read_bytes()
 
@@ -195,53 +233,3 @@ def _id_map(path: Path, found: Any) -> dict[int, str]:
             raise GalleryError(f"{path} has the entry {key!r}: {value!r:.80}, wanted a number and a text; {ADVICE}")
         id_map[int(key)] = value
     return id_map
-
-
-class _IntsAndStrings(pickle.Unpickler):
-    """An unpickler for which there is nothing to call but the making of numpy integers."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) == ("numpy", "dtype"):
-            return _integer_dtype
-        if (module, name) in (("numpy.core.multiarray", "scalar"), ("numpy._core.multiarray", "scalar")):
-            return _integer_scalar
-        if (module, name) == ("_codecs", "encode"):  # how bytes were pickled for Python 2
-            return _latin1
-        raise GalleryError(f"it would load {module}.{name}, which an id_map never needs: do not use it; {ADVICE}")
-
-    def persistent_load(self, pid: Any) -> Any:
-        raise GalleryError(f"it refers to an object outside itself; {ADVICE}")
-
-
-class _IntegerDtype:
-    """Stands for a numpy integer dtype; numpy's own would take its state from the pickle."""
-
-    def __init__(self, code: str) -> None:
-        self.dtype = np.dtype(code)
-
-    def __setstate__(self, state: Any) -> None:
-        if not isinstance(state, tuple) or len(state) < 2 or state[1] not in ("<", ">", "|", "="):
-            raise GalleryError(f"it describes a number in an unknown way; {ADVICE}")
-        self.dtype = self.dtype.newbyteorder(state[1])
-
-
-def _latin1(*arguments: Any) -> bytes:
-    if len(arguments) != 2 or not isinstance(arguments[0], str) or arguments[1] != "latin1":
-        raise GalleryError(f"it holds bytes in an unknown way; {ADVICE}")
-    return arguments[0].encode("latin-1")
-
-
-def _integer_dtype(*arguments: Any) -> _IntegerDtype:
-    code = arguments[0] if arguments else None
-    if not isinstance(code, str) or not re.fullmatch(r"[iu][1248]", code):
-        raise GalleryError(f"it holds a numpy value of type {code!r:.40}, wanted integers; {ADVICE}")
-    return _IntegerDtype(code)
-
-
-def _integer_scalar(*arguments: Any) -> int:
-    if len(arguments) != 2 or not isinstance(arguments[0], _IntegerDtype) or not isinstance(arguments[1], bytes):
-        raise GalleryError(f"it holds a numpy value that is no integer; {ADVICE}")
-    kind, content = arguments[0].dtype, arguments[1]
-    if len(content) != kind.itemsize:
-        raise GalleryError(f"it holds a number of {len(content)} bytes as {kind}; {ADVICE}")
-    return int(np.frombuffer(content, kind)[0])

@@ -130,6 +130,9 @@ class Gallery(GalleryReader):
     def verify(self) -> list[str]:
         return self._now.verify()
 
+    def unchecked(self) -> list[str]:
+        return self._now.unchecked()
+
     def close(self) -> None:
         """Free the database at once; without it that happens when nothing uses the gallery any more."""
         self._now.close()
@@ -167,6 +170,12 @@ class Gallery(GalleryReader):
         """Write the gallery anew: what was removed leaves the disk, and the index is rebuilt. Ids stay."""
         with self._writer() as writer:
             writer.compact()
+            self._now = self._now.renewed()
+
+    def undo(self) -> None:
+        """Take the last change back; twice, and it is as before. Raises: GalleryError where there is none."""
+        with self._writer() as writer:
+            writer.undo()
             self._now = self._now.renewed()
 
     def _writer(self) -> FolderWriter:

@@ -12,6 +12,7 @@ from tqdm import tqdm
 from shitu.digest import sha256_of
 from shitu.errors import GalleryError
 from shitu.gallery.foreign import ForeignStore
+from shitu.gallery.origin import changed_since, sentence
 from shitu.gallery.read.orphans import orphans
 from shitu.gallery.read.store import BLOCK_ROWS, COMPACT, Store, crc32_rows, current_generation
 from shitu.measure import IP
@@ -45,13 +46,32 @@ def describe(path: Path, store: Store | ForeignStore) -> dict[str, Any]:
 def verify(path: Path, store: Store | ForeignStore) -> list[str]:
     """Each problem as a sentence with what to do; empty when the gallery is sound. Reads every byte."""
     if isinstance(store, ForeignStore):
-        return []  # opening has compared the index with its ids; there is nothing else to compare with
+        from shitu.gallery.inspect_foreign import verify_foreign
+
+        return verify_foreign(store)
     problems = [f"{store.db.path}: SQLite says: {finding}." for finding in store.db.integrity()]
+    if unlike := store.db.changed():
+        problems.append(
+            f"{_count(unlike, 'entries')} changed on disk since written (label, image, sha256 or box); rebuild the "
+            "gallery from its images."
+        )
     problems += _vector_problems(store)
     problems += _index_problems(store)
+    if changed := changed_since(path, store.meta):
+        problems.append(f"{sentence(path, changed)}.")
     left = orphans(path, current_generation(path))
     problems += [f"{item} belongs to no gallery; {COMPACT} or leave it to the next change." for item in left]
     return problems
+
+
+def unchecked(store: Store | ForeignStore) -> list[str]:
+    """What `verify` could not look at, a sentence each."""
+    if isinstance(store, ForeignStore) or store.db.summed:
+        return []
+    return [
+        "Labels, images, sha256s and boxes were not checked: this gallery was written before they had checksums, and "
+        "gets them with its next change (such as `shitu gallery compact`)."
+    ]
 
 
 def _vector_problems(store: Store) -> list[str]:
@@ -61,8 +81,6 @@ def _vector_problems(store: Store) -> list[str]:
         problems.append("an id occurs twice.")
     if len(np.unique(store.rows)) != len(store.rows):
         problems.append("two entries share one vector.")
-    crcs = store.db.crcs()
-    wanted = np.fromiter((crcs.get(int(row), -1) for row in store.rows), np.int64, len(store.rows))
     changed: list[int] = []
     infinite: list[int] = []
     other_length: list[int] = []
@@ -70,7 +88,7 @@ def _vector_problems(store: Store) -> list[str]:
         for start in range(0, len(store.ids), BLOCK_ROWS):
             part = slice(start, start + BLOCK_ROWS)
             block, ids = store.vectors[store.rows[part]], store.ids[part]
-            changed += ids[crc32_rows(block) != wanted[part]].tolist()
+            changed += ids[crc32_rows(block) != store.crcs[part]].tolist()
             if not store.meta.measure.packed:
                 finite = np.isfinite(block).all(axis=1)
                 infinite += ids[~finite].tolist()
@@ -86,9 +104,9 @@ def _vector_problems(store: Store) -> list[str]:
     return problems
 
 
-def _count(ids: list[int]) -> str:
+def _count(ids: list[int], what: str = "vector(s)") -> str:
     shown = ", ".join(map(str, ids[:NAMED])) + (" ..." if len(ids) > NAMED else "")
-    return f"{len(ids)} vector(s) (id {shown})"
+    return f"{len(ids)} {what} (id {shown})"
 
 
 def _index_problems(store: Store) -> list[str]:
@@ -104,5 +122,11 @@ def _index_problems(store: Store) -> list[str]:
         return [f"{error}."]
     if digest != store.meta.index_sha256:
         return [f"{store.index_path} is not what was written (its sha256 differs); {COMPACT}."]
-    unknown = set() if index is None else set(store.ids[store.rows < store.meta.index_rows]) - set(index.ids())
-    return [f"{len(unknown)} entries are missing from {store.index_path}; {COMPACT}."] if unknown else []
+    if index is None:
+        return []
+    covered, inside = store.rows < store.meta.index_rows, np.isin(store.ids, index.ids())
+    missing, twice = int((covered & ~inside).sum()), int((~covered & inside).sum())
+    problems = [f"{missing} entries are missing from {store.index_path}; {COMPACT}."] if missing else []
+    if twice:
+        problems.append(f"{twice} entries are in {store.index_path} and said not to be; {COMPACT}.")
+    return problems

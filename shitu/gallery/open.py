@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shitu.errors import GalleryError
 from shitu.gallery.base import GalleryReader
+from shitu.gallery.read.store import settings_in
 from shitu.gallery.reader import FolderReader
 
 if TYPE_CHECKING:
@@ -50,6 +52,12 @@ def open_reader(
 def open_writer(url: str, *, delimiter: str = "\t") -> GalleryWriter:
     """Who may change the gallery of an `IndexProcess.index_dir`, or make it. Raises GalleryError."""
     return _kind(url).writer(url, delimiter=delimiter)
+
+
+def settings_of(url: str) -> str:
+    """The `Facts.settings` of a gallery, without opening all of it where that can be done. Raises GalleryError."""
+    kind = _kind(url)
+    return settings_in(Path(url)) if kind is KINDS[""] else kind.reader(url).facts.settings
 
 
 def _kind(url: str) -> Kind:

@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 from shitu.errors import GalleryError
 from shitu.gallery.base import Block, GalleryReader, Item
 from shitu.gallery.read.faiss_index import VectorIndex
+from shitu.gallery.read.files import readable
 from shitu.gallery.read.items import Meta
 from shitu.gallery.read.search import SearchSpace
-from shitu.gallery.read.store import BUILD, COMPACT, Store, open_store
+from shitu.gallery.read.store import ATTEMPTS, BUILD, COMPACT, Store, open_store
 from shitu.results import Match
 
 if TYPE_CHECKING:
@@ -58,13 +59,20 @@ class FolderReader(GalleryReader):
         Raises: GalleryError where it is missing, damaged or of another version.
         """
         path, options = Path(index_dir), {"efSearch": efSearch, "nprobe": nprobe, "delimiter": delimiter}
-        for _ in range(5):  # again where a writer replaces it meanwhile
+        for _ in range(ATTEMPTS):  # again where a writer replaces it meanwhile
             reader = cls(path, open_store(path) or _foreign(path, delimiter), options, before)
             try:
                 if load_index:
-                    reader._searched()
+                    with readable(path):
+                        reader._searched()
+                if reader.facts.origin:
+                    _tell_of_origin(reader)
                 return reader
             except FileNotFoundError as error:
+                missing: Exception = error
+            except GalleryError as error:
+                if reader.store.is_current():
+                    raise
                 missing = error
         raise GalleryError(f"the index of the gallery in {path} is missing ({missing}): {COMPACT}") from missing
 
@@ -81,7 +89,13 @@ class FolderReader(GalleryReader):
             if self._space is None:
                 store, index = self.store, self._index()
                 self._space = SearchSpace(
-                    store.meta.measure, store.ids, store.rows, store.vectors, index, store.meta.index_rows
+                    store.meta.measure,
+                    store.ids,
+                    store.rows,
+                    store.vectors,
+                    index,
+                    store.meta.index_rows,
+                    getattr(store, "crcs", None),
                 )
                 self._before = None
             return self._space
@@ -158,11 +172,33 @@ class FolderReader(GalleryReader):
     def verify(self) -> list[str]:
         from shitu.gallery.inspect import verify
 
-        return verify(self.path, self.store)
+        reader: FolderReader = self
+        for _ in range(ATTEMPTS):
+            try:
+                problems = verify(reader.path, reader.store)
+            except (GalleryError, FileNotFoundError):
+                if reader.store.is_current():
+                    raise
+                problems = [f"{self.path} is being replaced all the time; try again."]
+            if not problems or reader.store.is_current():
+                break
+            reader = reader.renewed()  # a writer has just deleted what was missed
+        return problems
+
+    def unchecked(self) -> list[str]:
+        from shitu.gallery.inspect import unchecked
+
+        return unchecked(self.store)
 
     def close(self) -> None:
         """Free the database at once; without it that happens when nothing uses the reader any more."""
-        self.store.db.close()
+        self.store.close()
+
+
+def _tell_of_origin(reader: FolderReader) -> None:
+    from shitu.gallery.origin import tell_once
+
+    tell_once(reader.path, reader.facts)
 
 
 def _foreign(path: Path, delimiter: str) -> ForeignStore:

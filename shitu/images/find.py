@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import fnmatch
 import itertools
+import logging
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from shitu.errors import UsageError
+from shitu.images.formats import PassedOver, reads_suffix
 
 _SUFFIXES = ".jpg .jpeg .jpe .jfif .png .webp .bmp .dib .tif .tiff .gif .mpo .ppm .pgm .pbm .pnm"
 IMAGE_SUFFIXES = frozenset(_SUFFIXES.split())
+log = logging.getLogger("shitu")
 
 
 def is_image_name(name: str | Path) -> bool:
-    """Whether the suffix, in either case, is that of an image.
+    """Whether the suffix, in either case, is that of an image which is read here.
 
     >>> is_image_name("a/IMG_1.JPG"), is_image_name("notes.txt"), is_image_name("jpg")
     (True, False, False)
     """
-    return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
+    suffix = os.path.splitext(name)[1].lower()
+    return suffix in IMAGE_SUFFIXES or reads_suffix(suffix)
 
 
 def find_images(inputs: Iterable[str]) -> Iterator[str]:
@@ -30,38 +34,47 @@ def find_images(inputs: Iterable[str]) -> Iterator[str]:
     with `*`, `?`, `[...]` and `**`, of which the files with image suffixes count. Hidden entries and `__MACOSX`
     are passed over, and a folder reached by several links is searched once. A folder below that may not be read
     is itself among the results, so that it is reported as an image that failed. Folders are walked as the results
-    are consumed.
+    are consumed; at their end a warning says which kinds of pictures were passed over, and why.
 
     Raises UsageError at once, before any result, if there is no input or one of them means no file.
     """
-    found = [_matches(text) for text in ([inputs] if isinstance(inputs, str) else inputs)]
+    passed = PassedOver()
+    found = [_matches(text, passed) for text in ([inputs] if isinstance(inputs, str) else inputs)]
     if not found:
         raise UsageError("no image was named; give a file, a folder or a pattern such as 'photos/*.jpg'")
-    return itertools.chain.from_iterable(found)
+    return itertools.chain(itertools.chain.from_iterable(found), _told(passed))
 
 
-def _matches(text: str) -> Iterable[str]:
+def _told(passed: PassedOver) -> Iterator[str]:
+    """No further image; says, once all are found, what was not."""
+    for sentence in passed.sentences():
+        log.warning(sentence)
+    yield from ()
+
+
+def _matches(text: str, passed: PassedOver) -> Iterable[str]:
     """All that one input means; its first match is looked for now, so that a mistake shows before work starts."""
     if os.path.isdir(text):
         try:
-            matches = _walk(text, os.listdir(text))
+            matches = _walk(text, os.listdir(text), passed)
         except OSError as error:
             raise UsageError(f"{text}: the folder cannot be read: {error.strerror}; check its permissions") from None
         missing = f"{text}: no image in this folder or below it"
     elif os.path.lexists(text):  # before patterns: a file may be called `a[1].jpg`
         return [text]
     elif _is_pattern(text):
-        matches = _glob(text)
+        matches = _glob(text, passed)
         missing = f"{text}: no image matches this pattern"
     else:
         raise UsageError(f"{text or '(an empty name)'}: no such file or folder; check the path")
     first = next(matches, None)
     if first is None:
-        raise UsageError(f"{missing}; looked for files ending in {_SUFFIXES} (in either case)")
+        why = "".join(f"; {sentence}" for sentence in passed.sentences())
+        raise UsageError(f"{missing}; looked for files ending in {_SUFFIXES} (in either case){why}")
     return itertools.chain([first], matches)
 
 
-def _walk(folder: str, names: list[str]) -> Iterator[str]:
+def _walk(folder: str, names: list[str], passed: PassedOver) -> Iterator[str]:
     """Images below a folder whose entries are `names`. Linked folders come last: a picture shows under its own."""
     seen = {_identity(folder)}
     links: list[str] = []
@@ -84,6 +97,8 @@ def _walk(folder: str, names: list[str]) -> Iterator[str]:
         if not os.path.isdir(path):
             if is_image_name(name):
                 yield path
+            else:
+                passed.add(name)
         elif os.path.islink(path):
             links.append(path)
         elif not os.access(path, os.R_OK | os.X_OK):
@@ -93,16 +108,20 @@ def _walk(folder: str, names: list[str]) -> Iterator[str]:
             stack.append((path, iter(sorted(_names(path)))))
 
 
-def _glob(pattern: str) -> Iterator[str]:
+def _glob(pattern: str, passed: PassedOver) -> Iterator[str]:
     """Like glob.iglob with `**`, but in the order of names, never through a link with `**`, and each file once."""
     parts = pattern.replace(os.sep, "/").split("/")
     if parts[-1] == "**":
         parts.append("*")
     seen: set[str] = set()
     for path in _expand("", parts):
-        if is_image_name(path) and path not in seen and not os.path.isdir(path):
-            seen.add(path)
+        if path in seen or os.path.isdir(path):
+            continue
+        seen.add(path)
+        if is_image_name(path):
             yield path
+        else:
+            passed.add(path)
 
 
 def _expand(base: str, parts: list[str]) -> Iterator[str]:

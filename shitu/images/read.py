@@ -6,7 +6,7 @@ import os
 import re
 import stat
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
@@ -18,6 +18,9 @@ from PIL import Image, ImageFile
 
 from shitu.digest import sha256_of_stream
 from shitu.errors import ImageError
+from shitu.images.formats import more_formats
+from shitu.images.limits import RefusedError, TimedStream, check_head, check_pixels, hush_libtiff, lacks_data
+from shitu.images.room import take_room
 
 Picture = NDArray[np.uint8]
 
@@ -31,9 +34,17 @@ Image.MAX_IMAGE_PIXELS = MAX_PIXELS
 # a time, and `warnings.catch_warnings` holds for all of them alike.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
-_Turn = Image.Transpose
-_UPRIGHT = {2: _Turn.FLIP_LEFT_RIGHT, 3: _Turn.ROTATE_180, 4: _Turn.FLIP_TOP_BOTTOM, 5: _Turn.TRANSPOSE}
-_UPRIGHT |= {6: _Turn.ROTATE_270, 7: _Turn.TRANSVERSE, 8: _Turn.ROTATE_90}
+# What turns (h, w, 3) upright, by Exif's orientation.
+_UPRIGHT: dict[int, Callable[[Picture], Picture]] = {
+    2: lambda rgb: rgb[:, ::-1],
+    3: lambda rgb: rgb[::-1, ::-1],
+    4: lambda rgb: rgb[::-1],
+    5: lambda rgb: rgb.swapaxes(0, 1),
+    6: lambda rgb: rgb[::-1].swapaxes(0, 1),
+    7: lambda rgb: rgb[::-1, ::-1].swapaxes(0, 1),
+    8: lambda rgb: rgb[:, ::-1].swapaxes(0, 1),
+}
+_STRIP = 1 << 21  # pixels made ready at a time: Pillow holds four bytes for each, and some steps as many again
 _ORIENTATION_TAG = 0x0112
 
 
@@ -92,8 +103,12 @@ def read_stream(stream: BinaryIO, name: str) -> Picture:
     if not head:
         raise ImageError(f"{name}: is empty (0 bytes); copy or download it again")
     stream.seek(0)
+    timed: Any = TimedStream(stream)
     try:
-        image = Image.open(stream, formats=_FORMATS)
+        check_head(head, stream)
+        image = Image.open(timed, formats=(*_FORMATS, *more_formats(head)))
+    except RefusedError as error:
+        raise ImageError(f"{name}: {error}") from None
     except Image.DecompressionBombError as error:
         count = re.search(r"\d+", str(error))
         raise _too_large(name, f"{int(count.group()):,}" if count else "too many") from None
@@ -108,7 +123,11 @@ def read_stream(stream: BinaryIO, name: str) -> Picture:
         if width < 1 or height < 1:
             raise ImageError(f"{name}: has no pixels ({width} x {height}); save it again")
         try:
-            return _upright_rgb(image)
+            check_pixels(image, stream)
+            take_room(width * height)
+            return upright_rgb(image, stream)
+        except RefusedError as error:
+            raise ImageError(f"{name}: {error}") from None
         except MemoryError:
             raise ImageError(f"{name}: {width} x {height} pixels do not fit into memory; shrink the image") from None
         except Exception as error:
@@ -122,30 +141,61 @@ def _too_large(name: str, size: str) -> ImageError:
     return ImageError(f"{name}: too large: {size} pixels, at most {limit} are read; shrink the image")
 
 
-def _upright_rgb(image: Image.Image) -> Picture:
+def upright_rgb(image: Image.Image, stream: BinaryIO) -> Picture:
+    """Pillow's image, read from `stream`, as `read_image` returns it; its own pixels are freed.
+
+    Raises whatever Pillow does where it is damaged.
+    """
     ImageFile.LOAD_TRUNCATED_IMAGES = False  # paddledet, once imported, has set it for the whole process
+    if image.format == "TIFF":
+        hush_libtiff()
     image.load()
+    if image.format in ("JPEG", "MPO") and lacks_data(image, stream):
+        raise OSError("its header claims more than it holds")
     try:
         # After load(): Pillow itself turns a TIFF, and then removes the tag.
         turn = _UPRIGHT.get(image.getexif().get(_ORIENTATION_TAG, 1))
     except Exception:  # broken metadata of a sound picture
         turn = None
+    scale = 255.0 if image.mode == "F" and _greatest(image) <= 1 else 1.0
+    if image.width * image.height <= _STRIP:
+        rgb = np.array(_rgb(image, scale))
+    else:
+        rgb = np.empty((image.height, image.width, 3), np.uint8)
+        for rows, strip in _strips(image):
+            rgb[rows] = _rgb(strip, scale)
+    image.im = None  # type: ignore[assignment]  # freed before the turned copy is made
+    return rgb if turn is None else np.ascontiguousarray(turn(rgb))
+
+
+def _strips(image: Image.Image) -> Iterator[tuple[slice, Image.Image]]:
+    step = max(1, _STRIP // image.width)
+    for top in range(0, image.height, step):
+        bottom = min(top + step, image.height)
+        yield slice(top, bottom), image.crop((0, top, image.width, bottom))
+
+
+def _rgb(image: Image.Image, scale: float) -> NDArray[np.uint8]:
+    """What is transparent becomes white. scale: what makes 0..255 of floats."""
     if image.mode.startswith("I") or image.mode == "F":
-        image = Image.fromarray(_eight_bits(np.asarray(image)))
-    if turn is not None:
-        image = image.transpose(turn)
+        image = Image.fromarray(_eight_bits(np.asarray(image), scale))
     if image.has_transparency_data:
         shown = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", shown.size, "white"), shown)
-    return np.array(image if image.mode == "RGB" else image.convert("RGB"))
+    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
 
 
-def _eight_bits(grey: NDArray[Any]) -> Picture:
+def _greatest(image: Image.Image) -> float:
+    """The greatest finite value of a picture of floats."""
+    return max(
+        float(np.where(np.isfinite(grey), grey, 0).max()) for _, strip in _strips(image) for grey in [np.asarray(strip)]
+    )
+
+
+def _eight_bits(grey: NDArray[Any], scale: float) -> Picture:
     """16-bit whole numbers, or floats of 0..1 (where none exceeds 1) or 0..255, to 0..255."""
     if grey.dtype.kind == "f":
-        values = np.where(np.isfinite(grey), grey, 0)
-        if values.max() <= 1:
-            values = values * 255
+        values = np.where(np.isfinite(grey), grey, 0) * scale
         eight: Picture = np.rint(np.clip(values, 0, 255)).astype(np.uint8)
     else:
         eight = ((np.clip(grey, 0, 65535).astype(np.uint32) + 128) // 257).astype(np.uint8)

@@ -13,29 +13,59 @@ from typing import BinaryIO, TypeVar
 from shitu.cores import available_cores
 from shitu.errors import ImageError, UsageError
 from shitu.images.read import Picture, decode_image, read_image
+from shitu.images.room import PIXELS_AHEAD, Room
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 MAX_PATH = 1 << 16
-PICTURES_AHEAD = 8  # a 12-megapixel photo is 36 MB
+MAX_STDIN = 1 << 30  # bytes
+PICTURES_AHEAD = max(8, available_cores())  # a 12-megapixel photo is 36 MB
 
 # Headers of which the first line can pass for text: PPM, GIF, and those that hold a size right after the name.
 _TEXT_LIKE_IMAGE = re.compile(r"P[1-6]\s|GIF8[79]a|(BM|RIFF).{0,3}\n", re.DOTALL)
 
 
-def map_ahead(work: Callable[[Item], Result], items: Iterable[Item], window: int) -> Iterator[Result]:
-    """`work(item)` for every item, in order, at most `window` items ahead of the consumer."""
+def map_ahead(
+    work: Callable[[Item], Result],
+    items: Iterable[Item],
+    window: int,
+    threads: int | None = None,
+    pixels: Callable[[Item], int] = lambda item: 0,
+) -> Iterator[Result]:
+    """`work(item)` for every item, in order, at most `window` items ahead of the consumer; a thread for each core.
+
+    Images that `work` reads have to find room (room.py), which they give back when they are handed over; `pixels` are
+    those that an item holds already.
+    """
     waiting: deque[Future[Result]] = deque()
-    pool = ThreadPoolExecutor(available_cores(), thread_name_prefix="shitu-read")
+    held: deque[int] = deque()
+    room, next_out = Room(), 0
+    pool = ThreadPoolExecutor(threads or available_cores(), thread_name_prefix="shitu-ahead")
+
+    def job(number: int, item: Item) -> Result:
+        room.enter(number)
+        return work(item)
+
+    def first() -> Result:
+        nonlocal next_out
+        room.wanted(next_out)
+        result = waiting.popleft().result()
+        held.popleft()
+        room.give_back(next_out)
+        next_out += 1
+        return result
+
     try:
-        for item in items:
-            waiting.append(pool.submit(work, item))
-            if len(waiting) >= window:
-                yield waiting.popleft().result()
+        for number, item in enumerate(items):
+            waiting.append(pool.submit(job, number, item))
+            held.append(pixels(item))
+            while len(waiting) >= window or sum(held) > PIXELS_AHEAD:
+                yield first()
         while waiting:
-            yield waiting.popleft().result()
+            yield first()
     finally:
+        room.wanted(next_out + window)  # nobody waits for room any more
         pool.shutdown(wait=False, cancel_futures=True)
 
 
@@ -66,7 +96,10 @@ def read_stdin(stream: BinaryIO) -> Iterator[tuple[str, Picture | ImageError]]:
         yield from map_ahead(_read, (path for path in paths if path), window=1)
         return
     try:
-        yield "-", decode_image(first + stream.read(), "standard input")
+        data = first + stream.read(MAX_STDIN)
+        if len(data) > MAX_STDIN:
+            raise ImageError("standard input: goes on after 1 GB, which no image does; give its file")
+        yield "-", decode_image(data, "standard input")
     except ImageError as error:
         yield "-", error
 

@@ -6,17 +6,22 @@ import http.client
 import logging
 import os
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import Any
 from urllib.parse import urlsplit
 
 from shitu.digest import sha256_of
 from shitu.errors import DownloadError
+from shitu.files import make_room
 
 TIMEOUT_S = 30.0  # without a single byte
+PACE_S, PACE_BYTES = 60.0, 60 << 10  # so much at least in each such time: a server may drip a byte a second
 PAUSES_S = (1.0, 2.0, 4.0)  # before the second, third and fourth try
 _BLOCK = 1 << 16
 _MAX_BYTES = 4 << 30  # a server that never stops must not fill the disk
@@ -24,7 +29,7 @@ _TRANSIENT_STATUS = (408, 425, 429, 500, 502, 503, 504)
 _LOG = logging.getLogger(__name__)
 
 
-class _BrokenOffError(Exception):
+class BrokenOffError(Exception):
     """The connection failed; worth another try."""
 
 
@@ -55,7 +60,7 @@ def download(
             part.unlink(missing_ok=True)
     except OSError as error:
         reason = f"cannot write {error.filename or target}: {error.strerror}"
-        raise DownloadError(f"{url}: {reason}; make room or choose another place, and run the command again") from error
+        raise DownloadError(f"{url}: {reason}. {make_room(target.parent)}, or choose another place") from error
     return target
 
 
@@ -71,7 +76,7 @@ def _fetch_with_retries(url: str, part: Path, progress: bool) -> None:
     for pause in (*PAUSES_S, None):
         try:
             return _fetch(url, part, progress)
-        except _BrokenOffError as error:
+        except BrokenOffError as error:
             if pause is None:
                 raise DownloadError(f"{url}: {error}; run the command again") from error
             _LOG.warning("%s; trying again in %g s", error, pause)
@@ -83,7 +88,7 @@ def _fetch(url: str, part: Path, progress: bool) -> None:
     """One try."""
     from tqdm import tqdm
 
-    with _open(url) as response, part.open("wb") as file:
+    with open_url(url) as response, part.open("wb") as file:
         length = response.headers.get("Content-Length", "")
         total = int(length) if length.isascii() and length.isdigit() else None
         hidden = not (progress and sys.stderr.isatty())
@@ -91,38 +96,78 @@ def _fetch(url: str, part: Path, progress: bool) -> None:
         with tqdm(
             desc=name, total=total, unit="B", unit_scale=True, disable=hidden, file=sys.stderr, leave=False
         ) as bar:
-            while block := _read(response):
+            pace = _Pace()
+            while block := read_some(response):
+                pace.check(len(block))
                 file.write(block)
                 bar.update(len(block))
                 if file.tell() > _MAX_BYTES:
                     raise DownloadError(f"{url}: the server sends more than 4 GB; try another --url")
         # http.client says nothing when a connection ends before the announced length.
         if total is not None and file.tell() < total:
-            raise _BrokenOffError(f"the connection ended after {file.tell()} of {total} bytes")
+            raise BrokenOffError(f"the connection ended after {file.tell()} of {total} bytes")
 
 
-def _open(url: str) -> Any:
+class _Pace:
+    """Whether bytes come quickly enough to be waited for."""
+
+    def __init__(self) -> None:
+        self._since, self._bytes = time.monotonic(), 0
+
+    def check(self, count: int) -> None:
+        """Raises BrokenOffError."""
+        self._bytes += count
+        seconds = time.monotonic() - self._since
+        if self._bytes >= PACE_BYTES:
+            self._since, self._bytes = time.monotonic(), 0
+        elif seconds > PACE_S:
+            raise BrokenOffError(f"the server sent only {self._bytes} bytes in {seconds:.0f} s")
+
+
+def open_url(url: str) -> Any:
     """The server's answer, by the standard library's handlers, so that http_proxy and its like are heeded."""
     request = urllib.request.Request(url, headers={"User-Agent": "shitu", "Accept-Encoding": "identity"})
     try:
-        return urllib.request.build_opener(_NoFTP).open(request, timeout=TIMEOUT_S)
+        return _within(PACE_S, lambda: urllib.request.build_opener(_NoFTP).open(request, timeout=TIMEOUT_S))
     except urllib.error.HTTPError as error:
         error.close()
         answer = f"the server answers {error.code} {error.reason}"
         if error.code in _TRANSIENT_STATUS:
-            raise _BrokenOffError(answer) from error
+            raise BrokenOffError(answer) from error
         raise DownloadError(f"{url}: {answer}; try another --url") from error
     except (ValueError, http.client.InvalidURL) as error:
         raise DownloadError(f"{url}: not an address: {error}; give one that begins with https://") from error
     except (OSError, http.client.HTTPException) as error:
-        raise _BrokenOffError(f"no connection: {getattr(error, 'reason', None) or error}") from error
+        raise BrokenOffError(f"no connection: {getattr(error, 'reason', None) or error}") from error
 
 
-def _read(response: Any) -> bytes:
+def _within(seconds: float, work: Callable[[], Any]) -> Any:
+    """What `work` returns or raises; TimeoutError where it takes longer. Headers may drip, too, and no timeout of a
+    socket ends that: the thread is left to itself.
+    """
+    done: SimpleQueue[tuple[Any, BaseException | None]] = SimpleQueue()
+
+    def run() -> None:
+        try:
+            done.put((work(), None))
+        except BaseException as error:
+            done.put((None, error))
+
+    threading.Thread(target=run, daemon=True, name="shitu-open").start()
+    try:
+        answer, error = done.get(timeout=seconds)
+    except Empty:
+        raise TimeoutError(f"no answer in {seconds:.0f} s") from None
+    if error is not None:
+        raise error
+    return answer
+
+
+def read_some(response: Any) -> bytes:
     try:
         return bytes(response.read1(_BLOCK))
     except (http.client.HTTPException, OSError) as error:
-        raise _BrokenOffError(f"the connection broke: {str(error) or type(error).__name__}") from error
+        raise BrokenOffError(f"the connection broke: {str(error) or type(error).__name__}") from error
 
 
 def _is_web(url: str) -> bool:

@@ -1,4 +1,7 @@
-"""A folder as Paddle's exporters leave it, without a model.yaml: its program, and what the model is evidently for."""
+"""A folder as Paddle's exporters leave it, without a model.yaml: its program, and what the model is evidently for.
+
+PaddleX's folders say more, in inference.yml (paddlex.py).
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ from pathlib import Path
 
 from shitu.errors import ModelError
 from shitu.models.known import known_model
-from shitu.models.model_yaml import DETECTION, MODEL_YAML, ModelCard
+from shitu.models.model_yaml import DETECTION, INFERENCE_YML, MODEL_YAML, ModelCard
 
 # PaddleClas takes the quantised program where there is one; `model` is what PaddleDetection's exporter writes.
 _PREFERRED_STEM, _STEMS = "inference_int8", ("inference", "model")
@@ -31,6 +34,11 @@ def inferred_card(path: Path) -> ModelCard:
     if not params.is_file():
         raise ModelError(f"{path}: {program.name} is there, but its weights, {params.name}, are missing; copy both")
     name = path.resolve().name  # not path.name, which is empty for "."
+    if (path / INFERENCE_YML).is_file():
+        from shitu.models.paddlex import read_inference_yml
+
+        said = read_inference_yml(path / INFERENCE_YML)
+        return ModelCard(**{"name": name, **said}, program=program.name, params=params.name)
     if _DETECTOR_FEED[program.suffix] in program.read_bytes():
         task: str | None = DETECTION
     else:
@@ -54,4 +62,5 @@ def _contents(path: Path) -> str:
             return f"{wanted}; did you mean {path / name}?"
     if any(name.endswith(".pdparams") for name in names):
         return f"its .pdparams are weights for training, to be exported first; {wanted}"
-    return f"{wanted}; found {', '.join(names[:8])}{' ...' if len(names) > 8 else ''}"
+    hint = f"; describe it by: shitu models add {path}" if any(name.endswith(".onnx") for name in names) else ""
+    return f"{wanted}; found {', '.join(names[:8])}{' ...' if len(names) > 8 else ''}{hint}"

@@ -20,7 +20,7 @@ from shitu.models.download import download
 from shitu.models.folder import open_folder
 from shitu.models.known import KnownModel
 from shitu.models.unpack import unpack
-from shitu.models.verify import DOWNLOAD_RECORD, verify_model
+from shitu.models.verify import DOWNLOAD_RECORD, no_such_model, verify_model
 
 _LOG = logging.getLogger(__name__)
 
@@ -40,7 +40,8 @@ def fetch_model(known: KnownModel, home: Path, *, base_url: str | None = None, p
                 raise ModelError(f"{target} is damaged: {'; '.join(problems)}; delete the folder and run again")
     except DownloadError as error:
         raise DownloadError(
-            f"{error}; or unpack the archive by hand, so that {target} holds inference.pdmodel and inference.pdiparams"
+            f"{error}; or unpack the archive by hand, so that {target} holds inference.pdmodel (or .json) and "
+            "inference.pdiparams"
         ) from error
     except OSError as error:
         raise DownloadError(f"cannot write {error.filename or home}: {error.strerror}; choose another --dir") from error
@@ -86,6 +87,8 @@ def _fetch_into(target: Path, known: KnownModel, url: str, progress: bool) -> No
             raise DownloadError(
                 f"{url}: its .pdiparams has {size} bytes, the official one {known.params_bytes}; try another --url"
             )
+        if problems := no_such_model(open_folder(root), known):
+            raise DownloadError(f"{url}: {'; '.join(problems)}; try another --url")
         _write_record(root, url, archive)
         root.chmod(0o755)  # mkdtemp's folder is closed to other users
         os.replace(root, target)

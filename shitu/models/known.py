@@ -1,6 +1,6 @@
-"""The models that PaddleClas publishes for PP-ShiTu: names, addresses, published sizes.
+"""The models that PaddleClas and PaddleX publish for PP-ShiTu: names, addresses, published sizes.
 
-The addresses were taken from PaddleClas's documentation, named with each group below. The documentation gives no
+The addresses were taken from their documentation, named with each group below. The documentation gives no
 checksum, and no exact size of an archive; what a download brought is therefore recorded at the first time and checked
 from then on.
 """
@@ -15,6 +15,8 @@ from typing import Any
 from shitu.models.model_yaml import DETECTION, RECOGNITION
 
 _FOLDER = "https://paddle-imagenet-models-name.bj.bcebos.com/dygraph/rec/models/inference"
+# PaddleX unpacks its archives to folders of the models' names; they hold an inference.json and an inference.yml.
+_PADDLEX = "https://paddle-model-ecology.bj.bcebos.com/paddlex/official_inference_model/paddle3.0.0"
 # PaddleClas is under this licence; the archives themselves hold none.
 _LICENCE = "Apache-2.0 (PaddleClas)"
 
@@ -32,10 +34,20 @@ class KnownModel:
     dimension: int | None = None
     licence: str = _LICENCE
 
+    @property
+    def archive(self) -> str:
+        """What the archive is called, and what unpacking by hand leaves."""
+        return (self.url or self.name).rpartition("/")[2].removesuffix(".tar")
+
 
 def _official(name: str, task: str, description: str, folder: str = _FOLDER, **more: Any) -> KnownModel:
     """A model whose archive is named as the model is."""
     return KnownModel(name, task, description, f"{folder}/{name}.tar", **more)
+
+
+def _paddlex(name: str, task: str, description: str, **more: Any) -> KnownModel:
+    licence = "Apache-2.0 (PaddleX)"
+    return KnownModel(name, task, description, f"{_PADDLEX}/{name}_infer.tar", licence=licence, **more)
 
 
 KNOWN_MODELS = (
@@ -78,12 +90,18 @@ KNOWN_MODELS = (
     _official("product_ResNet50_vd_aliproduct_v1.0_infer", RECOGNITION, "products", dimension=512),
     _official("vehicle_cls_ResNet50_CompCars_v1.0_infer", RECOGNITION, "car models", dimension=512),
     _official("cartoon_rec_ResNet50_iCartoon_v1.0_infer", RECOGNITION, "cartoon faces", dimension=2048),
+    # PaddleX 3.4.3: addresses inference/utils/official_models.py; sizes docs/module_usage/tutorials/cv_modules/
+    # mainbody_detection.md and image_feature.md
+    _paddlex("PP-ShiTuV2_det", DETECTION, "mainbody detector of PaddleX's PP-ShiTuV2", published_mb=27.54),
+    _paddlex("PP-ShiTuV2_rec", RECOGNITION, "recogniser of PaddleX's PP-ShiTuV2", published_mb=16.3, dimension=512),
+    _paddlex("PP-ShiTuV2_rec_CLIP_vit_base", RECOGNITION, "the same on CLIP ViT-B/16", published_mb=306.6),
+    _paddlex("PP-ShiTuV2_rec_CLIP_vit_large", RECOGNITION, "the same on CLIP ViT-L/14", published_mb=1050),
 )
 
 
 def known_model(name: str) -> KnownModel | None:
-    """The published model of this name."""
-    return next((model for model in KNOWN_MODELS if model.name == name), None)
+    """The published model of this name, or of an archive of this name."""
+    return next((model for model in KNOWN_MODELS if name in (model.name, model.archive)), None)
 
 
 def nearest(name: str, candidates: Iterable[str]) -> str | None:

@@ -12,6 +12,8 @@ from shitu.models.checked import FILE, Made, Section, UnwantedError, Wanted, is_
 
 DETECTION, RECOGNITION = "detection", "recognition"
 MODEL_YAML = "model.yaml"
+INFERENCE_YML = "inference.yml"  # what PaddleX, and PaddleClas with export_for_fd, write in its stead
+HEADS = ("yolo8", "yolo5", "yolox", "picodet", "detr", "rows")
 INTERPOLATIONS = ("nearest", "bilinear", "area", "bicubic", "cubic", "lanczos")
 
 _THREE = "three numbers, for R, G and B"
@@ -22,6 +24,8 @@ _FILE = Wanted(FILE, is_inside)
 _Number = Annotated[float, Wanted("a number", read=number)]
 _Three = tuple[_Number, _Number, _Number]
 _Label = Annotated[str, _TEXT]
+_LABELS = Wanted("a list of texts, such as [foreground]", bool)
+_OPERATORS = Wanted("a list of operators as PaddleClas writes them, such as [{ToCHWImage: {}}]", bool)
 
 
 def _version(value: Any) -> str:
@@ -75,6 +79,29 @@ class Nms(Section):
     nms_threshold: Annotated[float, _SHARE]
     nms_top_k: Annotated[int, _LIMIT] = -1
     keep_top_k: Annotated[int, _LIMIT] = -1
+
+
+@dataclass(frozen=True)
+class Head(Section):
+    """How a detector's outputs become boxes in pixels of its input, where the program is not of Paddle's exporters.
+
+    `kind`: what the outputs are, n = 1, a boxes, c classes, H and W the input's size (recognise/heads.py):
+    yolo8 (n, 4 + c, a) or (n, a, 4 + c); yolo5 (n, a, 5 + c); yolox the same in cells; picodet L times (n, cells, c),
+    then L times (n, cells, 4 * bins); detr logits (n, q, c) and boxes (n, q, 4) in shares; rows (n, k, 6) after an NMS.
+    `activation` makes scores of detr's logits; `classes`: which of `labels` are wanted, all by default.
+    """
+
+    kind: Annotated[str, Wanted(f"one of {', '.join(HEADS)}", HEADS.__contains__)]
+    activation: Annotated[str, Wanted("sigmoid or softmax", ("sigmoid", "softmax").__contains__)] = "sigmoid"
+    classes: Annotated[tuple[_Label, ...], _LABELS] = ()
+
+
+@dataclass(frozen=True)
+class Feature(Section):
+    """Which output of a feature extractor is the vector, from 0, and what is taken of it where it is (n, tokens, d)."""
+
+    output: Annotated[int, Wanted("the number of an output, from 0", lambda number: number >= 0)] = 0
+    pool: Annotated[str, Wanted("none, first or mean", ("none", "first", "mean").__contains__)] = "none"
 
 
 @dataclass(frozen=True)
@@ -145,8 +172,10 @@ def _flat(engines: Mapping[str, Mapping[str, _Part]]) -> tuple[Program, ...]:
 class ModelCard(_Files):
     """The contents of a model.yaml; file names are relative to its folder and inside it.
 
-    `program`, `params` and `raw` mean Paddle's in fp32, and stand in `programs` too. `preprocess` is None where the
-    configuration says it, or PaddleClas's default holds; `task` perhaps for a model without a model.yaml.
+    `program`, `params` and `raw` mean Paddle's in fp32, and stand in `programs` too. `preprocess`, or `transform_ops`
+    in PaddleClas's words, lack where the configuration says it, or PaddleClas's default holds; `task` perhaps for a
+    model without a model.yaml. `head` and `feature` read the outputs of networks from elsewhere; `batch` 1: one image a
+    run.
     """
 
     task: Annotated[str | None, Wanted("detection or recognition", (DETECTION, RECOGNITION).__contains__)] = None
@@ -158,8 +187,12 @@ class ModelCard(_Files):
     vectors: Annotated[str | None, _TEXT] = None
     nms: Annotated[Nms | None, Made(Nms)] = None
     dimension: Annotated[int | None, Wanted("the length of a vector, such as 512", lambda length: length > 0)] = None
-    labels: Annotated[tuple[_Label, ...], Wanted("a list of texts, such as [foreground]", bool)] = ()
+    labels: Annotated[tuple[_Label, ...], _LABELS] = ()
+    head: Annotated[Head | None, Made(Head)] = None
+    feature: Annotated[Feature | None, Made(Feature)] = None
+    batch: Annotated[int | None, Wanted("1, for a network that takes one image a run", lambda count: count == 1)] = None
     preprocess: Annotated[Preprocess | None, Made(Preprocess)] = None
+    transform_ops: Annotated[tuple[dict[str, Any], ...], _OPERATORS] = field(default=(), hash=False)
     files: Annotated[Mapping[str, FileRecord], Made(Files)] = field(default_factory=dict, hash=False)
     licence: Annotated[str, _TEXT] = ""
     provenance: Annotated[str, _TEXT] = ""
@@ -170,7 +203,9 @@ class ModelCard(_Files):
         task = content.get("task", RECOGNITION)
         if task not in (DETECTION, RECOGNITION):
             return dict.fromkeys(content, False)  # what is wrong is then `task`, and told of before the others
-        needed, others = ("labels", "dimension vectors") if task == DETECTION else ("dimension", "labels nms raw")
+        needed, others = (
+            ("labels", "dimension vectors feature batch") if task == DETECTION else ("dimension", "labels nms raw head")
+        )
         must = ("task", "name", needed)
         return {each.name: each.name in must for each in fields(cls) if each.name not in others.split()}
 
@@ -183,6 +218,10 @@ class ModelCard(_Files):
         object.__setattr__(self, "programs", tuple(dict.fromkeys(own + self.programs)))  # in a copy, too, each once
         if self.task != DETECTION and any(program.raw for program in self.programs):
             raise UnwantedError("{} names raw programs, which only a detector has; take them out", "programs")
+        if self.preprocess and self.transform_ops:
+            raise UnwantedError("{} stands beside preprocess, which says the same; keep one", "transform_ops")
+        if self.head and (unknown := [each for each in self.head.classes if each not in self.labels]):
+            raise UnwantedError(f"{{}} has {unknown[0]!r}, which is not among labels", "head.classes")
 
 
 def read_model_yaml(path: Path) -> ModelCard:

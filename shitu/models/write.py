@@ -17,13 +17,14 @@ from shitu.digest import sha256_of
 from shitu.errors import ShituError, UsageError
 from shitu.files import replace_file, replace_folder
 from shitu.models.folder import ModelFolder
-from shitu.models.model_yaml import MODEL_YAML, Program, read_model_yaml
+from shitu.models.model_yaml import INFERENCE_YML, MODEL_YAML, Program, read_model_yaml
 
 PROGRAM, PARAMS, ONNX = "inference.json", "inference.pdiparams", "inference.onnx"
 RAW_PROGRAM, RAW_PARAMS = "inference_raw.json", "inference_raw.pdiparams"  # a detector that ends before its NMS
 INT8 = "inference_int8.onnx"  # its weights are inside
+INT8_OPENVINO = "inference_int8_openvino.onnx"
 WEIGHTS = "weights.pdparams"
-_OURS = (PROGRAM, PARAMS, RAW_PROGRAM, RAW_PARAMS, ONNX, INT8, MODEL_YAML, WEIGHTS)
+_OURS = (PROGRAM, PARAMS, RAW_PROGRAM, RAW_PARAMS, ONNX, INT8, INT8_OPENVINO, MODEL_YAML, INFERENCE_YML, WEIGHTS)
 PROVENANCE = "As Paddle's exporter left it, without a model.yaml; described by `shitu models convert`."
 _IN_A_LINE = 400  # characters of a mapping of plain values
 _KEPT = ("LICENSE", "NOTICE")  # put there by hand; an export takes them over
@@ -72,15 +73,16 @@ def _check_replaceable(target: Path, key: str) -> None:
 
 def write_model_yaml(folder: Path, *, preprocess: Mapping[str, Any], **stated: Any) -> None:
     """Describe the model whose program lies in `folder`: what is `stated` (name, task, architecture, dimension,
-    labels ...), in this order, then `preprocess`, and sizes and checksums of the files; what is empty is left out.
+    labels ...), in this order, then `preprocess`, and sizes and checksums of the files; what is empty is left out, also
+    Paddle's `program` and `params`.
     """
-    files = [path for path in sorted(folder.iterdir()) if path.name in _OURS and path.name != MODEL_YAML]
+    files = [path for path in sorted(folder.iterdir()) if path.name not in (MODEL_YAML, *_KEPT)]
     last = {key: stated.pop(key, "") for key in ("licence", "provenance", "measured")}
     model = {
         "name": stated.pop("name"),
         "version": 1,
         "task": stated.pop("task"),
-        "architecture": stated.pop("architecture"),
+        "architecture": stated.pop("architecture", ""),
         "program": PROGRAM,
         "params": PARAMS,
         **stated,
@@ -88,7 +90,7 @@ def write_model_yaml(folder: Path, *, preprocess: Mapping[str, Any], **stated: A
         "files": {path.name: record_of(path) for path in files},
         **last,
     }
-    model = {key: value for key, value in model.items() if value not in ("", [])}
+    model = {key: value for key, value in model.items() if value not in ("", [], {}, None)}
     text = yaml.dump(model, Dumper=_Dumper, sort_keys=False, width=500, allow_unicode=True)
     (folder / MODEL_YAML).write_text(text, encoding="utf-8")
     read_model_yaml(folder / MODEL_YAML)  # what cannot be read again is not left behind
@@ -106,7 +108,9 @@ def describe_programs(
     content = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
     if not content:
         files = {"program": card.program, "params": card.params}
-        content = {"name": card.name, "task": card.task, **files, "provenance": PROVENANCE}
+        said = {"labels": list(card.labels), "transform_ops": list(card.transform_ops)}
+        said = {key: value for key, value in said.items() if value}
+        content = {"name": card.name, "task": card.task, **files, **said, "provenance": PROVENANCE}
     for key, value in facts.items():
         if value is not None and not content.get(key):
             content[key] = vars(value) if is_dataclass(value) else value

@@ -1,4 +1,7 @@
-"""A detector's outputs -> rows (n, 6) float32: class, score, x1, y1, x2, y2 in the photo's pixels."""
+"""A detector's outputs -> rows (n, 6) float32: class, score, x1, y1, x2, y2.
+
+In the photo's pixels, which Paddle's programs know of; in those of the network's input with a `head` in the card.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from shitu.errors import EngineError, ModelError
 from shitu.models import ModelFolder, Program
 
 Floats = NDArray[np.float32]
+BEFORE_NMS = ("yolo8", "yolo5", "yolox", "picodet")  # the heads whose boxes still overlap
 Decode = Callable[[Sequence[NDArray[Any]]], Floats]
 
 
@@ -21,19 +25,24 @@ def decode_for(model: ModelFolder, program: Program, least: float = 0.0) -> Deco
 
     `least`: rows of a lower score are not wanted; our NMS then leaves them out at once. They suppress none above them.
     """
-    if not program.raw:
+    head, nms = model.card.head, model.card.nms
+    if head is None and not program.raw:
         return lambda outputs: checked_rows(outputs, str(model.path))
-    nms = model.card.nms
-    if nms is None:
+    if nms is None and (head is None or head.kind in BEFORE_NMS):
         raise ModelError(
             f"{program.program} ends before its NMS, and {model.path / 'model.yaml'} has no `nms`; add "
             "`nms: {score_threshold: 0.025, nms_threshold: 0.6, nms_top_k: 1000, keep_top_k: 100}` or what it was "
             "trained for"
         )
+    if nms is not None and least > nms.score_threshold:  # which is exclusive
+        nms = replace(nms, score_threshold=float(np.nextafter(np.float32(least), np.float32(0))))
+    if head is not None:
+        from shitu.recognise.heads import head_decoder
+
+        return head_decoder(model, nms, least)
+    assert nms is not None
     from shitu.recognise.nms import suppressed_rows
 
-    if least > nms.score_threshold:  # which is exclusive
-        nms = replace(nms, score_threshold=float(np.nextafter(np.float32(least), np.float32(0))))
     return lambda outputs: suppressed_rows(outputs, nms, str(model.path))
 
 

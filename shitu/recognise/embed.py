@@ -25,6 +25,8 @@ class Extractor:
     refused, `apart` says why the card's word does not hold. The vectors of the middle crops of `shares` are averaged.
     """
 
+    at_once = 1  # calls that files are to be embedded in side by side
+
     def __init__(
         self, model: ModelFolder, program: Program, session: Session, preprocess: Preprocessor,
         *, streams: int = 1, shares: tuple[float, ...] = (1.0,), packed: bool = False, binarize: str = "sign",
@@ -72,13 +74,27 @@ class Extractor:
         return self._run_tensors(session, [self.prepare(image) for image in images])
 
     def _run_tensors(self, session: Session, tensors: Sequence[Tensor]) -> Tensor:
-        features = session.run({session.input_names[0]: np.concatenate(tensors)})[0]
+        together = np.concatenate(tensors)
+        if self.model.card.batch:
+            features = np.concatenate([self._features(session, one[None]) for one in together])
+        else:
+            features = self._features(session, together)
         if len(self._shares) == 1:
             return features.reshape(len(tensors), -1)
         views = features.reshape(len(tensors), len(self._shares), -1)
         with np.errstate(invalid="ignore", divide="ignore"):  # a zero vector becomes NaN, which _finish refuses
             mean: Tensor = (views / np.linalg.norm(views, axis=2, keepdims=True)).mean(axis=1)
         return mean
+
+    def _features(self, session: Session, inputs: Tensor) -> Tensor:
+        """The output that holds the vectors, (n, dimension) or (n, dimension, 1, 1)."""
+        outputs, wanted = session.run({session.input_names[0]: inputs}), self.model.card.feature
+        if wanted is None:
+            return outputs[0]
+        features: Tensor = outputs[wanted.output]
+        if wanted.pool == "none":
+            return features
+        return features[:, 0] if wanted.pool == "first" else features.mean(axis=1)
 
     def _finish(self, parts: list[Tensor], count: int) -> NDArray[Any]:
         features = np.concatenate(parts) if parts else np.empty((0, self.dimension), np.float32)

@@ -28,7 +28,9 @@ def detect_files(
             for name, image, objects in zip(names, images, found, strict=True)
         ]
 
-    return in_groups(read, group_size, detect, lambda name, error: DetectedObjects(name, error=str(error)))
+    return in_groups(
+        read, group_size, detect, lambda name, error: DetectedObjects(name, error=str(error)), predictor.at_once
+    )
 
 
 def embed_files(predictor: Extractor, read: Iterable[Read], group_size: int) -> Iterator[Embedded]:
@@ -37,5 +39,5 @@ def embed_files(predictor: Extractor, read: Iterable[Read], group_size: int) -> 
     def embed(images: Sequence[Picture], names: Sequence[str]) -> list[Embedded]:
         return [(name, row, None) for name, row in zip(names, predictor.predict(images), strict=True)]
 
-    for _, record in in_groups(read, group_size, embed, lambda name, error: (name, None, error)):
+    for _, record in in_groups(read, group_size, embed, lambda name, error: (name, None, error), predictor.at_once):
         yield record

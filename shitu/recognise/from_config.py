@@ -20,7 +20,8 @@ from shitu.models.model_yaml import DETECTION, RECOGNITION
 from shitu.recognise.decode import decode_for
 from shitu.recognise.detect import Detector
 from shitu.recognise.embed import Extractor
-from shitu.recognise.preprocess import Preprocessor, from_model_yaml
+from shitu.recognise.preprocess import Preprocessor
+from shitu.recognise.stated import described_by, stated_preprocessor
 from shitu.recognise.suppress import Suppression
 from shitu.recognise.system import Recogniser
 
@@ -28,13 +29,19 @@ log = logging.getLogger("shitu")
 
 
 class DetPredictor(Detector):
-    """The detector of `Global.det_inference_model_dir`, with `Global.threshold` and `Global.max_det_results`."""
+    """The detector of `Global.det_inference_model_dir`, with `Global.threshold` and `Global.max_det_results`.
 
-    def __init__(self, config: Config) -> None:
+    One image has all cores. many: for images by the folder or of many callers, each core has an image for itself; that
+    is less work for all together, and longer for each.
+    """
+
+    def __init__(self, config: Config, *, many: bool = False) -> None:
         section = config.Global
         model = _model(section.det_inference_model_dir, DETECTION, "det", "picodet_lcnet_x1_0_mainbody")
         preprocess = preprocessor_for(model, config.DetPreProcess)
-        opened = open_model_session(model, options_from(section))
+        options = options_from(section)
+        streams = options.threads if many and not options.use_gpu else 1
+        opened = open_model_session(model, replace(options, threads=options.threads // streams))
         self.engine = f"{opened.engine}, {opened.precision}"
         super().__init__(
             model,
@@ -43,14 +50,15 @@ class DetPredictor(Detector):
             preprocess,
             threshold=section.threshold,
             max_results=section.max_det_results,
-            labels=section.label_list,
+            labels=_labels(model, section.label_list),
+            streams=streams,
         )
 
 
 class RecPredictor(Extractor):
     """The feature extractor of `Global.rec_inference_model_dir`, one session of one thread for each core."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, *, many: bool = False) -> None:
         model = _model(config.Global.rec_inference_model_dir, RECOGNITION, "rec", "efficientnet_lite0_512")
         preprocess = preprocessor_for(model, config.RecPreProcess)
         if not preprocess.one_size:
@@ -73,19 +81,21 @@ class RecPredictor(Extractor):
             packed=measure_of(config.IndexProcess.dist_type).packed,
             binarize=binarize.method if binarize else "sign",
         )
+        self.at_once = streams if many else 1
 
 
 class SystemPredictor(Recogniser):
     """Detector (unless its folder is empty), feature extractor and gallery of one config, ready to recognise.
 
-    Raises ConfigError, ModelError, EngineError or GalleryError (also when the gallery was made by another model).
+    many: for photos side by side, as `DetPredictor` says. Raises ConfigError, ModelError, EngineError or GalleryError
+    (also when the gallery was made by another model).
     """
 
-    def __init__(self, config: Config, gallery: GalleryReader | None = None) -> None:
+    def __init__(self, config: Config, gallery: GalleryReader | None = None, *, many: bool = False) -> None:
         index, section = config.IndexProcess, config.Global
         gallery = open_gallery(config) if gallery is None else gallery  # an empty one is false
-        det_predictor = DetPredictor(config) if section.det_inference_model_dir else None
-        rec_predictor = RecPredictor(config)
+        det_predictor = DetPredictor(config, many=many) if section.det_inference_model_dir else None
+        rec_predictor = RecPredictor(config, many=many)
         if det_predictor is None and section.whole_image == "never":
             raise ConfigError(
                 "Global.whole_image is `never` and Global.det_inference_model_dir is empty, so there is nothing to "
@@ -107,6 +117,7 @@ class SystemPredictor(Recogniser):
             return_k=index.return_k,
             vote_k=index.vote_k,
         )
+        self.at_once = rec_predictor.at_once
 
 
 def open_gallery(config: Config) -> GalleryReader:
@@ -114,8 +125,7 @@ def open_gallery(config: Config) -> GalleryReader:
     index = config.IndexProcess
     if not index.index_dir:
         raise GalleryError(
-            "IndexProcess.index_dir is empty; build a gallery first: "
-            "shitu build-gallery -c CONFIG -o IndexProcess.index_dir=FOLDER"
+            "IndexProcess.index_dir is empty; build a gallery first: shitu build-gallery PHOTOS -g FOLDER"
         )
     return open_reader(index.index_dir, efSearch=index.efSearch, nprobe=index.nprobe, delimiter=index.delimiter)
 
@@ -124,9 +134,15 @@ def _model(where: str | None, task: str, kind: str, example: str) -> ModelFolder
     key = f"Global.{kind}_inference_model_dir"
     if not where:
         raise ConfigError(
-            f"{key} is empty; give a model folder or a name from `shitu models list`, such as -o {key}={example}"
+            f"{key} is empty; give a model folder or a name from `shitu models list`, such as -o {key}={example}, or "
+            "lay the config over the bundled one, which has one: `base: general` as its first line"
         )
     return open_model(where, task=task)
+
+
+def _labels(model: ModelFolder, configured: tuple[str, ...]) -> tuple[str, ...]:
+    """The names of a detector's classes: a config's own, else its card's; the key's default says nothing."""
+    return model.card.labels if model.card.labels and configured == Global().label_list else configured
 
 
 def preprocessor_for(model: ModelFolder, section: DetPreProcess | RecPreProcess) -> Preprocessor:
@@ -134,11 +150,9 @@ def preprocessor_for(model: ModelFolder, section: DetPreProcess | RecPreProcess)
 
     Raises ConfigError when config and model.yaml both speak and disagree.
     """
-    name, card, stated = type(section).__name__, model.card, None
-    if card.preprocess:
-        stated = from_model_yaml(**vars(card.preprocess), detection=card.task == DETECTION)
-        if not section.transform_ops:
-            return stated
+    name, stated = type(section).__name__, stated_preprocessor(model)
+    if stated and not section.transform_ops:
+        return stated
     from shitu.recognise.transform_ops import DEFAULTS, agree, compile_ops
 
     if not section.transform_ops:
@@ -146,7 +160,7 @@ def preprocessor_for(model: ModelFolder, section: DetPreProcess | RecPreProcess)
     asked = compile_ops(section.transform_ops, f"{name}.transform_ops")
     if stated and not agree(asked, stated):
         raise ConfigError(
-            f"{name}.transform_ops in the config and preprocess in {model.path / 'model.yaml'} disagree: "
+            f"{name}.transform_ops in the config and preprocess in {described_by(model)} disagree: "
             f"{asked.describe()} against {stated.describe()}. To use the model's own: -o {name}=null"
         )
     return asked

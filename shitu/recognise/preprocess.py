@@ -18,6 +18,9 @@ from shitu.errors import ConfigError
 
 Image = NDArray[np.uint8]
 Tensor = NDArray[np.float32]
+Placed = tuple[
+    int, int, int, int
+]  # height and width that an image gets, and where its top and left corner comes to lie
 
 CV2_INTERPOLATION = {
     "nearest": cv2.INTER_NEAREST,
@@ -70,6 +73,9 @@ class Resize:
             return self.height, self.width
         return max(1, round(rows * fy)), max(1, round(columns * fx))
 
+    def placed(self, rows: int, columns: int) -> Placed:
+        return *self.size(rows, columns), 0, 0
+
     def factors(self, rows: int, columns: int) -> tuple[float, float]:
         """(y, x) factors of DetResize."""
         if not self.keep_ratio:
@@ -104,17 +110,55 @@ class Crop:
         top, left = (rows - self.height) // 2, (columns - self.width) // 2
         return image[top : top + self.height, left : left + self.width]
 
+    def placed(self, rows: int, columns: int) -> Placed:
+        return rows, columns, -((rows - self.height) // 2), -((columns - self.width) // 2)
+
     def describe(self) -> str:
         return f"crop the middle {self.height}x{self.width}"
 
 
+@dataclass(frozen=True)
+class Letterbox:
+    """As large as fits into (height, width), the rest filled: on both sides, or right and below."""
+
+    height: int
+    width: int
+    centred: bool = True
+    fill: tuple[int, int, int] = (114, 114, 114)
+    interpolation: int = cv2.INTER_LINEAR
+
+    def __call__(self, image: Image) -> Image:
+        rows, columns, top, left = self.placed(*image.shape[:2])
+        canvas = np.full((self.height, self.width, 3), self.fill, np.uint8)
+        inside = canvas[top : top + rows, left : left + columns]
+        inside[:] = cv2.resize(image, (columns, rows), interpolation=self.interpolation)
+        return canvas
+
+    def placed(self, rows: int, columns: int) -> Placed:
+        factor = min(self.height / rows, self.width / columns)
+        height, width = max(1, round(rows * factor)), max(1, round(columns * factor))
+        if not self.centred:
+            return height, width, 0, 0
+        return height, width, (self.height - height) // 2, (self.width - width) // 2
+
+    def describe(self) -> str:
+        filled = "around" if self.centred else "right and below"
+        return f"fit into {self.height}x{self.width}, {filled} {self.fill}, cv2 {self.interpolation}"
+
+
+Step = Resize | Crop | Letterbox
+
+
 @dataclass(frozen=True, eq=False)
 class Preprocessor:
-    """Callable: (h, w, 3) uint8 RGB -> (3, H, W) float32. `table` is (3, 256) float32: pixel -> network input."""
+    """Callable: (h, w, 3) uint8 RGB -> (3, H, W) float32. `table` is (3, 256) float32: pixel -> network input, for R, G
+    and B; with `bgr` the planes come in the other order.
+    """
 
-    geometry: tuple[Resize | Crop, ...]
+    geometry: tuple[Step, ...]
     table: Tensor
     stride: int = 0
+    bgr: bool = False
 
     def __call__(self, image: Image) -> Tensor:
         for step in self.geometry:
@@ -125,11 +169,11 @@ class Preprocessor:
             tensor[:] = 0.0
         for channel in range(3):
             # channel by channel straight into its plane: six times quicker than a 3-channel LUT and a transpose
-            plane = cv2.extractChannel(image, channel)
+            plane, place = cv2.extractChannel(image, channel), 2 - channel if self.bgr else channel
             if self.stride:
-                tensor[channel, :rows, :columns] = cv2.LUT(plane, self.table[channel])
+                tensor[place, :rows, :columns] = cv2.LUT(plane, self.table[channel])
             else:
-                cv2.LUT(plane, self.table[channel], tensor[channel])
+                cv2.LUT(plane, self.table[channel], tensor[place])
         return tensor
 
     def _padded(self, rows: int, columns: int) -> tuple[int, int]:
@@ -147,18 +191,38 @@ class Preprocessor:
         resize = self._det_resize()
         return resize.size(rows, columns) if resize else (rows, columns)
 
+    def back(self, boxes: Tensor, rows: int, columns: int) -> Tensor:
+        """(n, 4) x1, y1, x2, y2 in pixels of the network's input -> in those of the image, of `rows` and `columns`."""
+        scale, shift = np.ones(2), np.zeros(2)  # x, y: input = image * scale + shift
+        for step in self.geometry:
+            height, width, top, left = step.placed(rows, columns)
+            factors = np.array([width / columns, height / rows])
+            scale, shift = scale * factors, shift * factors + (left, top)
+            rows, columns = (height, width) if isinstance(step, Resize) else (step.height, step.width)
+        return np.asarray((boxes - np.tile(shift, 2)) / np.tile(scale, 2), np.float32)
+
+    def input_size(self) -> tuple[int, int]:
+        """(height, width) of the network's input; for images of one size (`one_size`)."""
+        rows, columns = 1, 1
+        for step in self.geometry:
+            if isinstance(step, Resize):
+                rows, columns = step.size(rows, columns)
+            else:
+                rows, columns = step.height, step.width
+        return self._padded(rows, columns)
+
     def _det_resize(self) -> Resize | None:
         return next((step for step in self.geometry if isinstance(step, Resize) and step.by_factor), None)
 
     @property
     def one_size(self) -> bool:
         """Whether images of every size come out alike, so that several can run at once."""
-        return any(isinstance(step, Crop) or not (step.short or step.keep_ratio) for step in self.geometry)
+        return any(not isinstance(step, Resize) or not (step.short or step.keep_ratio) for step in self.geometry)
 
     def describe(self) -> str:
         steps = ", ".join(step.describe() for step in self.geometry)
         low, high = (" ".join(f"{value:.3f}" for value in self.table[:, pixel]) for pixel in (0, 255))
-        return f"({steps}; black becomes {low}, white {high})"
+        return f"({steps}; black becomes {low}, white {high}{'; B before R' if self.bgr else ''})"
 
 
 def from_model_yaml(

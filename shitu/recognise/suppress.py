@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,6 +11,8 @@ import numpy as np
 from shitu.images.boxes import nms
 from shitu.measure import measure_of
 from shitu.results import Match, Region
+
+SAME_OBJECT = 0.5  # the IoU from which PASCAL VOC takes two boxes for the same object
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,26 @@ class Suppression:
         """The recognised regions, nearest first: those that are near enough and not beside a nearer one."""
         near = (region for region in candidates if region.matches and self.accepts(region.matches[region.chosen]))
         return self.keep(list(near))
+
+    def unnamed(self, candidates: Sequence[Region], named: Sequence[Region]) -> tuple[Region, ...]:
+        """Objects of which no match is near enough, surest first; what a named or a surer one covers is none."""
+        rest = [region for region in candidates if not (region.matches and self.accepts(region.matches[region.chosen]))]
+        if not rest:
+            return ()
+        boxes = np.array([region.bbox for region in (*named, *rest)], np.float32)
+        scores = np.array([*(2.0 for _ in named), *(region.det_score for region in rest)])
+        kept = nms(boxes, scores, SAME_OBJECT, plus_one=True)
+        return tuple(rest[place - len(named)] for place in kept if place >= len(named))
+
+    def rivals(self, boxes: Sequence[Region], whole: Region) -> Sequence[Region]:
+        """The whole image alone where it matches nearer than every box, else the boxes: `Global.whole_image: compete`.
+
+        It shows one thing, or it shows many and resembles no picture of one: docs/models.md, "With the detector and
+        without".
+        """
+        sign = measure_of(self.dist_type).sign
+        best = max((sign * box.score for box in boxes if box.matches), default=-math.inf)
+        return (whole,) if whole.matches and sign * whole.score > best else boxes
 
     def keep(self, regions: Sequence[Region]) -> tuple[Region, ...]:
         """Greedy NMS by retrieval score, nearest first; almost any overlap removes the worse of two regions."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -33,9 +34,12 @@ class Matched:
 class Recogniser:
     """Detector (or none: whole images only), extractor, gallery and what is told of the regions.
 
-    `whole_image`: always, fallback (where the detector finds nothing) or never. Any number of threads may call at once;
-    nothing is kept between calls. Raises GalleryError where the gallery was made by another model.
+    `whole_image`: always, compete (alone or not at all), fallback (where the detector finds nothing) or never. Any
+    number of threads may call at once; nothing is kept between calls. Raises GalleryError where the gallery was made by
+    another model.
     """
+
+    at_once = 1  # calls in which files are to be recognised side by side
 
     def __init__(
         self,
@@ -51,13 +55,27 @@ class Recogniser:
         self.det_predictor, self.rec_predictor, self.gallery = det_predictor, rec_predictor, gallery
         self.suppression, self.whole_image = suppression, whole_image
         self.return_k, self.vote_k = return_k, vote_k
+        self._check(gallery)
+
+    def _check(self, gallery: GalleryReader) -> None:
+        rec = self.rec_predictor
         gallery.facts.check_fits(
             gallery.url,
-            fingerprint=rec_predictor.fingerprint,
-            dimension=rec_predictor.dimension,
-            dist_type=suppression.dist_type,
-            apart=rec_predictor.apart,
+            fingerprint=rec.fingerprint,
+            dimension=rec.dimension,
+            dist_type=self.suppression.dist_type,
+            apart=rec.apart,
         )
+
+    def refreshed(self) -> Recogniser:
+        """This one, or one with the gallery as it is now, if that has changed. Raises GalleryError."""
+        gallery = self.gallery.refreshed()
+        if gallery is self.gallery:
+            return self
+        self._check(gallery)
+        now = copy(self)
+        now.gallery = gallery
+        return now
 
     def predict(self, images: Sequence[Picture], names: Sequence[str] | None = None) -> list[Recognition]:
         """Recognise (h, w, 3) uint8 RGB images; one extraction and one search for the regions of all of them.
@@ -66,23 +84,40 @@ class Recogniser:
         """
         names = names or [""] * len(images)
         return [
-            Recognition(name, image.shape[1], image.shape[0], self._regions(matched))
+            self._recognition(name, image, matched)
             for name, image, matched in zip(names, images, self.match(images), strict=True)
         ]
 
-    def _regions(self, matched: Matched) -> tuple[Region, ...]:
-        """Those chosen, each with `return_k` matches, or as many as it takes to show the one that names it."""
-        chosen = self.suppression.choose(matched.regions)
-        return tuple(
-            replace(region, matches=region.matches[: max(self.return_k, region.chosen + 1)]) for region in chosen
+    def choose(self, regions: Sequence[Region]) -> tuple[Region, ...]:
+        """Those told of an image's candidates, which come in the order of `candidates`."""
+        if self.whole_image == "compete":
+            regions = self.suppression.rivals(regions[:-1], regions[-1])
+        return self.suppression.choose(regions)
+
+    def _recognition(self, name: str, image: Picture, matched: Matched) -> Recognition:
+        """Regions have `return_k` matches, or as many as it takes to show the one that names them."""
+        named, whole = self.choose(matched.regions), (0, 0, image.shape[1], image.shape[0])
+        # the whole image beside a detector is no object; where it has the name, it shows one thing
+        objects = [each for each in matched.regions if self.det_predictor is None or each.bbox != whole]
+        one = self.whole_image == "compete" and any(each.bbox == whole for each in named)
+        unnamed = () if one else self.suppression.unnamed(objects, named)
+        regions, others = (
+            tuple(replace(each, matches=each.matches[: max(self.return_k, each.chosen + 1)]) for each in some)
+            for some in (named, unnamed)
         )
+        return Recognition(name, image.shape[1], image.shape[0], regions, unnamed=others)
 
     def match(self, images: Sequence[Picture], k: int | None = None) -> list[Matched]:
         """What `predict` chooses from: every candidate of each image with its k nearest entries.
 
         At least `vote_k`, and by default at least `return_k`.
         """
-        candidates = [self._candidates(image) for image in images]
+        return self.match_candidates(images, [self.candidates(image) for image in images], k)
+
+    def match_candidates(
+        self, images: Sequence[Picture], candidates: Sequence[Sequence[Detection]], k: int | None = None
+    ) -> list[Matched]:
+        """`match` of the given candidates of each image."""
         crops = [
             image[top:bottom, left:right]
             for image, found in zip(images, candidates, strict=True)
@@ -102,10 +137,11 @@ class Recogniser:
         chosen = elect(matches, self.vote_k, facts.measure, facts.dimension)
         return Region(candidate.bbox, candidate.score, tuple(matches), chosen)
 
-    def _candidates(self, image: Picture) -> list[Detection]:
+    def candidates(self, image: Picture) -> list[Detection]:
+        """What the detector finds, best first, and the whole image where `whole_image` wants it."""
         found = self.det_predictor.predict([image])[0] if self.det_predictor else []
         whole = Detection((0, 0, image.shape[1], image.shape[0]), 1.0)
         # With no detector, `fallback` always falls back.
-        if self.whole_image == "always" or (self.whole_image == "fallback" and not found):
+        if self.whole_image in ("always", "compete") or (self.whole_image == "fallback" and not found):
             found = [*found, whole]
         return found

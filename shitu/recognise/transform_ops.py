@@ -13,8 +13,10 @@ from shitu.errors import ConfigError
 from shitu.recognise.preprocess import (
     CV2_INTERPOLATION,
     Crop,
+    Letterbox,
     Preprocessor,
     Resize,
+    Step,
     Tensor,
     normalising_table,
 )
@@ -51,6 +53,7 @@ PADDLECLAS_RECOGNITION: tuple[dict[str, Any], ...] = (
 
 DEFAULTS = {"DetPreProcess": PADDLECLAS_DETECTION, "RecPreProcess": PADDLECLAS_RECOGNITION}  # by the section's name
 
+LARGEST = 8192  # pixels of a side; a description from strangers could ask for more than there is memory
 _PIL = ("nearest", "bilinear", "bicubic", "box", "lanczos", "hamming")
 _NORMALISE = ("NormalizeImage", "DetNormalizeImage")
 _PERMUTE = ("ToCHWImage", "DetPermute")
@@ -63,14 +66,16 @@ _ALLOWED = {
     "DetPadStride": {"stride"},
     "ToCHWImage": set(),
     "DetPermute": set(),
+    "DecodeImage": {"to_rgb", "channel_first", "to_np", "backend"},
+    "Letterbox": {"size", "centred", "fill_value"},
 }
 
 
 def compile_ops(ops: Sequence[Mapping[str, Any]], where: str) -> Preprocessor:
     """`transform_ops` of a config -> a Preprocessor. `where` names the section in errors (ConfigError)."""
-    geometry: list[Resize | Crop] = []
+    geometry: list[Step] = []
     table: Tensor | None = None
-    stride, permuted = 0, False
+    stride, permuted, bgr = 0, False, False
     for operator in ops:
         name, options = split_operator(operator, _ALLOWED, where)
         _check_options(name, options, where)
@@ -83,6 +88,8 @@ def compile_ops(ops: Sequence[Mapping[str, Any]], where: str) -> Preprocessor:
             if permuted:
                 raise ConfigError(f"{where}: {name} stands there twice, or another one that permutes; keep one")
             permuted = True
+        elif name == "DecodeImage":
+            bgr = not _decode(options, where, first=operator is ops[0])
         elif name == "DetPadStride":
             stride = max(0, _whole(options.get("stride", 0), f"{where}: DetPadStride.stride"))
         else:
@@ -90,7 +97,20 @@ def compile_ops(ops: Sequence[Mapping[str, Any]], where: str) -> Preprocessor:
                 raise ConfigError(f"{where}: {name} stands after normalising or permuting; resize and crop come first")
             geometry.append(_geometry(name, options, where))
     _check_end(ops, permuted, where)
-    return Preprocessor(tuple(geometry), normalising_table(1.0, (0,), (1,)) if table is None else table, stride)
+    table = normalising_table(1.0, (0,), (1,)) if table is None else table
+    if bgr:  # means and stds are in the network's order
+        table = np.ascontiguousarray(table[::-1])
+    return Preprocessor(tuple(geometry), table, stride, bgr)
+
+
+def _decode(options: Options, where: str, *, first: bool) -> bool:
+    """Whether R comes before B. What reads images here gives rows of pixels, whatever the file says of its library."""
+    if not first or options.get("channel_first"):
+        raise ConfigError(f"{where}: DecodeImage stands first, without channel_first")
+    to_rgb = options.get("to_rgb", True)
+    if not isinstance(to_rgb, bool):
+        raise ConfigError(f"{where}: DecodeImage.to_rgb {to_rgb!r}; wanted true, or false for B, G, R")
+    return to_rgb
 
 
 def _check_order(name: str, options: Options, permuted: bool, where: str) -> None:
@@ -137,7 +157,13 @@ def _check_options(name: str, options: Options, where: str) -> None:
         )
 
 
-def _geometry(name: str, options: Options, where: str) -> Resize | Crop:
+def _geometry(name: str, options: Options, where: str) -> Step:
+    if name == "Letterbox":
+        height, width = _pair(options.get("size"), f"{where}: Letterbox.size")
+        fill, centred = options.get("fill_value", 114), options.get("centred", True)
+        if fill not in range(256) or not isinstance(fill, int) or not isinstance(centred, bool):
+            raise ConfigError(f"{where}: Letterbox wants fill_value 0 to 255 and centred true or false")
+        return Letterbox(height, width, centred, (fill, fill, fill))
     if name == "DetResize":
         height, width = _pair(options.get("target_size"), f"{where}: DetResize.target_size")
         interp = options.get("interp", CV2_INTERPOLATION["bilinear"])
@@ -151,6 +177,8 @@ def _geometry(name: str, options: Options, where: str) -> Resize | Crop:
         return Crop(height=height, width=width)
     interpolation = _interpolation(options, where)
     short = _whole(options.get("resize_short") or 0, f"{where}: ResizeImage.resize_short")
+    if short > LARGEST:
+        raise ConfigError(f"{where}: ResizeImage.resize_short {short}; wanted {LARGEST} at most")
     if short > 0:
         return Resize(short=short, interpolation=interpolation)
     width, height = _pair(options.get("size"), f"{where}: ResizeImage.size (or resize_short)")
@@ -213,9 +241,9 @@ def as_number(value: Any) -> float | None:
 
 def _pair(value: Any, where: str) -> tuple[int, int]:
     values = [value, value] if isinstance(value, int) and not isinstance(value, bool) else value
-    good = isinstance(values, Sequence) and len(values) == 2 and all(isinstance(v, int) and v > 0 for v in values)
-    if not good:
-        raise ConfigError(f"{where}: {value!r}; wanted one or two whole numbers above 0")
+    good = isinstance(values, Sequence) and len(values) == 2 and all(isinstance(v, int) for v in values)
+    if not good or not 0 < min(values) <= max(values) <= LARGEST:
+        raise ConfigError(f"{where}: {value!r}; wanted one or two whole numbers above 0, {LARGEST} at most")
     return int(values[0]), int(values[1])
 
 
@@ -232,10 +260,11 @@ def _detection_table(mean: Sequence[float], std: Sequence[float], *, scaled: boo
 def agree(one: Preprocessor, other: Preprocessor) -> bool:
     """Whether both make the same input of every image, to within float rounding."""
     same_steps = [_comparable(step) for step in one.geometry] == [_comparable(step) for step in other.geometry]
-    return same_steps and one.stride == other.stride and np.allclose(one.table, other.table, atol=1e-4)
+    same_steps = same_steps and (one.stride, one.bgr) == (other.stride, other.bgr)
+    return same_steps and np.allclose(one.table, other.table, atol=1e-4)
 
 
-def _comparable(step: Resize | Crop) -> Any:
-    if isinstance(step, Crop):
+def _comparable(step: Step) -> Any:
+    if not isinstance(step, Resize):
         return step
     return (step.height, step.width, step.short, step.keep_ratio, step.interpolation)

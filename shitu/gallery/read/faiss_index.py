@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from shitu.cores import available_cores
 from shitu.errors import GalleryError
+from shitu.gallery.read.files import size_of
 from shitu.measure import HAMMING, IP, L2, Measure
 
 logging.getLogger("faiss.loader").setLevel(logging.WARNING)  # it tells at each start which build it has found
@@ -125,13 +126,14 @@ class VectorIndex:
     @classmethod
     def read(cls, path: Path, advice: str) -> VectorIndex:
         """Read an index file that may be anything; GalleryError ending in `advice` where it is not an index."""
+        size = size_of(path)
         limited = hasattr(faiss, "set_deserialization_vector_byte_limit")
         before = faiss.get_deserialization_vector_byte_limit() if limited else 0
         with path.open("rb") as file, faiss_errors(f"{path} cannot be read as a faiss index; {advice}"):
             binary = file.read(2) == b"IB"
             file.seek(0)
             if limited:  # no list in a file is longer than the file: a lying length allocates nothing
-                faiss.set_deserialization_vector_byte_limit(path.stat().st_size + 2**20)
+                faiss.set_deserialization_vector_byte_limit(size + 2**20)
             try:
                 reader = faiss.PyCallbackIOReader(file.read)
                 raw = faiss.read_index_binary(reader) if binary else faiss.read_index(reader)

@@ -1,7 +1,10 @@
 """items.db: what a gallery knows about each of its vectors, and about itself, in one SQLite file.
 
-A database from somewhere else is not trusted: its schema is checked by name, nothing in it is run, every value read is
-checked.
+A database from somewhere else is not trusted: its schema must be ours to the letter, nothing in it is run, every
+value read is checked.
+
+Checksums: of a vector (`crc`), of all that an item says (`sum`, since version 2), of the facts (the key `crc` of
+meta). A gallery of version 1 is read without the latter two, and gets them with its next change.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ import re
 import sqlite3
 import threading
 import weakref
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -21,16 +25,26 @@ from numpy.typing import NDArray
 
 from shitu.errors import GalleryError
 from shitu.gallery.base import Facts, Item
+from shitu.gallery.read.files import check_journal, size_of
 from shitu.results import Box
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 APPLICATION_ID = 0x53485455  # "SHTU"
-VERSION = 1
+VERSION = 2
 BUSY_SECONDS = 30
 AT_ONCE = 500  # values in one SQL statement; SQLite promises 999
-SCHEMA_NAMES = {"meta", "item", "item_label", "item_image", "item_sha256"}
+_TABLES = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE item (id INTEGER PRIMARY KEY, row INTEGER NOT NULL UNIQUE, label TEXT NOT NULL, image TEXT NOT NULL,
+                   sha256 TEXT NOT NULL, box TEXT, crc INTEGER NOT NULL);
+CREATE INDEX item_label ON item (label);
+CREATE INDEX item_image ON item (image);
+CREATE INDEX item_sha256 ON item (sha256)"""
+ADD_SUM = "sum INTEGER NOT NULL DEFAULT 0"
+SCHEMA = {1: _TABLES, VERSION: _TABLES.replace("crc INTEGER NOT NULL)", f"crc INTEGER NOT NULL, {ADD_SUM})")}
+META_CRC = "crc"  # the key of meta whose value is the crc32 of all others
 REBUILD = "rebuild it with `shitu build-gallery`"
 
 
@@ -46,6 +60,9 @@ class Meta(Facts):
     index_count: int = 0  # vectors in the index file, ids removed since then included
     index_rows: int = 0  # the index covers what lived in the rows before this one; later rows are scanned
     index_learned: int = 0  # vectors that it was trained on
+    undo: str = ""  # the file that undoes the last change; "" where none can be undone (write/undo.py)
+    added: str = ""  # in a file that undoes: the ids that the change put in (write/undo.py)
+    origin: str = ""  # of a gallery that was another program's: its files as they were then (gallery/origin.py)
 
     @property
     def row_bytes(self) -> int:
@@ -55,11 +72,13 @@ class Meta(Facts):
     @classmethod
     def from_rows(cls, rows: Iterable[tuple[Any, Any]]) -> Meta:
         """KeyError or ValueError where something is missing or no number."""
-        values = {str(key): str(value) for key, value in rows}
+        values = {"settings": ""} | {str(key): str(value) for key, value in rows}  # older galleries have none
         numbers = {field.name for field in fields(cls) if field.type == "int"}
+        values = {"origin": "", "undo": "", "added": ""} | values  # galleries of before do not have them
         made: dict[str, Any] = {field.name: values[field.name] for field in fields(cls)}
         made |= {name: int(made[name]) for name in numbers}
-        if any(made[name] < 0 for name in numbers) or made["index_rows"] > made["rows"]:
+        impossible = any(not 0 <= made[name] < 2**62 for name in numbers) or not 0 < made["dimension"] < 2**24
+        if impossible or made["index_rows"] > made["rows"]:
             raise ValueError("a count is impossible")
         return cls(**made)
 
@@ -69,27 +88,28 @@ class ItemDb:
 
     mode: ClassVar[str] = "ro"
 
-    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
+    def __init__(self, connection: sqlite3.Connection, path: Path, version: int = VERSION) -> None:
         self._connection = connection
         self._lock = threading.Lock()  # a server may search from several threads
         weakref.finalize(self, connection.close)  # with the last reader that uses it
         self.path = path
+        self.summed = version > 1  # whether the items have checksums
 
     @classmethod
     def open(cls, path: Path) -> Self:
         """Open the file and check whose it is; FileNotFoundError, GalleryError."""
-        if not path.exists():
-            raise FileNotFoundError(path)
+        size_of(path)
+        check_journal(path)
         try:
             return cls._connect(path, cls.mode)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:
             if not path.with_name(path.name + "-journal").exists():
                 raise GalleryError(f"{path} is damaged or no gallery database ({error}); {REBUILD}") from error
         # A writer died within its commit, and only who may write can roll that back.
         try:
             cls._connect(path, "rw").close()
             return cls._connect(path, cls.mode)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:
             raise GalleryError(
                 f"{path} holds a change that was cut off and cannot be undone here ({error}): "
                 "open it once where its folder can be written, for example with `shitu gallery info`"
@@ -103,11 +123,11 @@ class ItemDb:
             # EXTRA: also the folder is synced, so that a commit cannot come undone once old files are deleted.
             for pragma in ("trusted_schema = OFF", "synchronous = EXTRA", "cell_size_check = ON"):
                 connection.execute(f"PRAGMA {pragma}")
-            _check_schema(connection, path)
+            version = _check_schema(connection, path)
         except BaseException:
             connection.close()
             raise
-        return cls(connection, path)
+        return cls(connection, path, version)
 
     def close(self) -> None:
         """Not under a running query: SQLite would end the process. Later queries raise GalleryError."""
@@ -123,7 +143,10 @@ class ItemDb:
 
     def meta(self) -> Meta:
         try:
-            return Meta.from_rows(self._ask("SELECT key, value FROM meta"))
+            rows = self._ask("SELECT key, value FROM meta")
+            if (crc := dict(rows).get(META_CRC)) is not None and crc != meta_crc(rows):
+                raise ValueError("it is not what was written: its checksum differs")
+            return Meta.from_rows(rows)
         except (KeyError, ValueError, TypeError) as error:
             raise GalleryError(f"{self.path}: its meta table is damaged ({error}); {REBUILD}") from error
 
@@ -131,16 +154,17 @@ class ItemDb:
         """A number that changes when another connection has committed something."""
         return int(self._ask("PRAGMA data_version")[0][0])
 
-    def live(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Ids (n,) int64, ascending, and the row of each in vectors.bin."""
-        found = self._ask("SELECT id, row FROM item ORDER BY id")
+    def live(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """Ids (n,) int64, ascending, and of each the row in vectors.bin and the crc32 of that row."""
+        found = self._ask("SELECT id, row, crc FROM item ORDER BY id")
         try:
-            table = np.array(found, np.int64).reshape(-1, 2)
+            table = np.array(found, np.int64).reshape(-1, 3)
         except (ValueError, TypeError, OverflowError) as error:
             raise GalleryError(f"{self.path}: an id or row is no number ({error}); {REBUILD}") from error
-        return np.ascontiguousarray(table[:, 0]), np.ascontiguousarray(table[:, 1])
+        ids, rows, crcs = table.T.copy()
+        return ids, rows, crcs
 
-    def snapshot(self) -> tuple[int, Meta, NDArray[np.int64], NDArray[np.int64]]:
+    def snapshot(self) -> tuple[int, Meta, NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
         """`version`, `meta` and `live` of one moment, though a writer may commit meanwhile."""
         self._ask("BEGIN")
         try:
@@ -148,9 +172,17 @@ class ItemDb:
         finally:
             self._ask("COMMIT")
 
-    def crcs(self) -> dict[int, int]:
-        """The crc32 of each row in use."""
-        return {int(row): int(crc) for row, crc in self._ask("SELECT row, crc FROM item")}
+    def changed(self) -> list[int]:
+        """Ids of the entries that are not what was written; also those whose box is none, where there are no sums."""
+        bad, last = [], -(2**63)
+        while rows := self._ask(f"{self._select} WHERE id > ? ORDER BY id LIMIT 1000", (last,)):
+            for row in rows:
+                try:
+                    self._item(row)
+                except GalleryError:
+                    bad.append(int(row[0]))
+            last = int(rows[-1][0])
+        return bad
 
     def count_labels(self) -> int:
         return int(self._ask("SELECT COUNT(DISTINCT label) FROM item")[0][0])
@@ -161,14 +193,21 @@ class ItemDb:
 
     def lookup(self, ids: Iterable[int]) -> dict[int, Item]:
         """The entries of those ids that are there."""
-        pages = (self._ask(f"{_SELECT} WHERE id IN ({marks(chunk)})", chunk) for chunk in chunks(ids))
-        return {item.id: item for page in pages for item in map(_item, page)}
+        pages = (self._ask(f"{self._select} WHERE id IN ({marks(chunk)})", chunk) for chunk in chunks(ids))
+        return {item.id: item for page in pages for item in map(self._item, page)}
+
+    def stored(self, ids: Iterable[int]) -> Iterator[tuple[Item, int, int]]:
+        """The entries of those ids that are there, each with its row and the crc32 of that row."""
+        for chunk in chunks(ids):
+            items = self.lookup(chunk)
+            for number, row, crc in self._ask(f"SELECT id, row, crc FROM item WHERE id IN ({marks(chunk)})", chunk):
+                yield items[number], int(row), int(crc)
 
     def items(self) -> Iterator[Item]:
         """All entries by id, fetched in pages: an open query would keep writers waiting."""
         last = -1
-        while rows := self._ask(f"{_SELECT} WHERE id > ? ORDER BY id LIMIT 1000", (last,)):
-            yield from map(_item, rows)
+        while rows := self._ask(f"{self._select} WHERE id > ? ORDER BY id LIMIT 1000", (last,)):
+            yield from map(self._item, rows)
             last = int(rows[-1][0])
 
     def find(self, column: str, values: Iterable[Any]) -> list[int]:
@@ -180,23 +219,43 @@ class ItemDb:
             ids.update(int(row[0]) for row in self._ask(sql, chunk))
         return sorted(ids)
 
+    @property
+    def _select(self) -> str:
+        return f"SELECT id, row, label, image, sha256, box, crc{', sum' if self.summed else ''} FROM item"
 
-_SELECT = "SELECT id, label, image, sha256, box FROM item"
+    def _item(self, row: tuple[Any, ...]) -> Item:
+        """The item of a row of `_select`; GalleryError where it is not what was written."""
+        number, _, label, image, sha256, box, _ = row[:7]
+        if self.summed and item_sum(*row[:7]) != row[7]:
+            raise GalleryError(
+                f"{self.path}: entry {number} changed on disk since it was written (its checksum differs): "
+                f"`shitu gallery verify` tells all such entries; {REBUILD}"
+            )
+        return Item(str(label), str(image), str(sha256), _box(box), int(number))
 
 
-def _item(row: tuple[Any, ...]) -> Item:
-    number, label, image, sha256, box = row
-    return Item(str(label), str(image), str(sha256), _box(box), int(number))
+def item_sum(*columns: Any) -> int:
+    """The crc32 of what an item says: id, row, label, image, sha256, box and crc, as the database holds them."""
+    text = "\0".join("" if column is None else str(column) for column in columns)
+    return zlib.crc32(text.encode("utf-8", "surrogatepass"))
+
+
+def meta_crc(rows: Iterable[tuple[Any, Any]]) -> str:
+    """The crc32 of all facts but itself."""
+    lines = sorted(f"{key}={value}" for key, value in rows if key != META_CRC)
+    return str(zlib.crc32("\n".join(lines).encode("utf-8", "surrogatepass")))
 
 
 def _box(text: Any) -> Box | None:
     if text is None:
         return None
     try:
-        left, top, right, bottom = json.loads(text)
-        return int(left), int(top), int(right), int(bottom)
-    except (ValueError, TypeError) as error:
-        raise GalleryError(f"an entry of the gallery has a damaged box {text!r}; {REBUILD}") from error
+        left, top, right, bottom = (int(edge) for edge in json.loads(text))
+        if any(not -(2**31) <= edge < 2**31 for edge in (left, top, right, bottom)):
+            raise ValueError("no pixels of a picture")
+        return left, top, right, bottom
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
+        raise GalleryError(f"an entry of the gallery has a damaged box {str(text)[:80]!r}; {REBUILD}") from error
 
 
 def chunks(values: Iterable[Any]) -> Iterator[list[Any]]:
@@ -215,17 +274,25 @@ def marks(values: Sequence[Any]) -> str:
     return ",".join("?" * len(values))
 
 
-def _check_schema(connection: sqlite3.Connection, path: Path) -> None:
-    """GalleryError for a database of another program, a newer version, or one with views or triggers."""
+def _check_schema(connection: sqlite3.Connection, path: Path) -> int:
+    """The version; GalleryError for another program's database, a newer version, or one that defines anything else."""
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if application != APPLICATION_ID:
         raise GalleryError(f"{path} is not a gallery database of shitu; {REBUILD}")
-    if version != VERSION:
+    if version not in SCHEMA:
         raise GalleryError(
             f"{path} has version {version}, this shitu reads version {VERSION}: update shitu, or {REBUILD}"
         )
-    objects = connection.execute("SELECT type, name FROM sqlite_master WHERE name NOT LIKE 'sqlite_autoindex_%'")
-    kinds = {str(name): str(kind) for kind, name in objects}
-    if set(kinds) != SCHEMA_NAMES or set(kinds.values()) != {"table", "index"}:
-        raise GalleryError(f"{path} has other tables than a gallery has; {REBUILD}")
+    found = connection.execute("SELECT type, name, sql FROM sqlite_master").fetchall()
+    defined = {(kind, name, " ".join(str(sql).split())) for kind, name, sql in found if sql is not None}
+    automatic = {(kind, name) for kind, name, sql in found if sql is None}
+    wanted = {(*text.split()[1:3], " ".join(text.split())) for text in SCHEMA[version].split(";")}
+    wanted = {(kind.lower(), name, text) for kind, name, text in wanted}
+    if defined != wanted or automatic - _AUTOMATIC:
+        strange = ", ".join(sorted(str(name)[:40] for _, name, _ in defined - wanted)) or "its indexes"
+        raise GalleryError(f"{path} defines other tables or triggers than a gallery has ({strange}); {REBUILD}")
+    return int(version)
+
+
+_AUTOMATIC = {("index", "sqlite_autoindex_item_1"), ("index", "sqlite_autoindex_meta_1")}

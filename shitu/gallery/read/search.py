@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shitu.gallery.read.faiss_index import VectorIndex, exact_search
+from shitu.gallery.read.store import check_crcs
 from shitu.measure import Measure
 
 SPARE = 16
@@ -31,7 +32,8 @@ class SearchSpace:
     """What a search runs over.
 
     ids: (n,) int64 live ids, ascending; rows: (n,) the row of each in `vectors`; vectors: (rows, width) or None where
-    only the index has them; tail: the first row that the index does not cover (ignored without an index).
+    only the index has them; tail: the first row that the index does not cover (ignored without an index); crcs: (n,)
+    the crc32 of each live vector, which is checked when it is read for a score.
     """
 
     measure: Measure
@@ -40,6 +42,7 @@ class SearchSpace:
     vectors: NDArray[Any] | None
     index: VectorIndex | None
     tail: int = 0
+    crcs: NDArray[np.int64] | None = None
 
     def nearest(self, queries: NDArray[Any], k: int) -> list[Found]:
         """For each query, ids and scores of the live entries found, nearest first, ties by lower id.
@@ -104,7 +107,11 @@ class SearchSpace:
         places = np.minimum(np.searchsorted(self.ids, ids), len(self.ids) - 1)
         alive = self.ids[places] == ids
         if self.vectors is not None:
-            scores = self.measure.score(query, self.vectors[self.rows[places[alive]]])
+            found = places[alive]
+            vectors = self.vectors[self.rows[found]]
+            if self.crcs is not None:
+                check_crcs(vectors, self.crcs[found], self.ids[found])
+            scores = self.measure.score(query, vectors)
         else:
             scores = scores[alive]
         return ids[alive], scores
@@ -113,7 +120,10 @@ class SearchSpace:
         ids = np.concatenate([part[0] for part in parts])
         scores = np.concatenate([part[1] for part in parts])
         order = np.lexsort((ids, -self.measure.sign * scores))
-        return ids[order], scores[order]
+        ids, scores = ids[order], scores[order]
+        # One entry from two sources, where an old gallery's count of what the index covers is wrong, votes once.
+        first = np.append(True, ids[1:] != ids[:-1])[: len(ids)]
+        return ids[first], scores[first]
 
     def _complete(self, query: NDArray[Any], found: Found, parts: list[Found], full: list[bool], want: int) -> bool:
         """Whether no source can hold back an entry as near as the last one wanted (a tie with a lower id)."""

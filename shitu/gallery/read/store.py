@@ -15,15 +15,19 @@ from numpy.typing import NDArray
 from shitu.errors import GalleryError
 from shitu.gallery.base import Block
 from shitu.gallery.read.faiss_index import VectorIndex
+from shitu.gallery.read.files import readable, size_of
 from shitu.gallery.read.items import REBUILD, ItemDb, Meta
 
 FORMAT, VERSION = "shitu-gallery", 1
 POINTER = "gallery.json"
 ITEMS, VECTORS = "items.db", "vectors.bin"
 GENERATION = re.compile(r"gen-(\d{6,})")
+UNDO_FILE = re.compile(r"undo-(\d{6,})\.db")
 INDEX_FILE = re.compile(r"index-(\d{6,})\.faiss")
+LONGEST_POINTER = 1 << 16  # bytes
 BLOCK_ROWS = 8192
-BUILD = "build one with `shitu build-gallery -c CONFIG`"
+ATTEMPTS = 20  # to open what writers keep replacing
+BUILD = "build one with `shitu build-gallery PHOTOS -g FOLDER`"
 COMPACT = "make it anew with `shitu gallery compact`"
 
 
@@ -37,7 +41,7 @@ class Store:
         self.folder = folder
         self.db = ItemDb.open(folder / ITEMS)
         try:
-            self.version, self.meta, self.ids, self.rows = self.db.snapshot()
+            self.version, self.meta, self.ids, self.rows, self.crcs = self.db.snapshot()
             self.vectors = map_vectors(folder / VECTORS, self.meta)
             self._check()
         except BaseException:
@@ -67,7 +71,7 @@ class Store:
             return None
         if not INDEX_FILE.fullmatch(meta.index_file):
             raise GalleryError(f"{self.folder}: {meta.index_file!r} is no name of an index file; {REBUILD}")
-        if (size := path.stat().st_size) != meta.index_bytes:
+        if (size := size_of(path)) != meta.index_bytes:
             raise GalleryError(f"{path} has {size} bytes, {meta.index_bytes} were written: it is damaged; {COMPACT}")
         index = VectorIndex.read(path, COMPACT)
         for name, have, wanted in (
@@ -78,6 +82,9 @@ class Store:
             if have != wanted:
                 raise GalleryError(f"{path} has {name} {have} where the gallery says {wanted}; {COMPACT}")
         return index
+
+    def close(self) -> None:
+        self.db.close()
 
     def is_current(self) -> bool:
         """Whether the disk still holds what this store has read; costs a small file and a word from SQLite."""
@@ -93,10 +100,12 @@ class Store:
         return chosen
 
     def blocks(self) -> Iterator[Block]:
-        """Live ids and their vectors, BLOCK_ROWS at a time."""
+        """Live ids and their vectors, BLOCK_ROWS at a time; GalleryError where one is not what was written."""
         for start in range(0, len(self.ids), BLOCK_ROWS):
             part = slice(start, start + BLOCK_ROWS)
-            yield self.ids[part], self.vectors[self.rows[part]]
+            vectors = self.vectors[self.rows[part]]
+            check_crcs(vectors, self.crcs[part], self.ids[part])
+            yield self.ids[part], vectors
 
     def files(self) -> list[Path]:
         return sorted(self.folder.iterdir())
@@ -105,7 +114,7 @@ class Store:
 def map_vectors(path: Path, meta: Meta) -> NDArray[Any]:
     """The committed rows, (rows, width) float32 or uint8, read-only; GalleryError where the file is too short."""
     width, dtype = meta.measure.width(meta.dimension), meta.measure.dtype
-    have, wanted = path.stat().st_size, meta.rows * meta.row_bytes
+    have, wanted = size_of(path), meta.rows * meta.row_bytes
     if have < wanted:
         raise GalleryError(f"{path} has {have} bytes where its {meta.rows} entries need {wanted}; {REBUILD}")
     if meta.rows == 0:
@@ -117,13 +126,16 @@ def current_generation(index_dir: Path) -> Path | None:
     """The folder that gallery.json names, None where there is no gallery.json. Raises GalleryError."""
     pointer = index_dir / POINTER
     try:
-        content = json.loads(pointer.read_text(encoding="utf-8"))
+        with readable(pointer):
+            if size_of(pointer) > LONGEST_POINTER:
+                raise ValueError(f"it has more than {LONGEST_POINTER} bytes")
+            content = json.loads(pointer.read_text(encoding="utf-8"))
         form, version, name = content["format"], content["version"], content["generation"]
     except FileNotFoundError:
         return None
     except NotADirectoryError as error:
         raise GalleryError(f"{index_dir} is a file where the gallery's folder is wanted; give another name") from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise GalleryError(f"{pointer} is damaged ({error}); {REBUILD}") from error
     if form != FORMAT or version != VERSION:
         raise GalleryError(
@@ -135,17 +147,50 @@ def current_generation(index_dir: Path) -> Path | None:
     return index_dir / name
 
 
+def settings_in(index_dir: Path) -> str:
+    """`Facts.settings` of the gallery in a folder, without its ids; "" where there is none. Raises GalleryError."""
+    folder = current_generation(index_dir)
+    try:
+        return "" if folder is None else ItemDb.open(folder / ITEMS).meta().settings
+    except FileNotFoundError:  # a writer may just have replaced it
+        return ""
+
+
+def previous_generation(index_dir: Path) -> Path | None:
+    """The folder that gallery.json names as the one before, None where it names none, or that one is not there."""
+    try:
+        name = json.loads((index_dir / POINTER).read_text(encoding="utf-8"))["previous"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    known = isinstance(name, str) and GENERATION.fullmatch(name) and (index_dir / name).is_dir()
+    return index_dir / name if known else None
+
+
 def open_store(index_dir: Path) -> Store | None:
     """Open the current generation; None where there is none. Tries again when a writer replaces it meanwhile."""
-    for _ in range(5):
+    for _ in range(ATTEMPTS):
         folder = current_generation(index_dir)
         if folder is None:
             return None
         try:
-            return Store(folder)
+            with readable(folder):
+                return Store(folder)
         except FileNotFoundError as error:
             missing = error
+        except GalleryError:  # also what a writer was just deleting looks damaged
+            if current_generation(index_dir) == folder:
+                raise
     raise GalleryError(f"{folder} is incomplete ({missing}); {REBUILD}") from missing
+
+
+def check_crcs(vectors: NDArray[Any], crcs: NDArray[np.int64], ids: NDArray[np.int64]) -> None:
+    """GalleryError where a vector is not the one that was written."""
+    changed = ids[crc32_rows(vectors) != crcs]
+    if len(changed):
+        raise GalleryError(
+            f"the vector of entry {changed[0]} changed on disk since it was written: `shitu gallery verify` tells all "
+            f"such entries; remove them, or {REBUILD}"
+        )
 
 
 def crc32_rows(vectors: NDArray[Any]) -> NDArray[np.uint32]:

@@ -6,6 +6,7 @@ that refers to it.
 
 from __future__ import annotations
 
+import json
 import logging
 import shutil
 from collections.abc import Iterable, Iterator
@@ -18,12 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shitu.errors import GalleryError
-from shitu.gallery.base import Item
+from shitu.gallery.base import Facts, Item
 from shitu.gallery.change import Changed
 from shitu.gallery.foreign import ForeignStore
 from shitu.gallery.read.faiss_index import VectorIndex
-from shitu.gallery.read.items import Meta
-from shitu.gallery.read.store import ITEMS, VECTORS, Store, map_vectors
+from shitu.gallery.read.items import REBUILD, Meta
+from shitu.gallery.read.store import ITEMS, UNDO_FILE, VECTORS, Store, map_vectors, open_store
 from shitu.gallery.write.generation import (
     commit_generation,
     fill_generation,
@@ -49,11 +50,13 @@ def write_generation(
     ids: NDArray[np.int64] | None = None,
     *,
     must_index: bool,
+    undoable: bool = False,
 ) -> int:
     """Write a whole gallery as the next generation and make it the current one; returns the number of entries.
 
     ids: the ids of the items, ascending; 0, 1, 2 ... when None. must_index: GalleryError where the index method
-    cannot learn from so few vectors; otherwise such a gallery is searched without an index.
+    cannot learn from so few vectors; otherwise such a gallery is searched without an index. undoable: the generation of
+    before stays until the next change (undo.py).
     """
     sweep(index_dir)
     folder = new_generation(index_dir)
@@ -61,7 +64,7 @@ def write_generation(
         crcs = write_vectors(folder / VECTORS, 0, blocks, meta.row_bytes)
         ids = np.arange(len(crcs), dtype=np.int64) if ids is None else ids
         meta = replace(meta, rows=len(crcs), next_id=max(meta.next_id, int(ids[-1]) + 1 if len(ids) else 0))
-        meta = replace(_without_index(meta), index_learned=len(crcs))
+        meta = replace(_without_index(meta), index_learned=len(crcs), undo="")
         vectors = map_vectors(folder / VECTORS, meta)
         index = _build(meta, vectors, np.arange(len(ids), dtype=np.int64), ids, must_index=must_index)
         numbered = (replace(item, id=int(number)) for item, number in zip(items, ids, strict=True))
@@ -69,20 +72,43 @@ def write_generation(
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
-    commit_generation(index_dir, folder)
+    commit_generation(index_dir, folder, _sound_generation(index_dir) if undoable else None)
     return len(ids)
 
 
-def rewrite(index_dir: Path, store: Store | ForeignStore) -> None:
-    """Write the live entries, with their ids, as a new generation of ours with a new index."""
-    meta = store.meta
+def _sound_generation(index_dir: Path) -> Path | None:
+    """The current generation, None where there is none that could be opened."""
+    with suppress(GalleryError):
+        if store := open_store(index_dir):
+            store.close()
+            return store.folder
+    return None
+
+
+def rewrite(index_dir: Path, store: Store | ForeignStore, *, origin: str | None = None) -> None:
+    """Write the live entries, with their ids, as a new generation of ours with a new index.
+
+    origin: whose files they were taken from; None leaves what the gallery says of that.
+    """
+    meta = store.meta if origin is None else replace(store.meta, origin=origin)
     blocks = (meta.measure.checked(vectors, meta.dimension) for _, vectors in store.blocks())
-    write_generation(index_dir, meta, blocks, store.db.items(), store.ids, must_index=False)
+    try:
+        write_generation(index_dir, meta, blocks, store.db.items(), store.ids, must_index=False)
+    except ValueError as error:
+        raise GalleryError(f"{index_dir}: {error}; `shitu gallery verify` names them, {REBUILD}") from error
 
 
-def apply(store: Store, blocks: Iterable[NDArray[Any]], items: list[Item], unwanted: Iterable[int]) -> Changed:
-    """Delete entries from the current generation and add others, in one commit."""
+def apply(
+    store: Store,
+    blocks: Iterable[NDArray[Any]],
+    items: list[Item],
+    unwanted: Iterable[int],
+    made_by: Facts | None = None,
+) -> Changed:
+    """Delete entries from the current generation and add others, in one commit; `made_by` as in `Change.add`."""
     meta, count = store.meta, len(items)
+    if made_by is not None and count and not meta.fingerprint:
+        meta = replace(meta, fingerprint=made_by.fingerprint, model_name=made_by.model_name)
     gone = np.isin(store.ids, np.unique(np.array([number for number in unwanted if 0 <= number < 2**63], np.int64)))
     if not count and not gone.any():
         return Changed()
@@ -92,7 +118,7 @@ def apply(store: Store, blocks: Iterable[NDArray[Any]], items: list[Item], unwan
     meta = replace(meta, next_id=meta.next_id + count, rows=meta.rows + count)
     live = np.concatenate([store.ids[~gone], ids]), np.concatenate([store.rows[~gone], rows])
     meta = _renewed(store, meta, *live)
-    with _change(store, meta) as db:
+    with change(store, meta, gone, ids) as db:
         removed = db.delete(store.ids[gone].tolist())
         db.insert(
             (replace(item, id=int(number)), int(row), int(crc))
@@ -102,18 +128,29 @@ def apply(store: Store, blocks: Iterable[NDArray[Any]], items: list[Item], unwan
 
 
 @contextmanager
-def _change(store: Store, meta: Meta) -> Iterator[ItemWriter]:
-    """One SQLite transaction that ends with the new facts; afterwards an index file out of use is deleted."""
+def change(store: Store, meta: Meta, gone: NDArray[np.bool_], added: NDArray[np.int64]) -> Iterator[ItemWriter]:
+    """One SQLite transaction that ends with the new facts, and with a file of what it takes out, for `undo`.
+
+    gone: which of the store's entries are taken out; added: the ids of those put in, ascending. What is then out of use
+    is deleted.
+    """
+    numbers = [int(found[1]) for path in store.folder.glob("undo-*.db") if (found := UNDO_FILE.fullmatch(path.name))]
+    meta = replace(meta, undo=f"undo-{max(numbers, default=0) + 1:06d}.db")
     db = ItemWriter.open(store.folder / ITEMS)
     try:
+        db.copy_to(store.folder / meta.undo, store.ids[gone].tolist(), replace(store.meta, added=runs(added)))
         with db.transaction():
             yield db
             db.set_meta(meta)
     finally:
         db.close()
-    if store.meta.index_file not in ("", meta.index_file):
-        with suppress(OSError):
-            store.index_path.unlink()
+    sweep(store.folder.parent)
+
+
+def runs(ids: NDArray[np.int64]) -> str:
+    """Ascending ids as JSON, [[first, count], ...]."""
+    starts = np.flatnonzero(np.diff(ids, prepend=-2) != 1)
+    return json.dumps([[int(run[0]), len(run)] for run in np.split(ids, starts[1:]) if len(run)])
 
 
 def _without_index(meta: Meta) -> Meta:

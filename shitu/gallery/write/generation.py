@@ -81,7 +81,7 @@ def save_index(folder: Path, meta: Meta, index: VectorIndex) -> Meta:
     """Write the next index file, durably; returns the facts that name it. Nothing uses it until they are committed."""
     numbers = [int(f[1]) for path in folder.glob("index-*.faiss") if (f := INDEX_FILE.fullmatch(path.name))]
     name = f"index-{max(numbers, default=0) + 1:06d}.faiss"
-    with (folder / name).open("wb") as file:
+    with (folder / name).open("xb") as file:
         digest = write_index(index, file)
         size = file.tell()
         file.flush()
@@ -97,9 +97,11 @@ def save_index(folder: Path, meta: Meta, index: VectorIndex) -> Meta:
     )
 
 
-def commit_generation(index_dir: Path, folder: Path) -> None:
-    """Make `folder` the gallery: this is the moment of the change. Then delete its predecessors."""
+def commit_generation(index_dir: Path, folder: Path, previous: Path | None = None) -> None:
+    """Make `folder` the gallery: this is the moment of the change. Then delete its predecessors, but for `previous`."""
     content = {"format": FORMAT, "version": VERSION, "generation": folder.name}
+    if previous is not None:
+        content["previous"] = previous.name
     sync_folder(index_dir)
     replace_file(index_dir / POINTER, lambda file: file.write(json.dumps(content).encode()))
     sweep(index_dir)

@@ -11,18 +11,22 @@ from pathlib import Path
 from typing import ClassVar
 
 from shitu.errors import GalleryError, GalleryWriteError
+from shitu.files import make_room
 from shitu.gallery.base import Item
-from shitu.gallery.read.items import APPLICATION_ID, VERSION, ItemDb, Meta, chunks, marks
+from shitu.gallery.read.items import (
+    ADD_SUM,
+    APPLICATION_ID,
+    META_CRC,
+    SCHEMA,
+    VERSION,
+    ItemDb,
+    Meta,
+    chunks,
+    item_sum,
+    marks,
+    meta_crc,
+)
 from shitu.results import Box
-
-SCHEMA = """
-CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE item (id INTEGER PRIMARY KEY, row INTEGER NOT NULL UNIQUE, label TEXT NOT NULL, image TEXT NOT NULL,
-                   sha256 TEXT NOT NULL, box TEXT, crc INTEGER NOT NULL);
-CREATE INDEX item_label ON item (label);
-CREATE INDEX item_image ON item (image);
-CREATE INDEX item_sha256 ON item (sha256);
-"""
 
 
 class ItemWriter(ItemDb):
@@ -33,39 +37,63 @@ class ItemWriter(ItemDb):
     @classmethod
     def create(cls, path: Path | None) -> ItemWriter:
         """A new, empty database at `path`, or in memory."""
+        where = path or Path(":memory:")
         connection = sqlite3.connect(path or ":memory:", isolation_level=None, check_same_thread=False)
-        for pragma in ("trusted_schema = OFF", "journal_mode = DELETE", "synchronous = EXTRA"):
-            connection.execute(f"PRAGMA {pragma}")
-        connection.executescript(
-            f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION}; BEGIN; {SCHEMA} COMMIT;"
-        )
-        return cls(connection, path or Path(":memory:"))
+        with _errors(where):
+            for pragma in ("trusted_schema = OFF", "journal_mode = DELETE", "synchronous = EXTRA"):
+                connection.execute(f"PRAGMA {pragma}")
+            connection.executescript(
+                f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION}; "
+                f"BEGIN; {SCHEMA[VERSION]}; COMMIT;"
+            )
+        return cls(connection, where)
+
+    def copy_to(self, path: Path, ids: Iterable[int], meta: Meta) -> None:
+        """A database of these entries, with their rows and crcs, and these facts; durable when this returns."""
+        other = ItemWriter.create(path)
+        try:
+            with other.transaction():
+                other.insert(self.stored(ids))
+                other.set_meta(meta)
+        finally:
+            other.close()
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """Everything inside is committed together, or nothing is. Raises GalleryError where it cannot be written."""
         try:
             self._connection.execute("BEGIN IMMEDIATE")
+            if not (before := self.summed):
+                self._add_sums()
             yield
             self._connection.execute("COMMIT")
-        except BaseException as error:
+        except BaseException:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
-            if isinstance(error, sqlite3.OperationalError) and "disk" in str(error):
-                message = f"{self.path} cannot be written ({error}); nothing was changed. Make room on the disk"
-                raise GalleryWriteError(f"{message} and run the same command again") from error
-            if isinstance(error, sqlite3.Error | UnicodeEncodeError):  # the latter: a file name that is no text
-                raise GalleryError(
-                    f"{self.path} cannot be written ({error}); nothing was changed: check space and names"
-                ) from error
-            raise
+                self.summed = before
+            with _errors(self.path):
+                raise
 
     def insert(self, items: Iterable[tuple[Item, int, int]]) -> None:
         """Write (item with its id, row, crc) triples; inside a transaction."""
-        self._connection.executemany(
-            "INSERT INTO item (id, row, label, image, sha256, box, crc) VALUES (?, ?, ?, ?, ?, ?, ?)",
-            ((item.id, row, item.label, item.image, item.sha256, _box_text(item.box), crc) for item, row, crc in items),
+        rows = (
+            (item.id, row, item.label, item.image, item.sha256, _box_text(item.box), crc) for item, row, crc in items
         )
+        self._connection.executemany(
+            "INSERT INTO item (id, row, label, image, sha256, box, crc, sum) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            ((*row, item_sum(*row)) for row in rows),
+        )
+
+    def _add_sums(self) -> None:
+        """A database of version 1 becomes one of ours, within the transaction."""
+        self._connection.create_function("item_sum", 7, item_sum, deterministic=True)
+        for sql in (
+            f"ALTER TABLE item ADD COLUMN {ADD_SUM}",
+            "UPDATE item SET sum = item_sum(id, row, label, image, sha256, box, crc)",
+            f"PRAGMA user_version = {VERSION}",
+        ):
+            self._connection.execute(sql)
+        self.summed = True
 
     def delete(self, ids: Iterable[int]) -> int:
         """Delete entries, inside a transaction; returns how many were there."""
@@ -75,10 +103,25 @@ class ItemWriter(ItemDb):
         )
 
     def set_meta(self, meta: Meta) -> None:
+        self._set([(each.name, str(getattr(meta, each.name))) for each in fields(meta)])
+        self._set([(META_CRC, meta_crc(self._ask("SELECT key, value FROM meta")))])
+
+    def _set(self, pairs: list[tuple[str, str]]) -> None:
         self._connection.executemany(
-            "INSERT INTO meta VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
-            ((each.name, str(getattr(meta, each.name))) for each in fields(meta)),
+            "INSERT INTO meta VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value", pairs
         )
+
+
+@contextmanager
+def _errors(path: Path) -> Iterator[None]:
+    """SQLite's errors as ours: a full or failing disk is the user's to mend."""
+    try:
+        yield
+    except (sqlite3.Error, UnicodeEncodeError) as error:  # the latter: a file name that is no text
+        message = f"{path} cannot be written ({error}); nothing was changed"
+        if isinstance(error, sqlite3.OperationalError) and "disk" in str(error):
+            raise GalleryWriteError(f"{message}. {make_room(path.parent)}") from error
+        raise GalleryError(f"{message}: check space and names") from error
 
 
 def _box_text(box: Box | None) -> str | None:

@@ -13,6 +13,8 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from shitu.errors import GalleryBusyError, GalleryError, GalleryWriteError
+from shitu.files import make_room
+from shitu.gallery.read.files import refuse_links
 
 LOCK, OWNER = ".lock", ".lock-owner"
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # what no other command line would mend
@@ -38,6 +40,7 @@ def write_lock(index_dir: str | os.PathLike[str]) -> Iterator[None]:
     folder = Path(index_dir)
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
+        refuse_links(folder)
         key = folder.resolve()
     with _held_guard:
         held = _held.get(key)
@@ -91,5 +94,5 @@ def writing(folder: Path) -> Iterator[None]:
     except OSError as error:
         message = f"{folder}: the gallery could not be written ({error}); what was there before is unchanged"
         if error.errno in DISK:
-            raise GalleryWriteError(f"{message}. Make room on the disk and run the same command again") from error
+            raise GalleryWriteError(f"{message}. {make_room(folder)}") from error
         raise GalleryError(f"{message}. Check who may write there, or name another place") from error

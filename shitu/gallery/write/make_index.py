@@ -16,6 +16,7 @@ from shitu.measure import Measure
 BLOCK_ROWS = 16384
 MAX_TRAINING_ROWS = 262144
 MAX_LISTS = 65536
+MOST_IN_METHOD = 1 << 20
 EXAMPLES = "Flat, HNSW32, IVF, or a faiss factory string such as 'IVF256,Flat' or 'OPQ32,PQ32'"
 
 
@@ -85,8 +86,21 @@ def check_method(method: str, measure: Measure, dimension: int) -> None:
         _make(dimension, method, measure, count=1)
 
 
+def _check_numbers(method: str) -> None:
+    """GalleryError for numbers on which faiss ends the process, at the first vector that is added."""
+    graphs = re.findall(r"(HNSW|NSG)(\d{1,9})", method.upper())
+    wrong = any(not {"HNSW": 2, "NSG": 4}[kind] <= int(links) <= 512 for kind, links in graphs)
+    every = [int(number) for number in re.findall(r"\d{1,9}", method)]
+    if 0 in every or max(every, default=1) > MOST_IN_METHOD or wrong:
+        raise GalleryError(
+            f"index_method {method[:80]!r} has a number that faiss cannot use (0, more than {MOST_IN_METHOD:,}, or an "
+            f"HNSW or NSG of less than 2 or 4 or more than 512 links): use {EXAMPLES}"
+        )
+
+
 def _make(dimension: int, method: str, measure: Measure, count: int) -> Any:
     """An empty index that takes ids."""
+    _check_numbers(method)
     factory = factory_string(method, measure, count)
     advice = f"index_method '{method}' cannot be made for dist_type {measure.name} with {dimension} dimensions: "
     with faiss_errors(f"{advice}use {EXAMPLES}"):

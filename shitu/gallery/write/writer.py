@@ -17,12 +17,14 @@ from shitu.errors import GalleryError
 from shitu.gallery.base import Facts, Item
 from shitu.gallery.change import Changed
 from shitu.gallery.foreign import ForeignStore, open_foreign
+from shitu.gallery.origin import origin_of
 from shitu.gallery.read.items import Meta
 from shitu.gallery.read.store import BLOCK_ROWS, BUILD, Store, current_generation, open_store
 from shitu.gallery.write.changes import apply, rewrite, write_generation
 from shitu.gallery.write.generation import sweep
 from shitu.gallery.write.lock import write_lock, writing
 from shitu.gallery.write.make_index import check_method, is_flat
+from shitu.gallery.write.undo import undo
 
 
 class FolderWriter:
@@ -59,6 +61,10 @@ class FolderWriter:
         with writing(self.path):
             rewrite(self.path, self._current())
 
+    def undo(self) -> None:
+        with writing(self.path):
+            undo(self.path, self._current())
+
     def _current(self) -> Store:
         """The gallery as it is on disk, ours."""
         with writing(self.path):
@@ -68,7 +74,7 @@ class FolderWriter:
             if current_generation(self.path) is None:
                 known = self._known if isinstance(self._known, ForeignStore) else None
                 if foreign := known or open_foreign(self.path, self._delimiter):
-                    rewrite(self.path, foreign)
+                    rewrite(self.path, foreign, origin=origin_of(foreign))
             store = open_store(self.path)
         if store is None:
             raise GalleryError(f"there is no gallery in {self.path}: {BUILD}")
@@ -87,8 +93,10 @@ class FolderChange:
         self._vectors: list[NDArray[Any]] = []
         self._items: list[Iterable[Item]] = []
         self._removed: set[int] = set()
+        self._made_by: Facts | None = None
 
-    def add(self, vectors: NDArray[Any], items: Iterable[Item]) -> None:
+    def add(self, vectors: NDArray[Any], items: Iterable[Item], made_by: Facts | None = None) -> None:
+        self._made_by = made_by or self._made_by
         self._vectors.append(vectors)
         self._items.append(items)
 
@@ -100,12 +108,16 @@ class FolderChange:
         with writing(self._path):
             if isinstance(base, Facts):
                 return Changed(
-                    range(write_generation(self._path, _fresh(base), self._blocks(), items, must_index=True))
+                    range(
+                        write_generation(
+                            self._path, _fresh(base), self._blocks(), items, must_index=True, undoable=True
+                        )
+                    )
                 )
             listed, count = list(items), sum(map(len, self._vectors))
             if len(listed) != count:
                 raise ValueError(f"{count} vectors for {len(listed)} items")
-            return apply(base, self._blocks(), listed, self._removed)
+            return apply(base, self._blocks(), listed, self._removed, self._made_by)
 
     def _blocks(self) -> Iterator[NDArray[Any]]:
         """The vectors, checked, in pieces that fit in memory though they may be mapped from a file that does not."""

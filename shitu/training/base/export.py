@@ -1,26 +1,16 @@
-"""What a network goes through before its export, and how its program becomes ONNX, for other engines."""
+"""What a network goes through before its export, and what its folder gets for other engines."""
 
 from __future__ import annotations
 
-import os
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stdout
+import logging
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import paddle
-from numpy.typing import NDArray
 from paddle import nn
 
 from shitu.errors import EngineError
-from shitu.models.write import ONNX, PARAMS, PROGRAM
-from shitu.training.base.toolkits import imported
 
-OPSET = 13  # what every ONNX Runtime since 1.8 reads
-_ADVICE = "--onnx needs it: pip install 'shitu[onnx]'"
-Floats = NDArray[np.float32]
+log = logging.getLogger("shitu")
 
 
 def fuse_batch_norms(network: nn.Layer) -> int:
@@ -69,38 +59,20 @@ def re_parameterise(network: nn.Layer) -> int:
     return count
 
 
-def write_onnx(folder: Path) -> None:
-    """inference.onnx beside inference.json; the same input `x`. Raises EngineError."""
-    paddle2onnx: Any = imported("paddle2onnx", _ADVICE)
-    files = [str(folder / name) for name in (PROGRAM, PARAMS, ONNX)]
+def add_onnx(folder: Path, wanted: bool | None) -> bool:
+    """Give a model folder an ONNX program, checked against Paddle's, as `shitu models convert` does; say whether.
+
+    Where that cannot be: None: said in a line, and the folder stays as it was; True: raises EngineError.
+    """
+    if wanted is False:
+        return False
+    from shitu.convert.folder import convert_model
+
     try:
-        with _stdout_on_stderr():
-            # Not its default optimiser, Polygraphy: that one installs packages on its own.
-            paddle2onnx.export(*files, opset_version=OPSET, optimize_tool="None")
-    except Exception as error:  # its own errors are RuntimeErrors and SystemErrors of C++
-        raise EngineError(f"paddle2onnx could not convert the program: {error}; export without --onnx") from error
-    if not (folder / ONNX).is_file():
-        raise EngineError("paddle2onnx could not convert the program and does not say why; export without --onnx")
-
-
-def onnx_runner(program: Path) -> Callable[[Floats], Any]:
-    """Images -> features by ONNX Runtime. Raises EngineError."""
-    onnxruntime: Any = imported("onnxruntime", _ADVICE)
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # not a warning for each constant that paddle2onnx left over
-    session = onnxruntime.InferenceSession(str(program), options, providers=["CPUExecutionProvider"])
-    return lambda images: session.run(None, {"x": images})[0]
-
-
-@contextmanager
-def _stdout_on_stderr() -> Iterator[None]:
-    """The converter, and the C++ below it, report their progress on stdout, where results go."""
-    sys.stdout.flush()
-    kept = os.dup(1)
-    try:
-        os.dup2(2, 1)
-        with redirect_stdout(sys.stderr):
-            yield
-    finally:
-        os.dup2(kept, 1)
-        os.close(kept)
+        convert_model(str(folder), tell=log.debug)
+    except EngineError as error:
+        if wanted:
+            raise
+        log.warning("%s. The model runs on Paddle alone; `shitu models convert` adds what the other engines run", error)
+        return False
+    return True

@@ -29,7 +29,7 @@ from shitu.recognise.from_config import options_from
 from shitu.recognise.nms import multiclass_nms
 from shitu.recognise.preprocess import from_model_yaml
 from shitu.resources import bundled
-from shitu.training.base.export import fuse_batch_norms
+from shitu.training.base.export import add_onnx, fuse_batch_norms
 from shitu.training.det.build import PicoDet, build_detector, load_trained
 from shitu.training.det.schema import DetConfig
 
@@ -56,11 +56,11 @@ class Mainbody(nn.Layer):
         return self.network.suppressed(boxes, scores) if self.with_nms else (boxes, scores)
 
 
-def export_detector(config: DetConfig, folder: Path | None = None) -> Path:
+def export_detector(config: DetConfig, folder: Path | None = None, *, onnx: bool | None = False) -> Path:
     """Write the model folder, by default `inference` in the run's folder. Returns it.
 
-    Raises ConfigError and ModelError on weights that do not fit, EngineError where a program is not the network,
-    UsageError where the folder is no model's.
+    onnx: as `add_onnx`. Raises ConfigError and ModelError on weights that do not fit, EngineError where a program is
+    not the network, UsageError where the folder is no model's.
     """
     folder = (folder or config.run_dir / "inference").expanduser()
     _preprocess(config)
@@ -81,6 +81,7 @@ def export_detector(config: DetConfig, folder: Path | None = None) -> Path:
         nms = Nms(**{key: getattr(network.nms, key) for key in Nms.__dataclass_fields__})
         _check(new, (boxes.numpy(), scores.numpy()), feeds, nms)
         _describe(new, config, nms, weights, folder.name)
+        add_onnx(new, onnx)
     return folder
 
 

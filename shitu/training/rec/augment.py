@@ -21,7 +21,7 @@ from PIL import ImageEnhance
 from shitu.config.keys import Choice, Flag, Several, Text, UnwantedError, Whole
 from shitu.config.values import BadValueError, Section, within
 from shitu.errors import ConfigError
-from shitu.recognise.preprocess import CV2_INTERPOLATION, Crop, Image, Resize, Tensor
+from shitu.recognise.preprocess import CV2_INTERPOLATION, Image, Resize, Step, Tensor
 from shitu.recognise.transform_ops import compile_ops
 from shitu.training.rec.augment_keys import Angles, Factors, Fraction, HeightWidth, Ratios, Shares, Size, Turns
 
@@ -48,7 +48,7 @@ class ImageOp(Section):
 class Still(ImageOp):
     """An operator of prediction among the random ones: ResizeImage or CropImage."""
 
-    step: Resize | Crop
+    step: Step
 
     def __call__(self, image: Image, rng: Rng) -> Image:
         return self.step(image)
@@ -157,7 +157,7 @@ class RandCropImage(ImageOp):
             raise UnwantedError(str(error)) from None
 
     @cached_property
-    def resize(self) -> Resize | Crop:
+    def resize(self) -> Step:
         options = {"size": self.size[::-1], "interpolation": self.interpolation, "backend": self.backend}
         return compile_ops([{"ResizeImage": options}, {"ToCHWImage": None}], "RandCropImage").geometry[0]
 

@@ -19,6 +19,7 @@ from shitu.training.rec.eval_lists import ClassSet, EvalSet, Side, open_eval
 from shitu.training.rec.loader import EvalLoader
 from shitu.training.rec.networks import build_network, part
 from shitu.training.rec.pretrained import load_named
+from shitu.training.rec.prune import prune
 from shitu.training.rec.retrieval import Embedded, Sums, Vectors, metrics_of, score
 from shitu.training.rec.schema import Global, MeanAP, MeanINP, MetricKind, Precisionk, Recallk, TopkAcc, TrainConfig
 from shitu.training.rec.schema_arch import Arch, DistillationModel
@@ -98,6 +99,7 @@ def open_network(config: TrainConfig) -> nn.Layer:
     of_classes = config.DataLoader.Eval is not None and config.DataLoader.Eval.dataset is not None
     arch = config.Arch if of_classes else config.Arch.without_heads()
     network = build_network(arch, 1, image_shape=config.Global.image_shape)
+    prune(network, config)
     if not load_named(network, config):
         raise ConfigError(
             "Global.pretrained_model is null: which weights are to be evaluated? "

@@ -20,14 +20,15 @@ from shitu.engines.base import EngineOptions
 from shitu.engines.paddle import open_session
 from shitu.errors import ConfigError, ModelError, ShituError
 from shitu.models.model_yaml import Preprocess
-from shitu.models.write import ONNX, PARAMS, PROGRAM, new_folder, write_model_yaml
+from shitu.models.write import PARAMS, PROGRAM, new_folder, write_model_yaml
 from shitu.recognise.preprocess import from_model_yaml
-from shitu.training.base.export import fuse_batch_norms, re_parameterise
+from shitu.training.base.export import add_onnx, fuse_batch_norms, re_parameterise
 from shitu.training.base.log import read_records
 from shitu.training.rec import schema_arch as schema
 from shitu.training.rec.features import Features, Floats, relative_difference
 from shitu.training.rec.networks import DistillationModel, RecModel, build_network, part
 from shitu.training.rec.pretrained import find_weights, load_weights
+from shitu.training.rec.prune import prune
 from shitu.training.rec.schema import TrainConfig
 from shitu.training.rec.summary import describe
 from shitu.training.rec.transforms import compile_transform
@@ -39,15 +40,20 @@ log = logging.getLogger("shitu")
 
 @dataclass(frozen=True)
 class Exported:
-    """`difference`: largest difference of the program's features from the network's, relative to the largest value."""
+    """`difference`: largest difference of the program's features from the network's, relative to the largest value.
+
+    `onnx`: whether there is a program for the other engines.
+    """
 
     folder: Path
     dimension: int
     difference: float
-    onnx_difference: float | None = None
+    onnx: bool = False
 
 
-def export_config(config: TrainConfig, *, name: str | None = None, licence: str = "", onnx: bool = False) -> Exported:
+def export_config(
+    config: TrainConfig, *, name: str | None = None, licence: str = "", onnx: bool | None = False
+) -> Exported:
     """Export Global.pretrained_model to Global.save_inference_dir; needs no data.
 
     Raises ConfigError, ModelError where the weights do not fill the network, ShituError where the check fails.
@@ -59,6 +65,7 @@ def export_config(config: TrainConfig, *, name: str | None = None, licence: str 
     preprocess_of(config)
     weights = find_weights(source)
     network = build_network(config.Arch.without_heads(), 1, image_shape=config.Global.image_shape)
+    prune(network, config)
     report = load_weights(network, str(weights))
     lacking = (*report.missing, *report.other_shape)
     if lacking:
@@ -76,11 +83,11 @@ def export_model(
     weights: Path | None = None,
     name: str | None = None,
     licence: str = "",
-    onnx: bool = False,
+    onnx: bool | None = False,
 ) -> Exported:
     """Write the folder Global.save_inference_dir; the network stays as it is. `weights` is its file, for provenance.
 
-    Of a DistillationModel, Arch.infer_model_name is exported. Raises as `export_config`.
+    onnx: as `add_onnx`. Of a DistillationModel, Arch.infer_model_name is exported. Raises as `export_config`.
     """
     which = config.Arch.inferring
     model, section = part(network, which), config.Arch.parts()[which]
@@ -95,12 +102,6 @@ def export_model(
         _save(ready, folder, preprocess)
         session = open_session(folder / PROGRAM, folder / PARAMS, EngineOptions())
         difference = _checked("the exported program", lambda x: session.run({"x": x})[0], inputs, wanted)
-        onnx_difference = None
-        if onnx:
-            from shitu.training.base.export import onnx_runner, write_onnx
-
-            write_onnx(folder)
-            onnx_difference = _checked("the ONNX program", onnx_runner(folder / ONNX), inputs, wanted)
         write_model_yaml(
             folder,
             name=name or Path(config.source).stem,
@@ -112,7 +113,8 @@ def export_model(
             licence=licence,
             measured=measured_rows(weights) if weights else [],
         )
-    return Exported(target, wanted.shape[1], difference, onnx_difference)
+        has_onnx = add_onnx(folder, onnx)
+    return Exported(target, wanted.shape[1], difference, has_onnx)
 
 
 # --- what is exported ------------------------------------------------------------------------------------------

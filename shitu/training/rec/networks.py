@@ -137,6 +137,15 @@ def freeze(network: RecModel | DistillationModel, arch: schema.Arch) -> int:
     return sum(hasattr(each, "frozen_by_config") for each in network.parameters())
 
 
+def steady(model: RecModel, *, norms: bool) -> None:
+    """For a network that is to stay what it is: no block is dropped; `norms` keep their statistics, and still learn."""
+    for layer in model.backbone.sublayers():
+        if norms and isinstance(layer, NORMS):
+            layer.frozen_by_config = True
+        if hasattr(layer, "drop_rate"):
+            layer.drop_rate = 0.0
+
+
 def set_train_mode(network: nn.Layer) -> None:
     """`network.train()`, but norms that stand still go on using, and do not change, their running statistics."""
     network.train()

@@ -70,7 +70,7 @@ def start_from(network: RecModel | DistillationModel, config: TrainConfig) -> No
     elif not load_named(network, config) and config.Arch.freeze_layers:
         raise ConfigError(
             "Arch.freeze_layers, but no weights to start from: layers of random numbers would stay so. Name some: "
-            " -o Global.pretrained_model=efficientnet_lite0_512 (or the path of a .pdparams)"
+            "-o Global.pretrained_model=efficientnet_lite0_512 (or the path of a .pdparams)"
         )
 
 

@@ -22,12 +22,14 @@ from shitu.training.base.task import Metrics, Plan, Settings, Task, learning_rat
 from shitu.training.rec.eval_lists import ClassSet, EvalSet, open_eval
 from shitu.training.rec.evaluate import check_metrics, evaluate, metric_names
 from shitu.training.rec.export import export_config
+from shitu.training.rec.fake_quant import add_rounding
 from shitu.training.rec.image_list import ImageList, read_image_list
 from shitu.training.rec.loader import Batch, TrainLoader
 from shitu.training.rec.losses import build_losses
-from shitu.training.rec.networks import DistillationModel, RecModel, build_network, freeze, set_train_mode
+from shitu.training.rec.networks import DistillationModel, RecModel, build_network, freeze, part, set_train_mode, steady
 from shitu.training.rec.plan import build_optimizer, make_plan, train_data
 from shitu.training.rec.pretrained import start_from, to_fetch
+from shitu.training.rec.prune import prune
 from shitu.training.rec.schema import TrainConfig
 from shitu.training.rec.schema_optimizer import SGD, Adam, AdamW
 from shitu.training.rec.summary import describe, summarise
@@ -96,9 +98,23 @@ class RecTask(Task[Batch]):
         freeze(self.network, config.Arch)
         if not resumes:
             start_from(self.network, config)
+        if config.Slim:
+            for name in config.Arch.parts():
+                steady(part(self.network, name), norms=config.Slim.prune is None)
+        prune(self.network, config)
+        add_rounding(self.network, config, None if resumes else self._some_images)
         processes.same(self.network.state_dict().values(), world)
         self.losses = build_losses(config.Loss.Train)
         self.optimizer = build_optimizer(config.Optimizer, self.network, self.losses)
+
+    def _some_images(self) -> paddle.Tensor:
+        """One batch, as training will see them."""
+        batches = self.loader.epoch(0, 0)
+        try:
+            images: paddle.Tensor = next(batches).images
+            return images
+        finally:
+            batches.close()
 
     def batches(self, epoch: int, start: int) -> Generator[Batch, None, None]:
         return self.loader.epoch(epoch, start)
@@ -192,6 +208,7 @@ def dry_run(config: TrainConfig, cards: int) -> list[str]:
 
 def _network(config: TrainConfig, classes: int) -> RecModel | DistillationModel:
     network = build_network(config.Arch, classes, image_shape=config.Global.image_shape)
+    prune(network, config)
     freeze(network, config.Arch)
     return network
 

@@ -116,6 +116,31 @@ class Losses(Section):
     Eval: Several[Loss] = ()  # PaddleClas must have one to evaluate; here it has no effect
 
 
+@dataclass(frozen=True)
+class Prune(Section):
+    """The inner channels of inverted bottlenecks that matter least are taken out before training."""
+
+    name: Choice[Literal["fpgm", "l1_norm"]] = "fpgm"
+    pruned_ratio: Number = within(0.3, 0, 0.9)
+
+
+@dataclass(frozen=True)
+class Quant(Section):
+    """Training sees the rounding of int8, with ranges that learn; `shitu quantize` makes the program afterwards."""
+
+    name: Choice[Literal["pact"]] = "pact"
+
+
+_Prune = Prune
+_Quant = Quant
+
+
+@dataclass(frozen=True)
+class Slim(Section):
+    prune: Maybe[_Prune] = None
+    quant: Maybe[_Quant] = None
+
+
 _Global = Global
 _AMP = AMP
 _EMA = EMA
@@ -123,13 +148,14 @@ _Arch = Arch
 _Optimizer = Optimizer
 _DataLoader = DataLoader
 _Metric = Metric
+_Slim = Slim
 
 
 @dataclass(frozen=True)
 class TrainConfig(Section):
     """A whole training configuration."""
 
-    no_effect = frozenset({"Infer", "Slim", "IndexProcess"})
+    no_effect = frozenset({"Infer", "IndexProcess"})
 
     Global: _Global = field(default_factory=_Global)
     AMP: Maybe[_AMP] = None
@@ -139,6 +165,7 @@ class TrainConfig(Section):
     Optimizer: _Optimizer = field(default_factory=Momentum)
     DataLoader: _DataLoader = field(default_factory=_DataLoader)
     Metric: _Metric = field(default_factory=_Metric)
+    Slim: Maybe[_Slim] = None
     source: str = not_a_key("built-in defaults")
 
     @classmethod

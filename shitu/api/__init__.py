@@ -1,0 +1,1 @@
+"""Recognition for Python programs and notebooks in three lines: docs/python.md."""
