@@ -450,8 +450,43 @@ def _general_all() -> dict[str, Keys]:
     }
 
 
+def _memory() -> Keys:
+    backbone: Keys = {"name": "ResNet50_adaptive_max_pool2d", "pretrained": TORCH, "stem_act": None}
+    kaiming: Keys = {"name": "KaimingNormal", "fan_in": 128, "negative_slope": 0.0, "nonlinearity": "leaky_relu"}
+    zero: Keys = {"initializer": {"name": "Constant", "value": 0.0}}
+    neck = fc_neck(2048, 128, weight_attr={"initializer": kaiming}, bias_attr=zero)
+    own: Keys = {"margin": 0.5, "embedding_size": 128, "epsilon": 1.0e-5, "normalize_feature": True}
+    own["feature_from"] = "features"
+    memory: Keys = {"weight": 1.0, "xbm_size": 55000, "xbm_weight": 1.0, "start_iter": 1000, **own}
+    plateau: Keys = {
+        **{"name": "ReduceOnPlateau", "learning_rate": 0.0001, "mode": "max", "factor": 0.1, "patience": 4},
+        **{"threshold": 0.001, "threshold_mode": "rel", "cooldown": 2, "min_lr": 0.000005, "epsilon": "1e-8"},
+    }
+    last: list[Any] = [{"ToTensor": None}, {"Normalize": MEAN_STD}]
+    crop: Keys = {"RandomResizedCrop": {"scale": [0.2, 1], "size": 224}}
+    train = [{"Resize": {"size": 256}}, crop, {"RandomHorizontalFlip": {"prob": 0.5}}, *last]
+    test = [{"Resize": {"size": 256}}, {"CenterCrop": {"size": 224}}, *last]
+    home, name = "./dataset/SOP", "VeriWild"
+    return config(
+        model(backbone, "flatten", neck),
+        {"Train": [{"ContrastiveLoss_XBM": memory}], "Eval": [{"ContrastiveLoss": {"weight": 1.0, **own}}]},
+        {"name": "Adam", "lr": {**plateau, "by_epoch": True}, "regularizer": {"name": "L2", "coeff": 0.0005}},
+        data(name, home, f"{home}/train_list.txt", train, identities(64, 4, max_iters=1000), backend="pil"),
+        both(data(name, home, f"{home}/test_list.txt", test, whole(256), backend="pil")),
+        RECALL_AND_MAP,
+        Global=settings(35, iter_per_epoch=1000, print_batch_step=20, retrieval_feature_from="features"),
+    )
+
+
 ACCEPTED: dict[str, Keys] = deepcopy(
-    {**_products_and_more(), **_vehicles_and_logos(), **_persons_all(), **_codes(), **_general_all()}
+    {
+        **_products_and_more(),
+        **_vehicles_and_logos(),
+        **_persons_all(),
+        **_codes(),
+        **_general_all(),
+        "metric_learning/xbm_resnet50.yaml": _memory(),
+    }
 )
 # configs/train has it under the same name, tested by test_train_configs.py
 SHIPPED = ("GeneralRecognitionV2/GeneralRecognitionV2_PPLCNetV2_base.yaml",)
@@ -462,20 +497,6 @@ def _tuned() -> Keys:
     made = deepcopy(ACCEPTED["GeneralRecognitionV2/GeneralRecognitionV2_CLIP_vit_base.yaml"])
     made["Arch"] = model({"name": "CLIP_vit_base_patch32_224", "pretrained": True, "return_embed": True},
                          "layer_norm_24", fc_neck(768), arc(50030))  # fmt: skip
-    return made
-
-
-def _memory() -> Keys:
-    made = deepcopy(ACCEPTED["Products/ResNet50_vd_SOP.yaml"])
-    backbone: Keys = {"name": "ResNet50_adaptive_max_pool2d", "pretrained": TORCH, "stem_act": None}
-    kaiming: Keys = {"name": "KaimingNormal", "fan_in": 128, "negative_slope": 0.0, "nonlinearity": "leaky_relu"}
-    made["Global"]["iter_per_epoch"] = 1000
-    made["Arch"] = model(backbone, "flatten", fc_neck(2048, 128, weight_attr={"initializer": kaiming}))
-    own: Keys = {"margin": 0.5, "embedding_size": 128, "epsilon": 1.0e-5, "normalize_feature": True}
-    memory: Keys = {"weight": 1.0, "xbm_size": 55000, "xbm_weight": 1.0, "start_iter": 1000, **own}
-    made["Loss"] = {"Train": [{"ContrastiveLoss_XBM": memory}], "Eval": [{"ContrastiveLoss": {"weight": 1.0, **own}}]}
-    plateau: Keys = {"name": "ReduceOnPlateau", "learning_rate": 0.0001, "mode": "max", "factor": 0.1, "patience": 4}
-    made["Optimizer"] = {"name": "Adam", "lr": {**plateau, "by_epoch": True}}
     return made
 
 
@@ -511,10 +532,13 @@ def _proxies() -> Keys:
 
 # what is refused of them (their parts that no accepted one has), and what the message must name, in this order
 REFUSED: dict[str, tuple[Keys, tuple[str, ...]]] = {
+    **{
+        name: (ACCEPTED.pop(name), ("Slim.prune", "no inverted bottleneck", "MobileNetV3"))
+        for name in [each for each in ACCEPTED if each.endswith("_prune.yaml")]
+    },
     "CLIP_fiinetune/Aliproduct/CLIP_vit_base_patch32_224.yaml": (
         _tuned(), ("embedding_size is 768", "gives a map of 50x512"),
     ),
-    "metric_learning/xbm_resnet50.yaml": (_memory(), ("iter_per_epoch", "unknown name ReduceOnPlateau")),
     "metric_learning/adaface_ir18.yaml": (
         _faces(), ("eval_mode", "name AdaMargin: did you mean ArcMargin", "AdaFaceDataset"),
     ),

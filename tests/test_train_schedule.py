@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from typing import Any
 
 import paddle
 import pytest
@@ -11,7 +12,16 @@ import pytest
 from shitu.errors import ConfigError
 from shitu.training.base.task import Scaling
 from shitu.training.rec.plan import Schedule, most_steps
-from shitu.training.rec.schema_optimizer import Constant, Cosine, LearningRate, Linear, MultiStepDecay, Piecewise, Step
+from shitu.training.rec.schema_optimizer import (
+    Constant,
+    Cosine,
+    LearningRate,
+    Linear,
+    MultiStepDecay,
+    Piecewise,
+    ReduceOnPlateau,
+    Step,
+)
 
 STEPS, EPOCHS, WARMUP = 7, 10, 2
 UNSCALED = Scaling(1.0, "")
@@ -129,3 +139,23 @@ def test_by_epoch(warmup: int, last_epoch: int) -> None:
         warmup_epoch=warmup, warmup_start_lr=0.0035,
     )  # fmt: skip
     assert ours(section) == pytest.approx(wanted, abs=1e-12)
+
+
+@pytest.mark.parametrize("mode", ["rel", "abs"])
+def test_reduce_on_plateau(mode: str) -> None:
+    """PaddleClas steps its scheduler with the metric after each evaluation; here one an epoch."""
+    scores = [0.2, 0.3, 0.3001, 0.29, 0.3, 0.31, 0.3, 0.3, 0.3, 0.3, 0.3, 0.3, 0.4, 0.1, 0.1, 0.1, 0.1, 0.1]
+    options: dict[str, Any] = {"factor": 0.5, "patience": 2, "threshold": 0.01, "cooldown": 1, "min_lr": 0.02}
+    theirs = paddle.optimizer.lr.ReduceOnPlateau(0.1, "max", threshold_mode=mode, **options)
+    schedule = Schedule(
+        ReduceOnPlateau(learning_rate=0.1, threshold_mode=mode, by_epoch=True, **options),  # type: ignore[arg-type]
+        UNSCALED, STEPS, STEPS * len(scores),
+    )  # fmt: skip
+    found, wanted = [], []
+    for epoch, score in enumerate(scores):
+        found.append(schedule(epoch * STEPS))
+        wanted.append(theirs())
+        theirs.step(score)
+        schedule.scores.append(score)
+    assert found == pytest.approx(wanted)
+    assert len(set(wanted)) > 2

@@ -74,6 +74,9 @@ def _networks() -> dict[str, Callable[..., nn.Layer]]:
     # It writes to stdout, where results go, that an option is old or a layer unknown; the errors here say the latter.
     logging.getLogger("ppcls").addFilter(lambda record: False)
     functions = {name: getattr(module, name, None) for name in module.__all__}
+    functions["ResNet50_adaptive_max_pool2d"] = paddleclas(
+        "ppcls.arch.backbone.variant_models.resnet_variant"
+    ).ResNet50_adaptive_max_pool2d  # which PaddleClas forgets to name
     # what builds a network takes `pretrained`; get_apis and its like do not
     return {
         name: function

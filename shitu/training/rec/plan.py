@@ -19,7 +19,16 @@ from shitu.training.rec import schema_optimizer as schema
 from shitu.training.rec.samplers import build_sampler
 from shitu.training.rec.schema import TrainConfig
 from shitu.training.rec.schema_data import Data
-from shitu.training.rec.schema_optimizer import Constant, Cosine, LearningRate, Linear, MultiStepDecay, Piecewise, Step
+from shitu.training.rec.schema_optimizer import (
+    Constant,
+    Cosine,
+    LearningRate,
+    Linear,
+    MultiStepDecay,
+    Piecewise,
+    ReduceOnPlateau,
+    Step,
+)
 
 
 def train_data(config: TrainConfig) -> Data:
@@ -96,8 +105,11 @@ class Schedule(task.Schedule):
         if isinstance(section, Piecewise):
             return section.values[sum(epoch >= limit for limit in section.decay_epochs)] * self.scaling.factor
         if isinstance(section, MultiStepDecay):
-            return rate * section.gamma ** sum(epoch >= limit for limit in section.milestones)
-        assert type(section) in (Constant, LearningRate)
+            rate *= section.gamma ** sum(epoch >= limit for limit in section.milestones)
+        elif isinstance(section, ReduceOnPlateau):
+            rate = max(section.min_lr, rate * section.factor ** section.reductions(self.scores))
+        else:
+            assert type(section) in (Constant, LearningRate)
         return rate
 
 

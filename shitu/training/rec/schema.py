@@ -23,7 +23,16 @@ from shitu.training.rec.schema_optimizer import Momentum, Optimizer, one_of_seve
 @dataclass(frozen=True)
 class Global(Section):
     no_effect = frozenset(
-        {"use_dali", "to_static", "class_num", "eval_before_train", "profiler_options", "use_mlu", "infer_imgs"}
+        {
+            "use_dali",
+            "to_static",
+            "class_num",
+            "eval_before_train",
+            "profiler_options",
+            "use_mlu",
+            "infer_imgs",
+            "iter_per_epoch",
+        }
     )
 
     checkpoints: Maybe[FilePath] = None  # path without suffix, such as output/RecModel/latest

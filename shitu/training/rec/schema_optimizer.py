@@ -64,6 +64,37 @@ class MultiStepDecay(LearningRate):
 
 
 @dataclass(frozen=True)
+class ReduceOnPlateau(LearningRate):
+    """Times `factor` where more than `patience` evaluations have not bettered the first of Metric.Eval, by more than
+    `threshold` (a share, or abs); then `cooldown` evaluations do not count. It goes down to `min_lr`.
+    """
+
+    no_effect = LearningRate.no_effect | {"epsilon"}
+
+    mode: Choice[Literal["max"]] = "max"  # a metric here is better the greater it is
+    factor: Number = within(0.1, 0, 1)
+    patience: Whole = within(10, 0)
+    threshold: Number = within(1e-4, 0)
+    threshold_mode: Choice[Literal["rel", "abs"]] = "rel"
+    cooldown: Whole = within(0, 0)
+    min_lr: Number = within(0.0, 0)
+
+    def reductions(self, scores: list[float]) -> int:
+        """How often the rate has been reduced after evaluations of these scores."""
+        best, bad, cooling, count = None, 0, 0, 0
+        for score in scores:
+            if cooling:
+                cooling -= 1
+                continue
+            more = self.threshold * (1 if self.threshold_mode == "abs" or best is None else best)
+            better = best is None or score > best + more
+            best, bad = (score, 0) if better else (best, bad + 1)
+            if bad > self.patience:
+                bad, cooling, count = 0, self.cooldown, count + 1
+        return count
+
+
+@dataclass(frozen=True)
 class L2(ByName):
     coeff: Number = within(0.0, 0)
 
