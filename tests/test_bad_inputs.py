@@ -59,7 +59,7 @@ IMAGES = [
     Case("stdin and files", "predict -c c.yaml - ok.jpg", 2, r"`-` .*cannot be mixed with other images"),
 ]
 CONFIGS = [
-    Case("missing", "predict -c gone.yaml ok.jpg", 2, r"No file gone\.yaml; the bundled ones are in /"),
+    Case("missing", "predict -c gone.yaml ok.jpg", 2, r"No file gone\.yaml; the bundled ones, in /"),
     Case("folder", "predict -c folder.jpg ok.jpg", 2, r"folder\.jpg is a directory; a YAML file is wanted"),
     Case("image", "predict -c ok.jpg ok.jpg", 2, r"ok\.jpg, line 1: not UTF-8 text"),
     Case("empty", "predict -c empty.yaml ok.jpg", 2, r"empty\.yaml is empty; sections such as Global: are wanted"),

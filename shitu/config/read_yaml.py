@@ -41,7 +41,8 @@ def read_text(path: Path) -> str:
 def _bundled_hint(path: Path) -> str:
     folder = bundled("configs")
     near = folder / path.name
-    return f"did you mean {near}?" if near.is_file() else f"the bundled ones are in {folder}"
+    names = ", ".join(sorted(each.stem.removeprefix("inference_") for each in folder.glob("*.yaml")))
+    return f"did you mean {near}?" if near.is_file() else f"the bundled ones, in {folder}, are called {names}"
 
 
 def parse_yaml(text: str, name: str, tags: Collection[str] = ()) -> Any:
