@@ -61,7 +61,9 @@ def test_not_a_configuration(text: str, message: str, write: Write) -> None:
 def test_not_a_file(write: Write) -> None:
     write("")
     configs = bundled("configs")
-    assert refusal("y.yaml").startswith(f"No file y.yaml; the bundled ones, in {configs}, are called cartoon, det, drink")
+    assert refusal("y.yaml").startswith(
+        f"No file y.yaml; the bundled ones, in {configs}, are called cartoon, det, drink"
+    )
     near = configs / "inference_logo.yaml"
     assert refusal("inference_logo.yaml") == f"No file inference_logo.yaml; did you mean {near}?"
     assert refusal(".").startswith(". is a directory; a YAML file is wanted")
