@@ -179,6 +179,7 @@ class Loop(Generic[Batch]):
             self._check({"loss of the next step": math.nan}, self.step)
 
     def _is_best(self, epoch: int, results: Metrics) -> bool:
+        self.plan.schedule.scores.append(self.task.score(results))
         if self.log:
             told = self.task.told(results)
             self.log.write({"epoch": epoch, "step": self.step, **told})
@@ -205,6 +206,7 @@ class Loop(Generic[Batch]):
             "images": self.step * self.plan.total_batch,
             "ema": ema.position() if ema else {},
             "best": self.best,
+            "scores": self.plan.schedule.scores,
             "unfinished": unfinished,
             "meter": self.meter.state(),
             "config": checkpoints.plain(self.settings.config),
@@ -235,6 +237,7 @@ class Loop(Generic[Batch]):
             self.ema.begin()
         self.step = position["images"] // self.plan.total_batch  # other cards than before: other steps, same images
         self.best, self.unfinished = position["best"], position.get("unfinished", False)
+        self.plan.schedule.scores = position.get("scores", [])
         self.meter.set_state(position["meter"])
         for change in checkpoints.changes(
             position["config"], checkpoints.plain(self.settings.config), self.settings.may_change
