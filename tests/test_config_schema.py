@@ -74,7 +74,7 @@ def test_a_shipped_config_names_its_schema_and_fits_it(kind: str, path: Path) ->
         ("train", "Loss: {Train: [{CeLoss: {}}]}"),
         ("train", "Loss: {Train: [{CELoss: {epsilon: 2}}]}"),
         ("train", "Loss: {Train: [{CELoss: {}, Other: {}}]}"),
-        ("train", "DataLoader: {Train: {sampler: {batch_size: 8}}}"),
+        ("train", "DataLoader: {Train: {sampler: {sample_per_id: 8}}}"),
         ("train", "DataLoader: {Train: {sampler: {name: DistributedBatchSampler, sample_per_id: 4}}}"),
         ("train", "Arch: {name: DistillationModel, models: [{Student: 3}]}"),
         ("train", "Optimizer: {name: Adam, lr: {name: Cosin}}"),

@@ -9,6 +9,7 @@ from math import cos, pi, radians, sin
 import cv2
 import numpy as np
 import pytest
+from PIL import Image as PillowImage
 
 from shitu.errors import ConfigError
 from shitu.recognise.preprocess import Resize
@@ -25,6 +26,7 @@ from shitu.training.rec.augment import (
     RandomRotation,
     Still,
 )
+from shitu.training.rec.augment_mix import CHAIN, AugMix
 from shitu.training.rec.auto_augment import IMAGENET_POLICY, OPERATIONS, AutoAugment, RandAugment, timm_rand_augment
 
 
@@ -47,6 +49,7 @@ EVERY_OP: tuple[ImageOp, ...] = (
     RandomRotation(0.7, (-45.0, 45.0), "bilinear"),
     ColorJitter((0.5, 1.5), (0.5, 1.5), (0.5, 1.5), (-0.2, 0.2), 0.7),
     AutoAugment(),
+    AugMix(prob=1.0, mixture_depth=-1, aug_severity=5.0),
     RandAugment(2, 9.0, 0.5, 0.7, tuple(OPERATIONS)),
 )
 
@@ -339,3 +342,18 @@ def test_rand_augment_draws_evenly_and_counts_its_layers(monkeypatch: pytest.Mon
 def test_timm_texts(text: str, wanted: tuple[float, ...] | None) -> None:
     op = timm_rand_augment(text)
     assert (op and (op.num_layers, op.magnitude, op.deviation, op.prob)) == wanted
+
+
+def test_augmix_mixes_what_its_chains_make(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With operations that paint everything 0 or 250, a mixture lies between the image and these."""
+    for place, name in enumerate(CHAIN):
+        painted = PillowImage.new("RGB", (32, 24), (250 * (place % 2),) * 3)
+        monkeypatch.setitem(OPERATIONS, name, lambda picture, strength, sign, painted=painted: painted)
+    image, rng = np.full((24, 32, 3), 100, np.uint8), np.random.default_rng(0)
+    mixed = [AugMix(prob=1.0)(image, rng) for _ in range(200)]
+    assert all(len(np.unique(each)) == 1 for each in mixed)
+    greys = [int(each[0, 0, 0]) for each in mixed]
+    assert min(greys) < 10
+    assert max(greys) > 240
+    assert any(100 < grey < 250 for grey in greys)
+    assert AugMix(prob=0.0)(image, rng) is image

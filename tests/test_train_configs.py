@@ -100,7 +100,15 @@ BAD = {
         "did you mean Loss.Train.0.margin?",
     ),
     "unknown sampler": ("DataLoader: {Train: {sampler: {name: PkSampler}}}", "did you mean PKSampler?"),
-    "sampler without name": ("DataLoader: {Train: {sampler: {batch_size: 8}}}", "a section with a name is wanted"),
+    "regularizer that is not there, of a second kind": (
+        "Optimizer: {name: AdamW, regularizer: {name: L1, coeff: 0.1}}",
+        "unknown name L1: did you mean L2?",
+    ),
+    "several things": (
+        "Global: {epochs: 0}\nOptimizer: {name: Adm}\nLoss: {Train: [{CeLoss: {}}]}",
+        "3 things are wrong in",
+    ),
+    "lr without name": ("Optimizer: {name: SGD, lr: {learning_rate: 8}}", "a section with a name is wanted"),
     "two losses in one entry": ("Loss: {Train: [{CELoss: {}, CircleMargin: {}}]}", "a mapping with one key is wanted"),
     "key of another sampler": (
         "DataLoader: {Train: {sampler: {name: DistributedBatchSampler, sample_per_id: 4}}}",

@@ -299,3 +299,27 @@ def test_fc_weights_begin_as_paddleclas_where_the_config_says_nothing() -> None:
     values = build_head(schema_arch.FC(embedding_size=100), 300).fc.weight.numpy()
     assert values.std() == pytest.approx((2 / 400) ** 0.5, rel=0.02)
     assert np.abs(values).max() > 0.2  # a normal distribution; Xavier's uniform one ends at 0.12
+
+
+def test_vehicle_neck_equals_paddleclas(features: np.ndarray) -> None:
+    theirs = toolkits.paddleclas("ppcls.arch.gears.vehicle_neck").VehicleNeck(D, 5)
+    ours = build_neck(schema_arch.VehicleNeck(in_channels=D, out_channels=5))
+    ours.set_state_dict(theirs.state_dict())
+    maps = paddle.to_tensor(features, "float32").reshape([N, D, 1, 1])
+    np.testing.assert_allclose(ours(maps).numpy(), theirs(maps).numpy(), rtol=1e-6)
+    assert ours(paddle.ones([2, D, 2, 3])).shape == [2, 30]
+
+
+def test_tanh_neck() -> None:
+    np.testing.assert_allclose(
+        build_neck(schema_arch.Tanh())(paddle.to_tensor([0.5])).numpy(), np.tanh([0.5]), rtol=1e-6
+    )
+
+
+@pytest.mark.parametrize("kind", [schema_arch.KaimingNormal, schema_arch.KaimingUniform])
+def test_kaiming_with_a_fan_in_of_its_own(kind: Any) -> None:
+    """He et al. 2015: a standard deviation of sqrt(2 / fan_in)."""
+    attr = schema_arch.ParamAttr(kind(fan_in=5000))
+    head = build_head(schema_arch.FC(embedding_size=200, class_num=300, weight_attr=attr, bias_attr=attr), 4)
+    assert float(head.fc.weight.numpy().std()) == pytest.approx(np.sqrt(2 / 5000), rel=0.05)
+    assert float(head.fc.bias.numpy().std()) == pytest.approx(np.sqrt(2 / 5000), rel=0.2)

@@ -4,7 +4,6 @@ freezing that holds, and folding that changes nothing."""
 from __future__ import annotations
 
 import logging
-from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -231,13 +230,30 @@ def test_configs_for_another_network(arch: Any, said: str, capfd: pytest.Capture
     assert capfd.readouterr().out == ""  # PaddleClas warns on stdout
 
 
-def test_networks_that_paddleclas_can_build_only_once() -> None:
-    """Their parameters have fixed names, of which a process can have one each."""
+def test_networks_whose_parameters_have_fixed_names_are_built_again() -> None:
+    """As training does for its export. The names of all others stay different."""
     arch = Section(Backbone=Backbone(name="SqueezeNet1_1"))
-    with suppress(ConfigError):  # an earlier test may have built one with these names
+    for _ in range(2):
         build_network(arch, 4, image_shape=(3, 64, 64))
-    with pytest.raises(ConfigError, match=r"PaddleClas cannot build SqueezeNet1_1 here: parameter name"):
-        build_network(arch, 4, image_shape=(3, 64, 64))
+    names = [p.name for _ in range(2) for p in build_network(SMALL, 4, image_shape=(3, 64, 64)).parameters()]
+    assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize(("name", "stop"), [("flatten", "flatten_0"), ("avg_pool", "adaptive_avg_pool2d_0")])
+def test_stop_layers_by_their_old_names(name: str, stop: str) -> None:
+    shapes = []
+    for each in (name, stop):
+        arch = Section(Backbone=Backbone(name="ResNet50"), BackboneStopLayer=Stop(name=each))
+        shapes.append(build_network(arch, 4, image_shape=(3, 64, 64)).backbone(paddle.zeros([1, 3, 64, 64])).shape)
+    assert shapes[0] == shapes[1] == ([1, 2048] if name == "flatten" else [1, 2048, 1, 1])
+
+
+def test_stem_act_none_leaves_out_the_first_activation() -> None:
+    stem = [
+        build_network(Section(Backbone=Backbone(name="ResNet50", stem_act=act)), 4).backbone.stem[0]
+        for act in ("relu", None)
+    ]
+    assert [each.act for each in stem] == ["relu", None]
 
 
 def test_sync_batch_norm_is_for_gpus(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:

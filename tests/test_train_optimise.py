@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import paddle
 import pytest
@@ -12,8 +14,11 @@ from shitu.training.base.checkpoints import optimizer_state, set_optimizer_state
 from shitu.training.base.ema import MovingAverage
 from shitu.training.base.log import Meter
 from shitu.training.base.processes import average_gradients
+from shitu.training.rec.losses import build_losses
 from shitu.training.rec.plan import build_optimizer
-from shitu.training.rec.schema import L2, SGD, Adam, AdamW, Momentum, Optimizer
+from shitu.training.rec.schema import TrainConfig, load_train_config
+from shitu.training.rec.schema_loss import CenterLoss
+from shitu.training.rec.schema_optimizer import L2, SGD, Adam, AdamW, Momentum, Optimizer
 
 NOTHING = nn.Layer()
 OPTIMIZERS = [SGD(), Momentum(), Momentum(use_nesterov=True), Adam(), AdamW()]
@@ -176,3 +181,56 @@ def test_gradients_of_two_dtypes_are_averaged_each_with_its_like(monkeypatch: py
         assert parameter.grad.dtype == parameter.dtype
         np.testing.assert_array_equal(parameter.grad.numpy(), np.full(parameter.shape, 2.0 * number))
     assert sorted(sent) == [("float16", 4 + 8 + 2), ("float32", 4 + 4 + 2 + 2)]
+
+
+def of_list(folder: Path, first: str, *others: str) -> TrainConfig:
+    path = folder / "config.yaml"
+    path.write_text("Optimizer:\n" + "".join(f"  - {each}\n" for each in (first, *others)), encoding="utf-8")
+    return load_train_config(path)
+
+
+ADAM = "{Adam: {scope: RecModel, lr: {name: Constant, learning_rate: 0.5}}}"
+CENTERS = "{SGD: {scope: CenterLoss, lr: {name: Constant, learning_rate: 1000.0}}}"
+
+
+def test_a_loss_learns_at_its_own_rate(tmp_path: Path) -> None:
+    """PaddleClas's list of optimizers: Adam for the network, SGD for the centres at 1000 times the loss's weight."""
+    section = of_list(tmp_path, ADAM, CENTERS).Optimizer
+    network, losses = nn.Linear(3, 2), build_losses((CenterLoss(num_classes=4, feat_dim=2, weight=0.0005),))
+    optimizer = build_optimizer(section, network, losses)
+    (centers,), before, weight = losses.parameters(), losses.parameters()[0].numpy(), network.weight.numpy()
+    assert len(optimizer._parameter_list) == 3
+    features, labels = network(paddle.ones([2, 3])), np.array([1, 3])
+    losses({"features": features}, paddle.to_tensor(labels))["loss"].backward()
+    optimizer.set_lr(0.01)
+    optimizer.step()
+    moved = np.zeros((4, 2), np.float32)
+    moved[labels] = 1000 * 0.0005 * (features.numpy() - before[labels])
+    np.testing.assert_allclose(centers.numpy(), before + moved, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(np.abs(network.weight.numpy() - weight), 0.01, rtol=1e-2)
+    optimizer.clear_grad()
+    assert not centers.grad.numpy().any()
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ((CENTERS,), r"Optimizer\.scope is 'CenterLoss'.*one of all, RecModel is wanted"),
+        (
+            (ADAM, CENTERS.replace("CenterLoss", "RecModel")),
+            r"scope is 'RecModel'.*a loss is wanted, such as CenterLoss",
+        ),
+        ((ADAM, ADAM), r"unknown name Adam: one of SGD is wanted"),
+        ((ADAM, CENTERS.replace("Constant", "Cosine")), r"lr is 'Cosine'.*Constant without warm-up is wanted"),
+        ((ADAM.replace("Constant", "Constnt"),), r"Optimizer\.lr.*unknown name Constnt: did you mean Constant"),
+        (("3",), r"Optimizer is \[3\].*a section with a name is wanted"),
+    ],
+)
+def test_lists_that_do_not_fit(tmp_path: Path, rows: tuple[str, ...], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        of_list(tmp_path, *rows)
+
+
+def test_a_scope_that_no_loss_has(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="the scope CenterLoss is no loss"):
+        build_optimizer(of_list(tmp_path, ADAM, CENTERS).Optimizer, nn.Linear(3, 2), NOTHING)

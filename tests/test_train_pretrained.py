@@ -18,7 +18,8 @@ from paddle import nn
 from shitu.errors import ConfigError, DownloadError, ModelError
 from shitu.training.base.read_weights import read_state
 from shitu.training.rec.networks import DistillationModel, RecModel
-from shitu.training.rec.pretrained import load_start_weights, load_weights
+from shitu.training.rec.pretrained import load_named, load_start_weights, load_weights, to_fetch
+from shitu.training.rec.schema import Global, TrainConfig
 from shitu.training.rec.schema_arch import FC, Backbone, BNNeck, NamedModel
 from shitu.training.rec.schema_arch import BackboneStopLayer as Stop
 from shitu.training.rec.schema_arch import DistillationModel as DistillationSection
@@ -371,6 +372,21 @@ def test_pretrained_true_downloads_once(tmp_path: Path, monkeypatch: pytest.Monk
         "https://paddle-imagenet-models-name.bj.bcebos.com/dygraph/legendary_models/PPLCNet_x0_25_pretrained.pdparams"
     ]
     assert Path(report.source) == tmp_path / "weights/PPLCNet_x0_25_pretrained.pdparams"
+
+
+def test_weights_by_their_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As PaddleClas's files of re-identification and its fine-tuned models name them."""
+    monkeypatch.setenv("SHITU_HOME", str(tmp_path))
+    monkeypatch.setattr("shitu.models.download.download", lambda url, to: saved(network().state_dict(), to))
+    url = "https://somewhere.example/dygraph/reid_pretrained.pdparams"
+    ours = TrainConfig(Global=Global(pretrained_model=url), Arch=section(pretrained="True"))
+    backbone = TrainConfig(Arch=section(pretrained=url))
+    for config in (ours, backbone):
+        (tmp_path / "weights/reid_pretrained.pdparams").unlink(missing_ok=True)
+        assert to_fetch(config) == [url]
+        (report,) = load_named(network(), config)
+        assert not report.missing
+        assert to_fetch(config) == []
 
 
 def test_offline_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -76,6 +76,7 @@ def test_both_ways_agree_with_the_loops(kind: str, ids: bool) -> None:
         found = {**metrics_of(exact), "queries": exact.queries, "left_out": exact.left_out}
         assert {name: found[name] for name in wanted} == pytest.approx(wanted, rel=1e-12, nan_ok=True)
         assert (quick.hits, quick.queries, quick.left_out) == (exact.hits, exact.queries, exact.left_out)
+        assert quick.shares == exact.shares
 
 
 def test_by_hand() -> None:
@@ -87,7 +88,8 @@ def test_by_hand() -> None:
     )
     query = Embedded(np.float32([[1, 0]]), np.array([1]), np.array([9]))
     found = metrics_of(score(query, gallery, topk=(1, 2)))
-    assert found == pytest.approx({"recall1": 0, "recall2": 1, "mAP": (1 / 2 + 2 / 4) / 2, "mINP": 2 / 4})
+    precisions = {"precision1": 0, "precision2": 1 / 2}
+    assert found == pytest.approx({"recall1": 0, "recall2": 1, **precisions, "mAP": (1 / 2 + 2 / 4) / 2, "mINP": 2 / 4})
 
 
 def test_a_pair_taken_out_keeps_no_rank() -> None:

@@ -16,6 +16,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from shitu.cli import main
+from shitu.training.base.checkpoints import load_states
 from tests.conftest import DEMO, ROOT, Run
 
 CONFIG = ROOT / "configs" / "train" / "demo_cpu.yaml"
@@ -329,3 +330,5 @@ def test_evaluation_best_and_curves(tmp_path: Path) -> None:
     assert {path.name for path in folder.glob("*.pdparams")} == {f"{name}.pdparams" for name in names}
     wanted = (folder / f"epoch_{best['epoch']}.pdparams").read_bytes()
     assert (folder / "best_model.pdparams").read_bytes() == wanted
+    scores = [record["recall1"] for record in results]
+    assert load_states(str(folder / "latest"))[1]["scores"] == pytest.approx(scores, abs=1e-6)  # ReduceOnPlateau's

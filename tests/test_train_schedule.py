@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from typing import Any
 
 import paddle
 import pytest
@@ -11,7 +12,16 @@ import pytest
 from shitu.errors import ConfigError
 from shitu.training.base.task import Scaling
 from shitu.training.rec.plan import Schedule, most_steps
-from shitu.training.rec.schema import Constant, Cosine, LearningRate, Linear, Piecewise, Step
+from shitu.training.rec.schema_optimizer import (
+    Constant,
+    Cosine,
+    LearningRate,
+    Linear,
+    MultiStepDecay,
+    Piecewise,
+    ReduceOnPlateau,
+    Step,
+)
 
 STEPS, EPOCHS, WARMUP = 7, 10, 2
 UNSCALED = Scaling(1.0, "")
@@ -99,6 +109,53 @@ def test_iterations_by_the_inverse_where_asked() -> None:
 def test_values_that_do_not_fit() -> None:
     with pytest.raises(ConfigError, match="one number more than in decay_epochs"):
         Piecewise(decay_epochs=(3, 6), values=(0.1, 0.01))
-    with pytest.raises(ConfigError, match="by_epoch"):
-        Cosine(by_epoch=True)
     assert math.isclose(Schedule(Cosine(learning_rate=1.0), UNSCALED, 1, 2)(1), 0.5)
+
+
+@pytest.mark.parametrize("warmup", [0, WARMUP])
+def test_multi_step_decay(warmup: int) -> None:
+    lr = paddle.optimizer.lr
+    inner = lr.MultiStepDecay(0.1, [3 * STEPS, 5 * STEPS], 0.5)
+    wanted = paddles(lr.LinearWarmup(inner, warmup * STEPS, 0.001, 0.1) if warmup else inner)
+    section = MultiStepDecay(
+        learning_rate=0.1, milestones=(3, 5), gamma=0.5, warmup_epoch=warmup, warmup_start_lr=0.001
+    )
+    assert ours(section) == pytest.approx(wanted, abs=1e-12)
+
+
+@pytest.mark.parametrize("last_epoch", [-1, 0])
+@pytest.mark.parametrize("warmup", [0, 4])
+def test_by_epoch(warmup: int, last_epoch: int) -> None:
+    """PaddleClas then steps its scheduler at the end of each epoch."""
+    lr = paddle.optimizer.lr
+    inner = lr.PiecewiseDecay([3, 5], [0.35, 0.035, 0.0035], last_epoch=last_epoch)
+    scheduler = lr.LinearWarmup(inner, warmup, 0.0035, 0.35, last_epoch=last_epoch) if warmup else inner
+    wanted = []
+    for _ in range(EPOCHS):
+        wanted += [scheduler()] * STEPS
+        scheduler.step()
+    section = Piecewise(
+        decay_epochs=(3, 5), values=(0.35, 0.035, 0.0035), by_epoch=True, last_epoch=last_epoch,
+        warmup_epoch=warmup, warmup_start_lr=0.0035,
+    )  # fmt: skip
+    assert ours(section) == pytest.approx(wanted, abs=1e-12)
+
+
+@pytest.mark.parametrize("mode", ["rel", "abs"])
+def test_reduce_on_plateau(mode: str) -> None:
+    """PaddleClas steps its scheduler with the metric after each evaluation; here one an epoch."""
+    scores = [0.2, 0.3, 0.3001, 0.29, 0.3, 0.31, 0.3, 0.3, 0.3, 0.3, 0.3, 0.3, 0.4, 0.1, 0.1, 0.1, 0.1, 0.1]
+    options: dict[str, Any] = {"factor": 0.5, "patience": 2, "threshold": 0.01, "cooldown": 1, "min_lr": 0.02}
+    theirs = paddle.optimizer.lr.ReduceOnPlateau(0.1, "max", threshold_mode=mode, **options)
+    schedule = Schedule(
+        ReduceOnPlateau(learning_rate=0.1, threshold_mode=mode, by_epoch=True, **options),  # type: ignore[arg-type]
+        UNSCALED, STEPS, STEPS * len(scores),
+    )  # fmt: skip
+    found, wanted = [], []
+    for epoch, score in enumerate(scores):
+        found.append(schedule(epoch * STEPS))
+        wanted.append(theirs())
+        theirs.step(score)
+        schedule.scores.append(score)
+    assert found == pytest.approx(wanted)
+    assert len(set(wanted)) > 2

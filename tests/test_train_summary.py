@@ -19,7 +19,7 @@ from shitu.training.base.log import MetricsLog, read_records, visualdl_writer
 from shitu.training.base.memory import Memory, estimate_memory
 from shitu.training.base.task import Plan, Scaling, learning_rate_table
 from shitu.training.rec.plan import Schedule
-from shitu.training.rec.schema import Cosine
+from shitu.training.rec.schema_optimizer import Cosine
 from shitu.training.rec.summary import NetworkSize, histogram, summarise
 
 

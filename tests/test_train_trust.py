@@ -30,8 +30,9 @@ from shitu.training.rec.auto_augment import OPERATIONS, timm_rand_augment
 from shitu.training.rec.from_exported import load_exported
 from shitu.training.rec.networks import build_network, freeze, set_train_mode
 from shitu.training.rec.plan import build_optimizer
-from shitu.training.rec.schema import SGD, load_train_config
+from shitu.training.rec.schema import load_train_config
 from shitu.training.rec.schema_arch import Backbone, FCNeck, RecModel
+from shitu.training.rec.schema_optimizer import SGD
 from tests.conftest import DEMO, ROOT, Run
 from tests.test_train_run import CONFIG, arguments, here, records, start
 

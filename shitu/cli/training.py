@@ -131,8 +131,9 @@ def evaluate(config: TrainConfig, style: str, **launching: Any) -> None:
     """
     from shitu.training.base import processes
     from shitu.training.base.processes import use_device
+    from shitu.training.rec.eval_lists import open_eval
     from shitu.training.rec.evaluate import evaluate as measure
-    from shitu.training.rec.evaluate import open_eval, open_network
+    from shitu.training.rec.evaluate import open_network
 
     if style == "table" and (launching["gpus"] or _cards(**launching) > 1):
         raise UsageError("--format table is printed by one process; leave it out for JSON")

@@ -54,12 +54,16 @@ class Mistakes:
     def mend(self, kind: type[Section], value: Any, key: str, found: Sequence[Any]) -> None:
         """Mend `value`, which lies below `key`, in place; `found` are pydantic's errors.
 
-        Raises ConfigError for the first mistake where nothing can be mended.
+        Raises ConfigError for the mistakes, all at once, where nothing can be mended.
         """
         problems = [Mistake(kind, value, key, each) for each in found]
         mended = [self._mended(problem) for problem in problems]
         if not any(mended):
-            raise self._told(min(problems, key=lambda problem: problem.order))
+            told = [self._told(problem) for problem in sorted(problems, key=lambda problem: problem.order)]
+            if len(texts := dict.fromkeys(map(str, told))) == 1:
+                raise told[0]
+            listed = "".join(f"\n  {number}. {each}" for number, each in enumerate(texts, 1))
+            raise ConfigError(f"{len(texts)} things are wrong in {self.name}:{listed}")
 
     def _mended(self, problem: Mistake) -> bool:
         """Whether a key without effect was taken out, or an override's value became the text that it was typed as."""

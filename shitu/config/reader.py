@@ -26,7 +26,7 @@ class Reader:
     layers: Sequence[Layer] = ()
 
     def section(self, kind: type[AnySection], value: Any, key: str = "", **hidden: Any) -> AnySection:
-        """What `value` says below `key`; changes it in place. Raises ConfigError for the first mistake in it."""
+        """What `value` says below `key`; changes it in place. Raises ConfigError for the mistakes in it."""
         try:
             made: AnySection = adapter(kind).validate_python(value)  # type: ignore[arg-type]
         except ValidationError as error:

@@ -40,9 +40,7 @@ class Variant(Section):
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         if not cls.kinds():
-            one = super().__get_pydantic_core_schema__(source, handler)
-            alone = bool({ByName, ByKey} & {*cls.__bases__})
-            return core_schema.no_info_before_validator_function(cls._checked, one) if alone else one
+            return super().__get_pydantic_core_schema__(source, handler)
         choices: Any = {name: handler.generate_schema(kind) for name, kind in cls.kinds().items()}
         name_of = lambda value: value.called() if isinstance(value, cls) else cls.split(value)[0]  # noqa: E731
         union = core_schema.tagged_union_schema(choices, name_of)
@@ -62,7 +60,11 @@ class Variant(Section):
 
     @classmethod
     def keys_in(cls, value: Any) -> Any:
-        return value if isinstance(value, cls) else super().keys_in(cls.split(value)[1])
+        if isinstance(value, cls):
+            return value
+        if not cls.kinds() and {ByName, ByKey} & {*cls.__bases__}:  # alone: no union has looked at its name
+            value = cls._checked(value)
+        return super().keys_in(cls.split(value)[1])
 
     @classmethod
     def split(cls, value: Any) -> tuple[Any, Any]:

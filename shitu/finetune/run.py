@@ -30,8 +30,9 @@ from shitu.finetune.compare import Unseen, compare, is_better
 from shitu.finetune.split import Lists, split_photos
 from shitu.resources import bundled
 from shitu.training.base.processes import use_device
+from shitu.training.rec.eval_lists import open_eval
 from shitu.training.rec.evaluate import evaluate as measure
-from shitu.training.rec.evaluate import open_eval, open_network
+from shitu.training.rec.evaluate import open_network
 from shitu.training.rec.export import export_config
 from shitu.training.rec.run import run_training
 from shitu.training.rec.schema import TrainConfig, load_train_config

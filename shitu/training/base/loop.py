@@ -70,7 +70,6 @@ class Loop(Generic[Batch]):
         self.meter = Meter()
         self.step = 0  # steps made since the very start
         self.best: Metrics = {}
-        self.without_gain = 0  # evaluations since the best
         self.over = False  # before the last step: no gain any more, or the time is up
         self.seconds, self._since = 0.0, time.monotonic()  # of training before this process, and its start
         self.unfinished = False  # whether the checkpoint that this goes on from lacks its evaluation
@@ -97,7 +96,8 @@ class Loop(Generic[Batch]):
         return most is not None and self._trained() >= most
 
     def _gains_no_more(self) -> bool:
-        return self.without_gain >= (self.settings.early_stop or math.inf)
+        scores = self.plan.schedule.scores
+        return bool(scores) and len(scores) - 1 - scores.index(max(scores)) >= (self.settings.early_stop or math.inf)
 
     def _trained(self) -> float:
         return self.seconds + time.monotonic() - self._since
@@ -197,14 +197,13 @@ class Loop(Generic[Batch]):
             self._check({"loss of the next step": math.nan}, self.step)
 
     def _is_best(self, epoch: int, results: Metrics) -> bool:
+        self.plan.schedule.scores.append(self.task.score(results))
         if self.log:
             told = self.task.told(results)
             self.log.write({"epoch": epoch, "step": self.step, **told})
             _log.info("epoch %d: %s", epoch, shown(told))
         if self.best and self.task.score(results) <= self.task.score(self.best):
-            self.without_gain += 1
             return False
-        self.without_gain = 0
         self.best = {"epoch": epoch, **results}
         return True
 
@@ -225,8 +224,8 @@ class Loop(Generic[Batch]):
             "images": self.step * self.plan.total_batch,
             "ema": ema.position() if ema else {},
             "best": self.best,
+            "scores": self.plan.schedule.scores,
             "unfinished": unfinished,
-            "without_gain": self.without_gain,
             "seconds": self._trained(),
             "meter": self.meter.state(),
             "config": checkpoints.plain(self.settings.config),
@@ -257,7 +256,8 @@ class Loop(Generic[Batch]):
             self.ema.begin()
         self.step = position["images"] // self.plan.total_batch  # other cards than before: other steps, same images
         self.best, self.unfinished = position["best"], position.get("unfinished", False)
-        self.without_gain, self.seconds = position.get("without_gain", 0), position.get("seconds", 0.0)
+        self.plan.schedule.scores = position.get("scores", [])
+        self.seconds = position.get("seconds", 0.0)
         self.over = not (self.unfinished or self.step % self.plan.steps_per_epoch) and (
             self._gains_no_more() or self._time_is_up()
         )

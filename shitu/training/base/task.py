@@ -42,7 +42,9 @@ class Scaling:
 
 
 class Schedule(ABC):
-    """`schedule(step)` is the learning rate of step 0, 1, 2 ...: a function, so that a resume needs no state."""
+    """`schedule(step)` is the learning rate of step 0, 1, 2 ...: a function, so that a resume needs no state but the
+    `scores` of the evaluations so far.
+    """
 
     peak: float  # at the end of the warm-up
     warmup_steps: int
@@ -50,6 +52,7 @@ class Schedule(ABC):
     def __init__(self, section: Any, scaling: Scaling, steps_per_epoch: int, total_steps: int) -> None:
         self.section, self.scaling = section, scaling
         self.steps_per_epoch, self.total_steps = steps_per_epoch, total_steps
+        self.scores: list[float] = []
 
     def __call__(self, step: int) -> float:
         return self.warming(step) if step < self.warmup_steps else self.decaying(step)

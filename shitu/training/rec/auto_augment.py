@@ -115,7 +115,7 @@ class AutoAugment(ImageOp):
         picture = PillowImage.fromarray(image)
         for name, prob, magnitude in IMAGENET_POLICY[rng.integers(len(IMAGENET_POLICY))]:
             if rng.random() < prob:
-                picture = OPERATIONS[name](picture, magnitude / 9, _sign(rng))
+                picture = OPERATIONS[name](picture, magnitude / 9, sign(rng))
         return np.asarray(picture)
 
 
@@ -139,7 +139,7 @@ class RandAugment(ImageOp):
             if self.prob < 1 and rng.random() >= self.prob:
                 continue
             magnitude = rng.normal(self.magnitude, self.deviation) if self.deviation else self.magnitude
-            picture = OPERATIONS[name](picture, min(10.0, max(0.0, magnitude)) / 10, _sign(rng))
+            picture = OPERATIONS[name](picture, min(10.0, max(0.0, magnitude)) / 10, sign(rng))
         return np.asarray(picture)
 
 
@@ -181,5 +181,5 @@ def timm_rand_augment(text: str) -> RandAugment | None:
     )
 
 
-def _sign(rng: Rng) -> int:
+def sign(rng: Rng) -> int:
     return 1 if rng.random() < 0.5 else -1

@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import Any
 
 from paddle import nn
+from paddle.base import unique_name
 
 from shitu.errors import ConfigError
 from shitu.training.base.toolkits import paddleclas
@@ -18,7 +19,13 @@ from shitu.training.rec.efficientnet_lite import VARIANTS, EfficientNetLite
 from shitu.training.rec.schema_arch import Backbone
 
 OURS = {f"EfficientNet{variant.capitalize()}": variant for variant in VARIANTS}
-_OPTIONS = ("class_expand", "class_num", "dropout_prob")
+# option -> what leaves it to the network
+_OPTIONS: dict[str, Any] = {
+    **{"class_expand": None, "class_num": None, "dropout_prob": None},
+    **{"stem_act": "relu", "return_embed": False, "return_mean_embed": False},
+}
+# PaddleClas once counted layers where it now has names; its files still say so
+_STOP_LAYERS = {"flatten_0": "flatten", "adaptive_avg_pool2d_0": "avg_pool"}
 
 
 def build_backbone(section: Backbone, stop_after: str | None = None) -> nn.Layer:
@@ -26,7 +33,7 @@ def build_backbone(section: Backbone, stop_after: str | None = None) -> nn.Layer
 
     Raises ConfigError on a name, option or stop layer that there is not.
     """
-    options = {key: getattr(section, key) for key in _OPTIONS if getattr(section, key) is not None}
+    options = {key: getattr(section, key) for key, usual in _OPTIONS.items() if getattr(section, key) != usual}
     if section.name in OURS:
         if options:
             raise ConfigError(f"Arch.Backbone.{next(iter(options))}: {section.name} has no such option; leave it out")
@@ -67,6 +74,9 @@ def _networks() -> dict[str, Callable[..., nn.Layer]]:
     # It writes to stdout, where results go, that an option is old or a layer unknown; the errors here say the latter.
     logging.getLogger("ppcls").addFilter(lambda record: False)
     functions = {name: getattr(module, name, None) for name in module.__all__}
+    functions["ResNet50_adaptive_max_pool2d"] = paddleclas(
+        "ppcls.arch.backbone.variant_models.resnet_variant"
+    ).ResNet50_adaptive_max_pool2d  # which PaddleClas forgets to name
     # what builds a network takes `pretrained`; get_apis and its like do not
     return {
         name: function
@@ -88,7 +98,9 @@ def _function(name: str) -> Callable[..., nn.Layer]:
 
 def _built(function: Callable[..., nn.Layer], name: str, options: dict[str, Any]) -> nn.Layer:
     try:
-        network = function(pretrained=False, **options)
+        # AlexNet's parameters have names of their own, which Paddle takes once in a process, unless told to forget them
+        with unique_name.guard(unique_name.generator):
+            network = function(pretrained=False, **options)
     except (TypeError, ValueError, AttributeError) as error:
         for option in options:  # the network has no such option, or sets it itself
             if option in str(error):
@@ -98,15 +110,18 @@ def _built(function: Callable[..., nn.Layer], name: str, options: dict[str, Any]
         ) from error
     # PaddleClas's base class swallows what nobody takes: class_expand of a ResNet50 would be dropped in silence
     taken = inspect.signature(type(network).__init__).parameters
-    for option in options:
-        if option not in taken:
+    for option, value in options.items():
+        if option not in taken and getattr(network, option, None) != value:
             raise ConfigError(f"Arch.Backbone.{option}: {name} has no such option; leave it out")
     return network
 
 
 def _cut(network: nn.Layer, name: str, stop_after: str) -> None:
-    """Make every layer after `stop_after` the identity."""
+    """Make every layer after `stop_after` the identity; a network that returns an embedding ends with that."""
+    if getattr(network, "return_embed", False):
+        return
     children = [child for child, _ in network.named_children()]
+    stop_after = stop_after if stop_after in children else _STOP_LAYERS.get(stop_after, stop_after)
     first = stop_after.replace("[", ".").split(".")[0]
     known = first in children and hasattr(network, "stop_after")
     try:

@@ -1,10 +1,10 @@
-"""Network and lists -> Recall@k, mAP, mINP; over one process or several."""
+"""Network and lists -> Recall@k, Precision@k, mAP, mINP, or TopkAcc; over one process or several."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -16,24 +16,24 @@ from shitu.errors import ConfigError, ShituError
 from shitu.training.base import processes
 from shitu.training.base.memory import evaluation_mode
 from shitu.training.base.processes import gather_rows
-from shitu.training.rec.image_list import ImageList, read_image_list
+from shitu.training.rec.eval_lists import ClassSet, EvalSet, Side, open_eval
 from shitu.training.rec.loader import EvalLoader
 from shitu.training.rec.networks import build_network, freeze, part
 from shitu.training.rec.pretrained import load_named
 from shitu.training.rec.prune import prune
-from shitu.training.rec.retrieval import Embedded, Integers, Pairs, Sums, Vectors, metrics_of, score
-from shitu.training.rec.schema import Global, MeanAP, MeanINP, MetricKind, Recallk, TrainConfig
-from shitu.training.rec.schema_arch import Arch
-from shitu.training.rec.schema_data import Data, EvalData
-from shitu.training.rec.transforms import Transform, compile_transform
+from shitu.training.rec.retrieval import Embedded, Sums, Vectors, metrics_of, score
+from shitu.training.rec.schema import Global, MeanAP, MeanINP, MetricKind, Precisionk, Recallk, TopkAcc, TrainConfig
+from shitu.training.rec.schema_arch import Arch, DistillationModel
+from shitu.training.rec.schema_data import EvalData
 
 _log = logging.getLogger("shitu")
 Progress = Callable[[int], None]
+_TOPK: dict[type[MetricKind], str] = {Recallk: "recall", Precisionk: "precision", TopkAcc: "top"}
 
 
 def evaluate(
     network: nn.Layer,
-    data: EvalData | EvalSet,
+    data: EvalData | EvalSet | ClassSet,
     config: TrainConfig,
     *,
     rank: int = 0,
@@ -42,13 +42,16 @@ def evaluate(
 ) -> dict[str, float]:
     """Metrics in the order of Metric.Eval, the first of which decides what is best; then counts.
 
-    recall<k>, mAP, mINP in 0..1 over `queries` queries; `left_out` more have no image of their label in the gallery;
-    `bad_images` could not be read. The network may be in any mode and keeps it. Each of the `world` processes embeds
-    and compares its share, and all return the same. `progress` is told how many images were embedded.
+    recall<k>, precision<k>, mAP, mINP in 0..1 over `queries` queries, or top<k> over all images; `left_out` more have
+    no image of their label in the gallery; `bad_images` could not be read. The network may be in any mode and keeps it.
+    Each of the `world` processes embeds and compares its share, and all return the same. `progress` is told how many
+    images were embedded.
     Raises ConfigError; ShituError where a feature is no number.
     """
     wanted = check_metrics(config)
-    both = data if isinstance(data, EvalSet) else open_eval(data, config.source)
+    both = open_eval(data, config.source) if isinstance(data, EvalData) else data
+    if isinstance(both, ClassSet):
+        return _accuracy(network, config, both.images, rank=rank, world=world, progress=progress)
     embedded = partial(_embed, network, config, rank=rank, world=world, progress=progress)
     with evaluation_mode(network), paddle.no_grad():
         queries = embedded(both.queries)
@@ -56,7 +59,7 @@ def evaluate(
     sums = score(
         queries.rows(_share(len(queries.labels), rank, world)),
         gallery,
-        topk=tuple(k for kind in wanted if isinstance(kind, Recallk) for k in kind.topk),
+        topk=tuple(k for kind in wanted if isinstance(kind, (Recallk, Precisionk)) for k in kind.topk),
         precision=any(isinstance(kind, (MeanAP, MeanINP)) for kind in wanted),
         block=config.Global.sim_block_size,
     )
@@ -72,18 +75,31 @@ def evaluate(
 
 
 def check_metrics(config: TrainConfig) -> Sequence[MetricKind]:
-    """Metric.Eval. Raises ConfigError where it is empty."""
-    if not config.Metric.Eval:
+    """Metric.Eval. Raises ConfigError where it is empty, or does not go with DataLoader.Eval."""
+    wanted, data = config.Metric.Eval, config.DataLoader.Eval
+    if not wanted:
         raise ConfigError(f"Metric.Eval of {config.source} is empty; [{{Recallk: {{topk: [1, 5]}}}}] is wanted")
-    return config.Metric.Eval
+    of_classes = data is not None and data.dataset is not None
+    if any(isinstance(kind, TopkAcc) != of_classes for kind in wanted):
+        lists = "dataset (images of the classes that are trained)" if not of_classes else "Query and Gallery"
+        names = ", ".join(type(kind).called() for kind in wanted)
+        raise ConfigError(
+            f"Metric.Eval of {config.source} is {names}: TopkAcc is worked out with DataLoader.Eval.dataset, the "
+            f"others with Query and Gallery; give it {lists}, or name other metrics"
+        )
+    if of_classes and isinstance(config.Arch, DistillationModel):
+        raise ConfigError("TopkAcc is for one network, and DistillationModel has several; evaluate with Recallk")
+    return wanted
 
 
 def open_network(config: TrainConfig) -> nn.Layer:
-    """The network of a config without its heads, which an evaluation does not need, and with its weights.
+    """The network of a config, without its heads where an evaluation does not need them, and with its weights.
 
     They are those of Global.pretrained_model, else of Arch's own `pretrained`. Raises ConfigError, ModelError.
     """
-    network = build_network(config.Arch.without_heads(), 1, image_shape=config.Global.image_shape)
+    of_classes = config.DataLoader.Eval is not None and config.DataLoader.Eval.dataset is not None
+    arch = config.Arch if of_classes else config.Arch.without_heads()
+    network = build_network(arch, 1, image_shape=config.Global.image_shape)
     prune(network, config)
     freeze(network, replace(config.Arch, freeze_layers=()))  # an exported model is loaded into norms that stand still
     if not load_named(network, config):
@@ -101,8 +117,36 @@ def metric_names(kinds: Sequence[MetricKind]) -> list[str]:
     """
     names: list[str] = []
     for kind in kinds:
-        names += [f"recall{k}" for k in kind.topk] if isinstance(kind, Recallk) else [type(kind).yaml_name]
+        prefix = _TOPK.get(type(kind))
+        names += [f"{prefix}{k}" for k in kind.topk] if prefix else [type(kind).yaml_name]  # type: ignore[attr-defined]
     return list(dict.fromkeys(names))
+
+
+def _accuracy(
+    network: nn.Layer, config: TrainConfig, side: Side, *, rank: int, world: int, progress: Progress | None
+) -> dict[str, float]:  # fmt: skip
+    """top<k>: the share of images whose class is among the k highest outputs; the highest of equals is the first."""
+    ks = [k for kind in config.Metric.Eval if isinstance(kind, TopkAcc) for k in kind.topk]
+    share = np.arange(len(side.images), dtype=np.int64)[_share(len(side.images), rank, world)]
+    found = np.zeros(len(ks) + 1)
+    with evaluation_mode(network), paddle.no_grad():
+        for batch in EvalLoader(side.images, side.transform, share, side.batch_size, side.workers):
+            logits = network(batch.images)["logits"].astype("float32").numpy()
+            labels = side.labels[batch.index]
+            if labels.max() >= logits.shape[1]:
+                raise ConfigError(
+                    f"DataLoader.Eval.dataset has the label {labels.max()}, the head {logits.shape[1]} outputs"
+                )
+            own = logits[np.arange(len(labels)), labels][:, None]
+            places = (logits > own).sum(axis=1) + (
+                (logits == own) & (np.arange(logits.shape[1]) < labels[:, None])
+            ).sum(1)
+            found += [*((places < k).sum() for k in ks), len(labels)]
+            if progress:
+                progress(len(labels))
+    *hits, images = processes.summed(found, world).tolist()
+    accuracy = {f"top{k}": hit / max(images, 1) for k, hit in zip(ks, hits, strict=True)}
+    return {**accuracy, "queries": images, "bad_images": len(side.images) - images}
 
 
 # --- embedding -------------------------------------------------------------------------------------------------
@@ -153,95 +197,3 @@ def finish(features: Vectors, settings: Global) -> Vectors:
 def _share(count: int, rank: int, world: int) -> slice:
     """The part of `count` rows that falls to a process; sizes differ by one at most."""
     return slice(count * rank // world, count * (rank + 1) // world)
-
-
-# --- the lists of queries and gallery, read and checked against each other ---------------------------------------
-
-
-@dataclass(frozen=True)
-class Side:
-    """Queries or gallery: images, what is done to them, and what is compared of them.
-
-    labels: (n,) int64, numbered alike on both sides; ids: (n,) int64, comparable over the two sides,
-    or None where no pair is to be taken out.
-    """
-
-    images: ImageList
-    transform: Transform
-    labels: Integers
-    ids: Integers | None
-    batch_size: int
-    workers: int
-
-
-@dataclass(frozen=True)
-class EvalSet:
-    """Both sides, read and checked; `gallery` is `queries` where one list serves as both."""
-
-    queries: Side
-    gallery: Side
-
-    @property
-    def image_count(self) -> int:
-        """How many images one evaluation embeds."""
-        return len(self.queries.images) + (len(self.gallery.images) if self.gallery is not self.queries else 0)
-
-
-def open_eval(data: EvalData | None, source: str = "the config") -> EvalSet:
-    """Read the lists of DataLoader.Eval. Raises ConfigError, also where no query could ever find anything."""
-    if data is None or data.Query is None or data.Gallery is None:
-        missing = "Gallery" if data and data.Query else "Query"
-        raise ConfigError(f"{source} has no DataLoader.Eval.{missing}; both Query and Gallery are wanted to evaluate")
-    same = data.Query.dataset == data.Gallery.dataset
-    queries = _images(data.Query, "Query")
-    gallery = queries if same else _images(data.Gallery, "Gallery")
-    query_labels, gallery_labels = _common_labels(queries, gallery)
-    query_ids, gallery_ids = _pair_ids(queries, gallery)
-    pairs = Pairs(gallery_labels, gallery_ids)
-    if not any(len(pairs.of(query_labels, query_ids, row)[0]) for row in range(len(queries))):
-        raise ConfigError(
-            "no image of DataLoader.Eval.Query has another of its label in DataLoader.Eval.Gallery: nothing could be "
-            "found; do the two lists number their classes alike?"
-        )
-    side = _side(data.Query, queries, query_labels, query_ids, "Query")
-    return EvalSet(side, side if same else _side(data.Gallery, gallery, gallery_labels, gallery_ids, "Gallery"))
-
-
-def _images(data: Data, name: str) -> ImageList:
-    return read_image_list(data.dataset, what=f"DataLoader.Eval.{name}.dataset", dense=False)
-
-
-def _common_labels(queries: ImageList, gallery: ImageList) -> tuple[Integers, Integers]:
-    """The labels of both lists, numbered alike."""
-    values = [queries.original_labels, gallery.original_labels]
-    if values[0].dtype.kind != values[1].dtype.kind:  # one list has texts
-        values = [each.astype(str) for each in values]
-    _, numbers = np.unique(np.concatenate(values), return_inverse=True)
-    numbers = numbers.astype(np.int64)
-    return numbers[: len(values[0])][queries.labels], numbers[len(values[0]) :][gallery.labels]
-
-
-def _side(data: Data, images: ImageList, labels: Integers, ids: Integers | None, name: str) -> Side:
-    transform = compile_transform(data.dataset.transform_ops, f"DataLoader.Eval.{name}.dataset.transform_ops")
-    return Side(images, transform, labels, ids, data.sampler.batch_size, data.loader.num_workers)
-
-
-def _pair_ids(queries: ImageList, gallery: ImageList) -> tuple[Integers | None, Integers | None]:
-    """Ids that tell which pairs are one image: the lists' own, or else numbers of the paths that are in both.
-
-    Without the latter a query finds itself and recall is a meaningless 1.0, as in PaddleClas (#3224).
-    """
-    if queries.ids is not None and gallery.ids is not None:
-        return queries.ids, gallery.ids
-    numbers = {queries.path(row): row for row in range(len(queries))}
-    query_ids = np.array([numbers[queries.path(row)] for row in range(len(queries))], np.int64)
-    gallery_ids = np.array([numbers.get(gallery.path(row), -1) for row in range(len(gallery))], np.int64)
-    own = len(np.intersect1d(query_ids, gallery_ids))
-    if not own:
-        return None, None
-    _log.info(
-        "%d of %d query images are in the gallery list, too; each is left out of its own ranking, where it would "
-        "always come first. A third column with unique ids (name: VeriWild) says so explicitly",
-        own, len(queries),
-    )  # fmt: skip
-    return query_ids, gallery_ids

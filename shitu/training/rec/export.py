@@ -131,12 +131,14 @@ def _output(arch: schema.Arch, section: schema.RecModel) -> str:
 
 
 def preprocess_of(config: TrainConfig) -> Preprocess:
-    """What DataLoader.Eval.Query does to an image, as a model.yaml can say it. Raises ConfigError."""
-    data = config.DataLoader.Eval.Query if config.DataLoader.Eval else None
-    key = "DataLoader.Eval.Query.dataset.transform_ops"
-    if data is None or not data.dataset.transform_ops:
+    """What an evaluation does to an image, as a model.yaml can say it. Raises ConfigError."""
+    data, key = config.DataLoader.Eval, "DataLoader.Eval.Query.dataset.transform_ops"
+    dataset = data.Query.dataset if data and data.Query else None
+    if data and data.dataset:
+        dataset, key = data.dataset, "DataLoader.Eval.dataset.transform_ops"
+    if dataset is None or not dataset.transform_ops:
         raise ConfigError(f"{config.source} has no {key}; they say how an image becomes the exported model's input")
-    preprocess = compile_transform(data.dataset.transform_ops, key).preprocess
+    preprocess = compile_transform(dataset.transform_ops, key).preprocess
     if preprocess is None:
         raise ConfigError(
             f"{key} cannot be stated in a model.yaml; one ResizeImage to a size and one NormalizeImage can"

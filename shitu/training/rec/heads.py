@@ -24,9 +24,13 @@ FROZEN_BELOW = 1e-10  # PaddleClas's V2 recipe freezes a bias by a learning rate
 
 
 def build_neck(section: schema_arch.Neck) -> nn.Layer:
-    """A layer (n, d) -> (n, e)."""
+    """A layer (n, d) -> (n, e); for VehicleNeck (n, d, h, w) -> (n, e h w)."""
     if isinstance(section, schema_arch.BNNeck):
         return BNNeck(section)
+    if isinstance(section, schema_arch.VehicleNeck):
+        return VehicleNeck(section)
+    if isinstance(section, schema_arch.Tanh):
+        return nn.Tanh()
     assert isinstance(section, schema_arch.FCNeck)
     return FC(section, section.class_num)
 
@@ -82,6 +86,17 @@ class BNNeck(nn.Layer):
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
         """(n, d) or (n, d, 1, 1) -> (n, d)."""
         y: paddle.Tensor = self.feat_bn(x.flatten(1))
+        return y
+
+
+class VehicleNeck(nn.Layer):
+    def __init__(self, section: schema_arch.VehicleNeck) -> None:
+        super().__init__()
+        self.conv = nn.Conv2D(section.in_channels, section.out_channels, 1)
+
+    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        """(n, d, h, w) -> (n, e h w)."""
+        y: paddle.Tensor = self.conv(x).flatten(1)
         return y
 
 

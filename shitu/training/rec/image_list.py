@@ -8,16 +8,18 @@ import io
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import chain, islice
+from itertools import chain, islice, pairwise
 from pathlib import Path
 
 import numpy as np
 
 from shitu.errors import ConfigError
+from shitu.images.read import Picture, read_image
 from shitu.list_line import is_whole, splitter
 from shitu.training.rec import schema_data
+from shitu.training.rec.image_folders import boxes_of, market_rows
 
 BLOCK = 1 << 22  # bytes of a list file that are Python objects at once
 CHECKED_AT_ONCE = 10_000  # paths looked up by one thread before it takes the next lot
@@ -34,6 +36,7 @@ class ImageList:
     labels: np.ndarray  # (n,) int64, 0..C-1
     original_labels: np.ndarray  # (C,) int64, or str where labels are text: the values in the file, ascending
     ids: np.ndarray | None = None  # (n,) int64, the third column; of texts, a hash
+    boxes: np.ndarray | None = None  # (n, 4) int64: x1, y1, x2, y2 in pixels of what is shown of an image
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -51,6 +54,14 @@ class ImageList:
         """Where image `index` lies, image_root included."""
         start, end = self.offsets[index], self.offsets[index + 1]
         return os.path.join(self.image_root, self.text[start:end].decode("utf-8"))
+
+    def read(self, index: int) -> Picture:
+        """Image `index`, or its box. Raises ImageError."""
+        picture = read_image(self.path(index))
+        if self.boxes is None:
+            return picture
+        x1, y1, x2, y2 = self.boxes[index].clip(min=0)
+        return picture[y1:y2, x1:x2] if y1 < min(y2, len(picture)) and x1 < min(x2, picture.shape[1]) else picture
 
     @classmethod
     def from_rows(
@@ -86,6 +97,9 @@ def read_image_list(dataset: schema_data.Dataset, *, what: str, dense: bool = Tr
     any integers; compare `original_labels[labels]` between lists then.
     Raises ConfigError for a list that is missing, empty, malformed or not UTF-8, and for images that are not there.
     """
+    if isinstance(dataset, schema_data.Market1501):
+        folder, names, persons, cameras = market_rows(dataset, what)
+        return ImageList.from_rows(names, persons, image_root=folder, ids=cameras)
     if dataset.cls_label_path is None:
         raise ConfigError(f"{what}.cls_label_path is null; a list file is wanted, which `shitu dataset` makes")
     reading = _Reading(dataset, what)
@@ -101,6 +115,9 @@ def read_image_list(dataset: schema_data.Dataset, *, what: str, dense: bool = Tr
     images = ImageList(dataset.image_root, reading.text.getvalue(), offsets, labels, values, reading.numbered_ids())
     if dataset.check_files:
         _check_files(images, what)
+    if isinstance(dataset, schema_data.CompCars) and dataset.bbox_crop:
+        paths = [images.text[start:end].decode("utf-8") for start, end in pairwise(offsets.tolist())]
+        images = replace(images, boxes=boxes_of(dataset, paths, what))
     return images
 
 

@@ -16,7 +16,7 @@ import paddle
 from numpy.typing import NDArray
 
 from shitu.errors import ConfigError, ImageError
-from shitu.images.read import Picture, read_image
+from shitu.images.read import Picture
 from shitu.training.base.loader import Loader, Maker, Task, tasks_of
 from shitu.training.base.task import Batches
 from shitu.training.base.worker_pool import Slot, array_in
@@ -122,7 +122,7 @@ class BatchMaker(Maker[Batch]):
         path = self.images.path(index)
         if index not in self._known_bad:
             try:
-                return read_image(path)
+                return self.images.read(index)
             except ImageError as error:
                 self._known_bad[index] = str(error).removeprefix(f"{path}: ")
         bad[path] = self._known_bad[index]

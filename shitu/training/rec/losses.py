@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import paddle
@@ -10,10 +10,28 @@ import paddle.nn.functional as F  # noqa: N812
 from paddle import nn
 
 from shitu.errors import ConfigError
-from shitu.training.base.precision import full_precision, unit_vectors
 from shitu.training.rec import schema_loss
-
-Outputs = Mapping[str, Any]  # name -> tensor, or model -> name -> tensor for DistillationModel
+from shitu.training.rec.loss_parts import (
+    AgainstMemory,
+    EmbeddingMemory,
+    FeatureLoss,
+    OneLoss,
+    Outputs,
+    output_of,
+    output_of_model,
+)
+from shitu.training.rec.losses_hash import DCHLoss, DSHSDLoss, LCDSHLoss
+from shitu.training.rec.losses_pairs import (
+    CenterLoss,
+    ContrastiveLoss,
+    ContrastiveLoss_XBM,
+    EmlLoss,
+    MSMLoss,
+    PairwiseCosface,
+    SupConLoss,
+    TriHardLoss,
+    TripletLossV2,
+)
 
 
 def build_losses(sections: Sequence[schema_loss.Loss]) -> TotalLoss:
@@ -61,41 +79,7 @@ class TotalLoss(nn.Layer):
         return super().set_state_dict(state_dict, *args, **options)
 
 
-def output_of(outputs: Outputs, key: str, loss: str) -> paddle.Tensor:
-    """`outputs[key]`, at least float32. Raises ConfigError where a plain network has no such output."""
-    value = outputs.get(key)
-    if isinstance(value, paddle.Tensor):
-        return full_precision(value)
-    if any(isinstance(each, Mapping) for each in outputs.values()):
-        raise ConfigError(
-            f"{loss} is for one network, and DistillationModel has several ({', '.join(outputs)}); "
-            "use DistillationGTCELoss, DistillationDMLLoss or DistillationDistanceLoss"
-        )
-    given = [name for name, each in outputs.items() if each is not None]
-    advice = "; add Arch.Head" if key == "logits" else ""
-    raise ConfigError(f"{loss} needs the output {key}, but the network gives {', '.join(given)}{advice}")
-
-
-def output_of_model(outputs: Outputs, model: str, key: str, loss: str) -> paddle.Tensor:
-    """`outputs[model][key]`, at least float32. Raises ConfigError that lists the models."""
-    models = [name for name, each in outputs.items() if isinstance(each, Mapping)]
-    if not models:
-        raise ConfigError(f"{loss} compares several networks: it needs Arch.name: DistillationModel")
-    if model not in models:
-        raise ConfigError(f"{loss} names the model {model}, but the models are {', '.join(models)}")
-    return output_of(outputs[model], key, f"{loss} for {model}")
-
-
 # --- of one network ------------------------------------------------------------------------------------------
-
-
-class OneLoss(nn.Layer):
-    """What all have: the section that asks for it, and its name there."""
-
-    def __init__(self, section: schema_loss.Loss) -> None:
-        super().__init__()
-        self.section: Any = section
-        self.name = type(section).__name__
 
 
 class CELoss(OneLoss):
@@ -116,7 +100,7 @@ def cross_entropy(logits: paddle.Tensor, labels: paddle.Tensor, epsilon: float =
     return loss + epsilon * (true.mean() - logits.mean()) if epsilon else loss
 
 
-class TripletAngularMarginLoss(OneLoss):
+class TripletAngularMarginLoss(FeatureLoss):
     """mean(relu(margin - (s_ap - s_an))), where s_ap is a row's least similarity to its own class and s_an the
     greatest to another, both in the batch, and the image itself counted with its class, as in PaddleClas.
 
@@ -124,16 +108,6 @@ class TripletAngularMarginLoss(OneLoss):
     PaddleClas logs 1 instead of 0 for each satisfied row of the last term (`ones_like`); gradients are the same.
     Classes may have unequal numbers of images. A row without a negative adds nothing to the terms that want one.
     """
-
-    def forward(self, outputs: Outputs, labels: paddle.Tensor) -> paddle.Tensor:
-        """(n, d) features, (n,) int64 -> scalar."""
-        features = self.features(outputs)
-        return self.compare(features, labels, features, labels)
-
-    def features(self, outputs: Outputs) -> paddle.Tensor:
-        """(n, d), of unit length unless the section says otherwise."""
-        features = output_of(outputs, self.section.feature_from, self.name)
-        return unit_vectors(features) if self.section.normalize_feature else features
 
     def compare(
         self, anchors: paddle.Tensor, labels: paddle.Tensor, others: paddle.Tensor, other_labels: paddle.Tensor
@@ -154,68 +128,8 @@ class TripletAngularMarginLoss(OneLoss):
         return loss
 
 
-class TripletAngularMarginLoss_XBM(TripletAngularMarginLoss):  # noqa: N801 - PaddleClas's name
-    """The same, plus `xbm_weight` times the loss of the batch against a memory of the last `xbm_size` embeddings.
-
-    Wang et al. 2020, Cross-Batch Memory for Embedding Learning. As there and in PaddleClas, for the first
-    `start_iter` batches (forwards in training mode; with gradient accumulation more than steps) the network is taken
-    to change too fast to remember, and a batch enters the memory before it is compared with it. Each process
-    remembers its own batches. In eval mode only the batch counts, and nothing is remembered.
-
-    Unlike PaddleClas's memory this one drops exactly the oldest, and class 0 in its last row does not empty it.
-    """
-
-    def __init__(self, section: schema_loss.TripletAngularMarginLoss_XBM) -> None:
-        super().__init__(section)
-        self.memory = EmbeddingMemory(section.xbm_size)
-        self.register_buffer("batches", paddle.zeros([1], "int64"))
-
-    def forward(self, outputs: Outputs, labels: paddle.Tensor) -> paddle.Tensor:
-        """(n, d) features, (n,) int64 -> scalar."""
-        features = self.features(outputs)
-        loss = self.compare(features, labels, features, labels)
-        if not self.training:
-            return loss
-        self.batches.set_value(self.batches + 1)
-        if self.batches.item() <= self.section.start_iter:
-            return loss
-        self.memory.push(features.detach(), labels)
-        weight: float = self.section.xbm_weight
-        return loss + weight * self.compare(features, labels, *self.memory.content())
-
-
-class EmbeddingMemory(nn.Layer):
-    """The last `size` embeddings and their labels, oldest overwritten first; all of it in the state_dict."""
-
-    embeddings: paddle.Tensor
-    labels: paddle.Tensor
-
-    def __init__(self, size: int) -> None:
-        super().__init__()
-        self.size = size
-        self.register_buffer("seen", paddle.zeros([1], "int64"))
-
-    def reserve(self, dimension: int) -> None:
-        """Make room for embeddings (size, dimension) float32, known only when the first come, or are loaded."""
-        self.register_buffer("embeddings", paddle.zeros([self.size, dimension], "float32"))
-        self.register_buffer("labels", paddle.zeros([self.size], "int64"))
-
-    def push(self, embeddings: paddle.Tensor, labels: paddle.Tensor) -> None:
-        """(n, d), (n,) int64; of more than `size`, the last stay."""
-        if "embeddings" not in self._buffers:
-            self.reserve(embeddings.shape[1])
-        seen = self.seen.item() + len(labels)
-        kept = min(len(labels), self.size)
-        rows = paddle.arange(seen - kept, seen) % self.size
-        # New arrays, not written in place: an earlier forward may still wait for its backward.
-        self.embeddings = paddle.scatter(self.embeddings, rows, embeddings[-kept:].astype("float32"))
-        self.labels = paddle.scatter(self.labels, rows, labels[-kept:])
-        self.seen.set_value(self.seen + len(labels))
-
-    def content(self) -> tuple[paddle.Tensor, paddle.Tensor]:
-        """(m, d) float32 and (m,) int64, m <= size, in no particular order."""
-        filled = min(self.seen.item(), self.size)
-        return self.embeddings[:filled], self.labels[:filled]
+class TripletAngularMarginLoss_XBM(AgainstMemory, TripletAngularMarginLoss):  # noqa: N801 - PaddleClas's name
+    """The same, plus `xbm_weight` times the loss of the batch against a memory of the last `xbm_size` embeddings."""
 
 
 # --- between the networks of a DistillationModel, as PaddleClas's _dml and _udml recipes use them ------------------
@@ -277,6 +191,8 @@ def _loss(section: schema_loss.Loss) -> OneLoss:
     """The class that is called as the section."""
     kinds: tuple[type[OneLoss], ...] = (
         *(CELoss, TripletAngularMarginLoss, TripletAngularMarginLoss_XBM),
+        *(SupConLoss, TripletLossV2, PairwiseCosface, CenterLoss, ContrastiveLoss, ContrastiveLoss_XBM),
+        *(EmlLoss, MSMLoss, TriHardLoss, DSHSDLoss, LCDSHLoss, DCHLoss),
         *(DistillationGTCELoss, DistillationDMLLoss, DistillationDistanceLoss),
     )
     for key, wanted in (("model_names", "models"), ("model_name_pairs", "pairs")):

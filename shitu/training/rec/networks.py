@@ -230,6 +230,9 @@ def _check_sizes(backbone: nn.Layer, arch: schema.RecModel, key: str, image_shap
     elif isinstance(arch.Neck, schema.FCNeck):
         _check_width(f"{key}.Neck.embedding_size", arch.Neck.embedding_size, before, gives, gives[-1])
         after_neck = arch.Neck.class_num
+    elif isinstance(arch.Neck, schema.VehicleNeck):
+        _check_width(f"{key}.Neck.in_channels", arch.Neck.in_channels, before, gives, gives[0] if gives[1:] else None)
+        after_neck = arch.Neck.out_channels * math.prod(gives[1:])
     if arch.head_feature_from == "neck" and after_neck:
         before, gives = "the neck", (after_neck,)
     if arch.Head:

@@ -15,10 +15,20 @@ from paddle.regularizer import L2Decay
 from shitu.errors import ConfigError
 from shitu.training.base import task
 from shitu.training.base.task import Plan, Scaling
-from shitu.training.rec import schema
+from shitu.training.rec import schema_optimizer as schema
 from shitu.training.rec.samplers import build_sampler
-from shitu.training.rec.schema import Constant, Cosine, LearningRate, Linear, Piecewise, Step, TrainConfig
+from shitu.training.rec.schema import TrainConfig
 from shitu.training.rec.schema_data import Data
+from shitu.training.rec.schema_optimizer import (
+    Constant,
+    Cosine,
+    LearningRate,
+    Linear,
+    MultiStepDecay,
+    Piecewise,
+    ReduceOnPlateau,
+    Step,
+)
 
 
 def train_data(config: TrainConfig) -> Data:
@@ -68,6 +78,15 @@ class Schedule(task.Schedule):
         self.peak = scaling.factor * (section.values[0] if isinstance(section, Piecewise) else section.learning_rate)
         self.warmup_steps = min(round(section.warmup_epoch * steps_per_epoch), total_steps)
 
+    def __call__(self, step: int) -> float:
+        section: LearningRate = self.section
+        later = section.last_epoch + 1
+        if section.by_epoch:
+            step = (step // self.steps_per_epoch + later) * self.steps_per_epoch
+        else:
+            step += later
+        return super().__call__(step)
+
     def warming(self, step: int) -> float:
         start: float = self.section.warmup_start_lr
         return start + (self.peak - start) * step / self.warmup_steps
@@ -85,13 +104,21 @@ class Schedule(task.Schedule):
             return rate * section.gamma ** math.floor(epoch / section.step_size)
         if isinstance(section, Piecewise):
             return section.values[sum(epoch >= limit for limit in section.decay_epochs)] * self.scaling.factor
-        assert type(section) in (Constant, LearningRate)
+        if isinstance(section, MultiStepDecay):
+            rate *= section.gamma ** sum(epoch >= limit for limit in section.milestones)
+        elif isinstance(section, ReduceOnPlateau):
+            rate = max(section.min_lr, rate * section.factor ** section.reductions(self.scores))
+        else:
+            assert type(section) in (Constant, LearningRate)
         return rate
 
 
 def build_optimizer(section: schema.Optimizer, network: nn.Layer, losses: nn.Layer) -> paddle.optimizer.Optimizer:
     """The optimizer over all parameters that learn. Raises ConfigError where none does."""
-    parameters = [p for p in (*network.parameters(), *losses.parameters()) if not p.stop_gradient]
+    apart = {each: _of_loss(losses, each.scope) for each in section.of_losses}
+    named = {id(p) for parameters in apart.values() for p in parameters}
+    both = (*network.parameters(), *losses.parameters())
+    parameters = [p for p in both if not p.stop_gradient and id(p) not in named]
     if not parameters:
         raise ConfigError("nothing is left to train: every parameter is frozen; see Arch.freeze_layers")
     exempt = undecayed(network, section)
@@ -102,7 +129,7 @@ def build_optimizer(section: schema.Optimizer, network: nn.Layer, losses: nn.Lay
     if section.clip_global_norm:
         clip = nn.ClipGradByGlobalNorm(section.clip_global_norm)
     # the keys that a kind has for itself are parameters of Paddle's class, which is called alike
-    own = {each.name for each in fields(section)} - {each.name for each in fields(schema.Optimizer)}
+    own: set[str] = {each.name for each in fields(section)} - {each.name for each in fields(schema.Optimizer)}
     options: dict[str, Any] = {name: getattr(section, name) for name in own}
     if isinstance(section, schema.AdamW):
         options["apply_decay_param_fun"] = lambda name: name not in exempt
@@ -110,7 +137,36 @@ def build_optimizer(section: schema.Optimizer, network: nn.Layer, losses: nn.Lay
         options["weight_decay"] = L2Decay(section.regularizer.coeff)
     kind = getattr(paddle.optimizer, type(section).__name__)
     optimizer: paddle.optimizer.Optimizer = kind(0.0, parameters=parameters, grad_clip=clip, **options)
-    return optimizer
+    if not apart:
+        return optimizer
+    others = [paddle.optimizer.SGD(each.lr.learning_rate, found) for each, found in apart.items()]
+    return Together(optimizer, others)
+
+
+def _of_loss(losses: nn.Layer, scope: str) -> list[paddle.Tensor]:
+    found = [p for layer in losses.sublayers() if type(layer).__name__ == scope for p in layer.parameters()]
+    if not found:
+        raise ConfigError(f"Optimizer: the scope {scope} is no loss of Loss.Train that learns anything; leave it out")
+    return found
+
+
+class Together:
+    """An optimizer, and others of a constant rate, which learn nothing that a resume would need. Not for AMP's O2."""
+
+    def __init__(self, first: paddle.optimizer.Optimizer, others: list[paddle.optimizer.Optimizer]) -> None:
+        self.first, self.others = first, others
+        self._parameter_list = [p for each in (first, *others) for p in each._parameter_list]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.first, name)
+
+    def step(self) -> None:
+        for each in (self.first, *self.others):
+            each.step()
+
+    def clear_grad(self) -> None:
+        for each in (self.first, *self.others):
+            each.clear_grad()
 
 
 def undecayed(network: nn.Layer, section: schema.Optimizer) -> set[str]:

@@ -24,6 +24,7 @@ from shitu.training.rec.schema_arch import Arch, Backbone
 
 IN_FOLDER = "weights.pdparams"  # where a model folder keeps them, if it does
 _log = logging.getLogger("shitu")
+_ADDRESS = ("https://", "http://")
 _LEAST_SHARE = 0.1  # below it, the names that fit do so by chance
 
 
@@ -87,13 +88,16 @@ def _exported(source: str) -> ModelFolder | None:
 
 def to_fetch(config: TrainConfig) -> list[str]:
     """Addresses that `start_from` would download from."""
+    urls: list[str] = []
     if source := config.Global.pretrained_model:
+        urls += [source] * source.startswith(_ADDRESS)
         named = source in known_names() and not Path(source).exists() and not Path(f"{source}{SUFFIX}").exists()
         sections = [Backbone(name=source)] if named else []
     else:
         backbones = [each.Backbone for each in config.Arch.parts().values()]
         sections = [each for each in backbones if each.pretrained == "True"]
-    urls = [url for each in sections if (url := model_url(each))]
+        urls += [each.pretrained for each in backbones if each.pretrained and each.pretrained.startswith(_ADDRESS)]
+    urls += [url for each in sections if (url := model_url(each))]
     return [url for url in dict.fromkeys(urls) if not weights_home(url).is_file()]
 
 
@@ -114,7 +118,9 @@ def load_start_weights(network: RecModel | DistillationModel, arch: Arch) -> lis
 
 
 def find_weights(source: str) -> Path:
-    """The file that a path or a name stands for. Raises ModelError, and DownloadError for a network's name."""
+    """The file that a path, a name or an address stands for. Raises ModelError; DownloadError for the latter two."""
+    if source.startswith(_ADDRESS):
+        return _fetch(source)
     try:
         path = Path(source).expanduser()
         folders = [path, *(home / path.name for home in model_homes() if path.name)]
@@ -145,6 +151,10 @@ def fetch_imagenet(section: Backbone) -> Path:
             f"Arch.Backbone.pretrained: no ImageNet weights of {section.name} are published; give the path of a "
             f"{SUFFIX}, or set Arch.Backbone.pretrained=False"
         )
+    return _fetch(url)
+
+
+def _fetch(url: str) -> Path:
     try:
         return fetched(url)
     except (DownloadError, OSError) as error:

@@ -43,35 +43,40 @@ class Embedded:
 
 @dataclass(frozen=True)
 class Sums:
-    """What slices of the queries add up to; `hits` belong to `topk`. `left_out`: queries without a positive."""
+    """What slices of the queries add up to; `hits` and `shares` belong to `topk`: queries with a positive among the k
+    nearest, and the share of these that are positives. `left_out`: queries without a positive.
+    """
 
     topk: tuple[int, ...]
     hits: tuple[float, ...]
+    shares: tuple[float, ...] = ()
     average_precision: float = 0.0
     inverse_penalty: float = 0.0
     queries: float = 0.0
     left_out: float = 0.0
 
     def as_row(self) -> NDArray[np.float64]:
-        """(1, len(topk) + 4) float64, to be gathered from several processes."""
+        """(1, 2 len(topk) + 4) float64, to be gathered from several processes."""
         counts = (self.average_precision, self.inverse_penalty, self.queries, self.left_out)
-        return np.array([[*self.hits, *counts]], np.float64)
+        shares = self.shares or (0.0,) * len(self.topk)
+        return np.array([[*self.hits, *shares, *counts]], np.float64)
 
     @classmethod
     def of_rows(cls, topk: tuple[int, ...], rows: NDArray[np.float64]) -> Sums:
-        """The sum of rows (n, len(topk) + 4)."""
-        total = rows.sum(axis=0).tolist()
-        return cls(topk, tuple(total[: len(topk)]), *total[len(topk) :])
+        """The sum of rows (n, 2 len(topk) + 4)."""
+        total, k = rows.sum(axis=0).tolist(), len(topk)
+        return cls(topk, tuple(total[:k]), tuple(total[k : 2 * k]), *total[2 * k :])
 
 
 def metrics_of(sums: Sums) -> dict[str, float]:
-    """Means over the queries with a positive: recall<k>, mAP, mINP in 0..1, NaN where there is no such query."""
+    """Means over the queries with a positive: recall<k>, precision<k>, mAP, mINP in 0..1; NaN without such a query."""
 
     def mean(total: float) -> float:
         return total / sums.queries if sums.queries else float("nan")
 
     recalls = {f"recall{k}": mean(hits) for k, hits in zip(sums.topk, sums.hits, strict=True)}
-    return {**recalls, "mAP": mean(sums.average_precision), "mINP": mean(sums.inverse_penalty)}
+    precisions = {f"precision{k}": mean(share) for k, share in zip(sums.topk, sums.shares, strict=True)}
+    return {**recalls, **precisions, "mAP": mean(sums.average_precision), "mINP": mean(sums.inverse_penalty)}
 
 
 def score(
@@ -102,8 +107,9 @@ def _query_sums(topk: tuple[int, ...], ranks: Integers | None) -> Sums:
     hits = tuple(float(len(ranks) > 0 and ranks[0] < k) for k in topk)
     if not len(ranks):
         return Sums(topk, hits, queries=1)
+    shares = tuple(float((ranks < k).sum()) / k for k in topk)
     count = np.arange(1, len(ranks) + 1)
-    return Sums(topk, hits, float((count / (ranks + 1)).mean()), float(len(ranks) / (ranks[-1] + 1)), queries=1)
+    return Sums(topk, hits, shares, float((count / (ranks + 1)).mean()), float(len(ranks) / (ranks[-1] + 1)), queries=1)
 
 
 class Pairs:

@@ -19,7 +19,8 @@ from shitu.training.base.ema import MovingAverage
 from shitu.training.base.faults import Faults
 from shitu.training.base.memory import estimate_memory
 from shitu.training.base.task import Metrics, Plan, Settings, Task, learning_rate_table
-from shitu.training.rec.evaluate import EvalSet, check_metrics, evaluate, metric_names, open_eval
+from shitu.training.rec.eval_lists import ClassSet, EvalSet, open_eval
+from shitu.training.rec.evaluate import check_metrics, evaluate, metric_names
 from shitu.training.rec.export import export_config
 from shitu.training.rec.fake_quant import add_rounding
 from shitu.training.rec.image_list import ImageList, read_image_list
@@ -29,7 +30,8 @@ from shitu.training.rec.networks import DistillationModel, RecModel, build_netwo
 from shitu.training.rec.plan import build_optimizer, make_plan, train_data
 from shitu.training.rec.pretrained import start_from, to_fetch
 from shitu.training.rec.prune import prune
-from shitu.training.rec.schema import SGD, Adam, AdamW, TrainConfig
+from shitu.training.rec.schema import TrainConfig
+from shitu.training.rec.schema_optimizer import SGD, Adam, AdamW
 from shitu.training.rec.summary import describe, summarise
 from shitu.training.rec.transforms import compile_transform
 
@@ -155,7 +157,7 @@ class RecTask(Task[Batch]):
         return _summary(self.config, self.images, self.plan, self.network)
 
 
-def _eval_set(config: TrainConfig) -> EvalSet | None:
+def _eval_set(config: TrainConfig) -> EvalSet | ClassSet | None:
     """Opened before training, so that what is wrong with it shows at once."""
     if not evaluates(config):
         return None
@@ -166,7 +168,7 @@ def _eval_set(config: TrainConfig) -> EvalSet | None:
 def evaluates(config: TrainConfig) -> bool:
     """Whether a run is to be evaluated."""
     data = config.DataLoader.Eval
-    return config.Global.eval_during_train and data is not None and data.Query is not None
+    return config.Global.eval_during_train and data is not None and (data.Query or data.dataset) is not None
 
 
 def _export(config: TrainConfig, weights: Path) -> None:

@@ -7,21 +7,33 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from shitu.config.keys import Choice, FilePath, Flag, Maybe, Number, Several, Text, Whole
 from shitu.config.load import load_sections
 from shitu.config.values import BadValueError, Section, not_a_key, within
-from shitu.config.variants import ByKey, ByName
-from shitu.training.base.schema import AMP, ScaledRate
+from shitu.config.variants import ByKey
+from shitu.training.base.schema import AMP
 from shitu.training.rec.schema_arch import Arch, RecModel
 from shitu.training.rec.schema_data import DataLoader
 from shitu.training.rec.schema_loss import Loss
+from shitu.training.rec.schema_optimizer import Momentum, Optimizer, one_of_several
 
 
 @dataclass(frozen=True)
 class Global(Section):
-    no_effect = frozenset({"use_dali", "to_static", "class_num", "eval_before_train", "profiler_options", "use_mlu"})
+    no_effect = frozenset(
+        {
+            "use_dali",
+            "to_static",
+            "class_num",
+            "eval_before_train",
+            "profiler_options",
+            "use_mlu",
+            "infer_imgs",
+            "iter_per_epoch",
+        }
+    )
 
     checkpoints: Maybe[FilePath] = None  # path without suffix, such as output/RecModel/latest
     pretrained_model: Maybe[FilePath] = None
@@ -34,7 +46,7 @@ class Global(Section):
     epochs: Whole = within(100, 1)
     print_batch_step: Whole = within(10, 1)
     use_visualdl: Flag = False
-    eval_mode: Choice[Literal["retrieval"]] = "retrieval"
+    eval_mode: Choice[Literal["retrieval", "classification"]] = "retrieval"  # Eval's own keys decide
     retrieval_feature_from: Choice[Literal["features", "backbone"]] = "features"
     re_ranking: Flag = False
     feature_normalize: Flag = True
@@ -65,104 +77,6 @@ class EMA(Section):
     decay: Number = within(0.9999, 0, 1)
 
 
-@dataclass(frozen=True)
-class LearningRate(ScaledRate, ByName):
-    """The `lr` of an optimizer; steps, not epochs, move it. The keys are shared by all kinds."""
-
-    learning_rate: Number = within(0.001, 0)
-    warmup_epoch: Number = within(0, 0)
-    warmup_start_lr: Number = within(0.0, 0)
-    by_epoch: Flag = False
-    scale_iters: Flag = False  # ours: Global.max_iters is scaled by the inverse too
-
-    def check(self) -> None:
-        if self.by_epoch:
-            raise BadValueError("by_epoch", True, "false is wanted: the learning rate moves by steps")
-
-
-@dataclass(frozen=True)
-class Cosine(LearningRate):
-    eta_min: Number = within(0.0, 0)
-
-
-@dataclass(frozen=True)
-class Linear(LearningRate):
-    end_lr: Number = within(0.0, 0)
-    power: Number = within(1.0, 0)
-
-
-@dataclass(frozen=True)
-class Constant(LearningRate):
-    pass
-
-
-@dataclass(frozen=True)
-class Step(LearningRate):
-    step_size: Number = within(30, 0)  # epochs
-    gamma: Number = within(0.1, 0, 1)
-
-
-@dataclass(frozen=True)
-class Piecewise(LearningRate):
-    decay_epochs: Several[Number] = ()
-    values: Several[Number] = ()  # as many as decay_epochs and one more; replace learning_rate
-
-    def check(self) -> None:
-        super().check()
-        if len(self.values) != len(self.decay_epochs) + 1:
-            raise BadValueError("values", list(self.values), "one number more than in decay_epochs is wanted")
-
-
-@dataclass(frozen=True)
-class L2(ByName):
-    coeff: Number = within(0.0, 0)
-
-
-@dataclass(frozen=True)
-class Optimizer(ByName):
-    """Weight decay reaches what PaddleClas's does: all but what a backbone exempts, as most do their batch norms."""
-
-    no_effect = frozenset({"use_master_param"})
-
-    lr: LearningRate = field(default_factory=Cosine)
-    regularizer: Maybe[L2] = None
-    clip_norm: Maybe[Number] = within(None, 0)  # limit of the norm of each parameter's gradient, as PaddleClas has it
-    clip_global_norm: Maybe[Number] = within(None, 0)  # ours: limit of the norm of all gradients together
-    no_weight_decay_name: Maybe[Text] = None  # parts of parameters' names, with blanks between them
-    one_dim_param_no_weight_decay: Flag = False
-    decay_bn_and_bias: Flag = True  # ours: false leaves them out
-
-    def check(self) -> None:
-        if self.clip_norm and self.clip_global_norm:
-            raise BadValueError("clip_norm", self.clip_norm, "either it or clip_global_norm is wanted")
-
-
-@dataclass(frozen=True)
-class Momentum(Optimizer):
-    momentum: Number = within(0.9, 0, 1)
-    use_nesterov: Flag = False
-
-
-@dataclass(frozen=True)
-class SGD(Optimizer):
-    pass
-
-
-@dataclass(frozen=True)
-class Adam(Optimizer):
-    beta1: Number = within(0.9, 0, 1)
-    beta2: Number = within(0.999, 0, 1)
-    epsilon: Number = within(1e-8, 0)
-
-
-@dataclass(frozen=True)
-class AdamW(Optimizer):
-    beta1: Number = within(0.9, 0, 1)
-    beta2: Number = within(0.999, 0, 1)
-    epsilon: Number = within(1e-8, 0)
-    weight_decay: Number = within(0.01, 0)
-
-
 # --- metrics and the whole -------------------------------------------------------------------------------------
 
 
@@ -187,6 +101,19 @@ class MeanAP(MetricKind):
 class MeanINP(MetricKind):
     yaml_name = "mINP"
     descending: Maybe[Flag] = None
+
+
+@dataclass(frozen=True)
+class Precisionk(MetricKind):
+    topk: Several[Whole] = within((1, 5), 1)
+    descending: Maybe[Flag] = None
+
+
+@dataclass(frozen=True)
+class TopkAcc(MetricKind):
+    """Of DataLoader.Eval.dataset, whose classes are those that are trained."""
+
+    topk: Several[Whole] = within((1, 5), 1)
 
 
 @dataclass(frozen=True)
@@ -241,7 +168,7 @@ _Slim = Slim
 class TrainConfig(Section):
     """A whole training configuration."""
 
-    no_effect = frozenset({"Infer"})
+    no_effect = frozenset({"Infer", "IndexProcess"})
 
     Global: _Global = field(default_factory=_Global)
     AMP: Maybe[_AMP] = None
@@ -253,6 +180,18 @@ class TrainConfig(Section):
     Metric: _Metric = field(default_factory=_Metric)
     Slim: Maybe[_Slim] = None
     source: str = not_a_key("built-in defaults")
+
+    @classmethod
+    def keys_in(cls, value: Any) -> Any:
+        if isinstance(value, dict) and isinstance(value.get("Optimizer"), list):
+            value["Optimizer"] = one_of_several(value["Optimizer"])  # in place: a message then finds its way
+        return super().keys_in(value)
+
+    @classmethod
+    def in_editors(cls, schema: dict[str, Any]) -> dict[str, Any]:
+        one = schema["properties"]["Optimizer"]
+        schema["properties"]["Optimizer"] = {"anyOf": [one, {"type": "array", "items": {"type": "object"}}]}
+        return schema
 
 
 def load_train_config(path: str | Path, overrides: tuple[str, ...] = ()) -> TrainConfig:

@@ -34,7 +34,16 @@ class XavierNormal(Initializer):
 
 @dataclass(frozen=True)
 class KaimingNormal(Initializer):
-    pass
+    fan_in: Maybe[Whole] = within(None, 1)  # None: that of the weight
+    negative_slope: Number = 0.0
+    nonlinearity: Choice[Literal["relu", "leaky_relu"]] = "relu"
+
+
+@dataclass(frozen=True)
+class KaimingUniform(Initializer):
+    fan_in: Maybe[Whole] = within(None, 1)
+    negative_slope: Number = 0.0
+    nonlinearity: Choice[Literal["relu", "leaky_relu"]] = "relu"
 
 
 @dataclass(frozen=True)
@@ -65,6 +74,9 @@ class Backbone(Section):
     class_expand: Maybe[Whole] = within(None, 1)
     class_num: Maybe[Whole] = within(None, 1)
     dropout_prob: Maybe[Number] = within(None, 0, 1)
+    stem_act: Maybe[Text] = "relu"  # of a ResNet; null: none
+    return_embed: Flag = False  # of a vision transformer: its projected tokens and no logits
+    return_mean_embed: Flag = False  # with return_embed: their mean
     freeze_befor: Maybe[Text] = None  # sic: this layer of the backbone and all before it do not learn
 
     @classmethod
@@ -82,6 +94,8 @@ class Backbone(Section):
 
 @dataclass(frozen=True)
 class BackboneStopLayer(Section):
+    no_effect = frozenset({"output_dim"})
+
     name: Text = "flatten"
 
 
@@ -104,6 +118,19 @@ class FCNeck(Neck):
     class_num: Whole = within(512, 1)
     weight_attr: ParamAttr = field(default_factory=ParamAttr)
     bias_attr: ParamAttr = field(default_factory=ParamAttr)
+
+
+@dataclass(frozen=True)
+class VehicleNeck(Neck):
+    """A 1 x 1 convolution of a map, flattened."""
+
+    in_channels: Whole = within(2048, 1)
+    out_channels: Whole = within(512, 1)
+
+
+@dataclass(frozen=True)
+class Tanh(Neck):
+    pass
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from shitu.config.keys import Choice, FilePath, Flag, Maybe, Number, Operators, Several, Text, Whole
 from shitu.config.values import BadValueError, Section, within
@@ -39,15 +39,47 @@ class VeriWild(Dataset):
 
 
 @dataclass(frozen=True)
+class ICartoonDataset(Dataset):
+    """Two columns."""
+
+
+@dataclass(frozen=True)
+class Market1501(Dataset):
+    """The folder of Market-1501 that cls_label_path names; cameras are the ids."""
+
+
+@dataclass(frozen=True)
+class CompCars(Dataset):
+    """Two columns; of each image the box in its file below label_root is cut out first."""
+
+    label_root: Maybe[FilePath] = None
+    bbox_crop: Flag = False
+
+    def check(self) -> None:
+        super().check()
+        if self.bbox_crop and self.label_root is None:
+            raise BadValueError("label_root", None, "the folder of the boxes is wanted, for bbox_crop")
+
+
+@dataclass(frozen=True)
 class Sampler(ByName):
+    """Without a name, PaddleClas's plain one."""
+
     batch_size: Whole = within(64, 1)  # per card
     drop_last: Flag = False
     shuffle: Flag = False
 
+    @classmethod
+    def split(cls, value: Any) -> tuple[Any, Any]:
+        unnamed = isinstance(value, dict) and "name" not in value
+        return ("DistributedBatchSampler", value) if unnamed else super().split(value)
+
 
 @dataclass(frozen=True)
 class DistributedBatchSampler(Sampler):
-    pass
+    @classmethod
+    def in_editors(cls, schema: dict[str, Any]) -> dict[str, Any]:
+        return {**schema, "required": []}
 
 
 @dataclass(frozen=True)
@@ -99,6 +131,11 @@ class Data(Section):
 
 @dataclass(frozen=True)
 class EvalData(Section):
+    """Query and Gallery for retrieval; a dataset of the classes that are trained for TopkAcc."""
+
+    dataset: Maybe[_Dataset] = None
+    sampler: _Sampler = field(default_factory=DistributedBatchSampler)
+    loader: _Loader = field(default_factory=Loader)
     Query: Maybe[Data] = None
     Gallery: Maybe[Data] = None
 

@@ -53,6 +53,98 @@ class TripletAngularMarginLoss_XBM(AngularMargin, Loss):  # noqa: N801 - PaddleC
 
 
 @dataclass(frozen=True)
+class OfFeatures(Section):
+    """What several losses between images have."""
+
+    feature_from: Choice[Literal["features", "backbone"]] = "features"
+    normalize_feature: Flag = True
+
+
+@dataclass(frozen=True)
+class SupConLoss(OfFeatures, Loss):
+    no_effect = frozenset({"views", "contrast_mode"})  # labels say which images belong together; all are anchors
+
+    temperature: Number = within(0.07, 1e-6)
+    base_temperature: Number = within(0.07, 1e-6)
+
+
+@dataclass(frozen=True)
+class TripletLossV2(OfFeatures, Loss):
+    margin: Number = within(0.5, 0)
+
+
+@dataclass(frozen=True)
+class PairwiseCosface(Loss):
+    margin: Number = within(0.35, 0)
+    gamma: Number = within(64.0, 0)
+
+
+@dataclass(frozen=True)
+class CenterLoss(Loss):
+    num_classes: Whole = within(1000, 1)
+    feat_dim: Whole = within(512, 1)
+    feature_from: Choice[Literal["features", "backbone"]] = "features"
+
+
+@dataclass(frozen=True)
+class ContrastiveLoss(OfFeatures, Loss):
+    no_effect = frozenset({"embedding_size"})  # the first batch says it
+
+    margin: Number = within(0.5, -1, 1)
+    epsilon: Number = within(1e-5, 0)
+
+
+@dataclass(frozen=True)
+class ContrastiveLoss_XBM(OfFeatures, Loss):  # noqa: N801 - PaddleClas's name
+    no_effect = frozenset({"embedding_size"})
+
+    margin: Number = within(0.5, -1, 1)
+    epsilon: Number = within(1e-5, 0)
+    start_iter: Whole = within(1000, 0)
+    xbm_size: Whole = within(10000, 1)
+    xbm_weight: Number = within(1.0, 0)
+
+
+@dataclass(frozen=True)
+class EmlLoss(Loss):
+    no_effect = frozenset({"batch_size", "samples_each_class"})  # labels say it
+
+
+@dataclass(frozen=True)
+class TriHardLoss(Loss):
+    no_effect = EmlLoss.no_effect
+
+    margin: Number = within(0.1, 0)
+
+
+@dataclass(frozen=True)
+class MSMLoss(Loss):
+    no_effect = EmlLoss.no_effect
+
+    margin: Number = within(0.1, 0)
+
+
+@dataclass(frozen=True)
+class DSHSDLoss(Loss):
+    alpha: Number = within(0.05, 0)
+
+
+@dataclass(frozen=True)
+class LCDSHLoss(Loss):
+    no_effect = frozenset({"n_class"})
+
+    _lambda: Number = within(3.0, 0)
+
+
+@dataclass(frozen=True)
+class DCHLoss(Loss):
+    no_effect = frozenset({"n_class"})
+
+    gamma: Number = within(20.0, 1e-6)
+    _lambda: Number = within(0.1, 0)
+
+
+@dataclass(frozen=True)
 class DistillationGTCELoss(Loss):
     """Cross-entropy of each named model with the labels."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,11 +16,12 @@ from shitu.recognise.transform_ops import IMAGENET_MEAN, IMAGENET_STD, as_number
 from shitu.training.rec import augment, auto_augment
 from shitu.training.rec.augment import DecodeImage, ImageOp, RandomErasing, Rng, Still
 from shitu.training.rec.augment_keys import Size
+from shitu.training.rec.augment_mix import AugMix
 
 _FIRST: tuple[type[ImageOp], ...] = (
     *(DecodeImage, augment.RandFlipImage, augment.Pad, augment.RandCropImageV2, augment.RandCropImage),
     *(augment.RandomRotation, augment.ColorJitter, auto_augment.AutoAugment, auto_augment.RandAugment),
-    auto_augment.TimmAutoAugment,
+    *(auto_augment.TimmAutoAugment, AugMix),
 )
 _KINDS = {kind.__name__: kind for kind in _FIRST}
 _AS_IN_PREDICTION = ("ResizeImage", "CropImage")
@@ -60,8 +61,8 @@ def compile_transform(ops: Operators, where: str) -> Transform:
     image_ops: list[ImageOp] = []
     last: list[Mapping[str, Any]] = []
     erasing: list[RandomErasing] = []
-    known = ("DecodeImage", *_AS_IN_PREDICTION, *_KINDS, *_LAST, "RandomErasing")
-    for operator in ops:
+    known = ("DecodeImage", *_AS_IN_PREDICTION, *_KINDS, *_LAST, "RandomErasing", "ToTensor", "Normalize", *_VISION)
+    for operator in _renamed(ops, where):
         name, options = split_operator(operator, known, where)
         if name in _LAST:
             if erasing:
@@ -88,6 +89,48 @@ def compile_transform(ops: Operators, where: str) -> Transform:
     normalise = compile_ops([*last, *to_chw], where)
     preprocess = None if erasing else _preprocess(image_ops, last)
     return Transform(tuple(image_ops), normalise, tuple(erasing), size, preprocess)
+
+
+def _resize(options: Mapping[str, Any], where: str) -> Mapping[str, Any]:
+    size = options.get("size")
+    key = {"size": size[::-1]} if isinstance(size, list) else {"resize_short": size}  # paddle.vision's is height, width
+    return {"ResizeImage": {**key, "interpolation": options.get("interpolation", "bilinear"), "backend": "pil"}}
+
+
+def _crop(options: Mapping[str, Any], where: str) -> Mapping[str, Any]:
+    return {"RandCropImage": {"interpolation": "bilinear", "backend": "pil", "use_log_aspect": True, **options}}
+
+
+def _flip(options: Mapping[str, Any], where: str) -> Mapping[str, Any]:
+    if options.get("prob", 0.5) != 0.5:
+        raise ConfigError(f"{where}: RandomHorizontalFlip.prob is {options['prob']}; only 0.5 is there: leave it out")
+    return {"RandFlipImage": {"flip_code": 1}}
+
+
+_VISION: dict[str, Callable[[Mapping[str, Any], str], Mapping[str, Any]]] = {
+    "Resize": _resize,
+    "RandomResizedCrop": _crop,
+    "RandomHorizontalFlip": _flip,
+    "CenterCrop": lambda options, where: {"CropImage": options},
+}
+
+
+def _renamed(ops: Operators, where: str) -> list[Mapping[str, Any]]:
+    """paddle.vision's operators, which PaddleClas's files of re-identification use, by PaddleClas's own names."""
+    renamed: list[Mapping[str, Any]] = []
+    names = [next(iter(operator)) for operator in ops]
+    for place, (name, operator) in enumerate(zip(names, ops, strict=True)):
+        if name == "Normalize":
+            if "ToTensor" not in names[:place]:
+                raise ConfigError(f"{where}: Normalize without ToTensor before it; put it there, or use NormalizeImage")
+            renamed.append({"NormalizeImage": {**(operator[name] or {}), "scale": 1 / 255, "order": ""}})
+        elif name in _VISION:
+            renamed.append(_VISION[name](operator[name] or {}, where))
+        elif name != "ToTensor":
+            renamed.append(operator)
+        elif "Normalize" not in names:
+            renamed.append({"NormalizeImage": {"scale": 1 / 255, "mean": [0, 0, 0], "std": [1, 1, 1], "order": ""}})
+    return renamed
 
 
 def _read(kind: type[AnySection], options: Mapping[str, Any], where: str) -> AnySection:
