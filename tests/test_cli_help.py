@@ -202,7 +202,19 @@ def test_no_command_shows_the_commands() -> None:
     done = CliRunner().invoke(main, ["--help"])
     names = ["init", "build-gallery", "predict", "predict-det", "predict-rec", "evaluate", "calibrate", "gallery"]
     names += ["models", "quantize", "benchmark"]
-    names += ["dataset", "train", "eval", "export", "train-det", "eval-det", "export-det", "check", "demo", "config"]
+    names += [
+        "dataset",
+        "finetune",
+        "train",
+        "eval",
+        "export",
+        "train-det",
+        "eval-det",
+        "export-det",
+        "check",
+        "demo",
+        "config",
+    ]
     names += ["completion"]
     shown = done.stdout[done.stdout.index("Commands:") :].splitlines()[1 : len(names) + 1]
     assert [line.split()[0] for line in shown] == names

@@ -21,7 +21,7 @@ PAGE = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
 def commands(text: str) -> list[str]:
     """The lines of the block that trains on the demo."""
     blocks = re.findall(r"^```\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-    (found,) = (block for block in blocks if "shitu predict" in block)
+    (found,) = (block for block in blocks if "shitu predict" in block and "shitu train" in block)
     return [line for line in found.splitlines() if line.strip()]
 
 
