@@ -81,8 +81,7 @@ def stand_in(every: Callable[[str], Any], above: Callable[[str], bool]) -> Layer
         if key in MODELS and value is not None and not _is_known(value):
             raise GalleryError(_refusal(index_dir, key, value))
         if key == _ROOT:
-            root = os.path.relpath(os.path.join(os.path.expanduser(index_dir), str(value)))
-            if os.path.isdir(root):  # else the gallery was moved without its pictures
+            if root := _root_beside(index_dir, value):
                 _put(sections, key, root)
             continue
         if key not in _OF_BUILDING and every(key) != value:
@@ -91,6 +90,17 @@ def stand_in(every: Callable[[str], Any], above: Callable[[str], bool]) -> Layer
     if told:
         _say(f"As {index_dir} was made: {', '.join(told)}")
     return Layer(f"the gallery {index_dir}", sections) if sections else None
+
+
+def image_root_of(index_dir: str) -> str:
+    """Where the paths of a gallery's entries begin, as it remembers; "" where it does not, or they are not there."""
+    kept = _kept_in(index_dir)
+    return _root_beside(index_dir, kept[_ROOT]) if _ROOT in kept else ""
+
+
+def _root_beside(index_dir: str, kept: Any) -> str:
+    root = os.path.relpath(os.path.join(os.path.expanduser(index_dir), str(kept)))
+    return root if os.path.isdir(root) else ""  # the gallery was moved without its pictures
 
 
 def _kept_in(index_dir: str) -> dict[str, Any]:

@@ -247,6 +247,16 @@ def test_an_older_gallery_remembers_nothing(here: Path) -> None:
     assert '"rec_docs": "tea"' in run("predict", "--no-pictures", "-g", "mine", "photos/tea").stdout
 
 
+def test_a_map_finds_the_pictures_where_they_were(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Paths of entries begin in the folder of the photos, and the command is run elsewhere."""
+    run("build-gallery", "photos", "-g", "mine")
+    (here / "elsewhere").mkdir()
+    monkeypatch.chdir(here / "elsewhere")
+    run("gallery", "map", "-g", "../mine", "--html", "map.html")
+    page = Path("map.html").read_text(encoding="utf-8")
+    assert page.count('src="data:image/jpeg') >= len(entries("../mine"))
+
+
 # --- by mistake -----------------------------------------------------------------------------------------------------
 
 

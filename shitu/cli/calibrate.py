@@ -11,7 +11,7 @@ import click
 
 from shitu.cli import out
 from shitu.cli.evaluate import queries_of, query_options
-from shitu.cli.options import config_options, example, format_option, read_config
+from shitu.cli.options import config_options, example, false_accept_option, format_option, read_config
 
 if TYPE_CHECKING:
     from shitu.config import Config
@@ -25,13 +25,7 @@ if TYPE_CHECKING:
 )
 @config_options("gallery", "device")
 @query_options
-@click.option(
-    "--false-accept",
-    type=float,
-    default=0.05,
-    show_default=True,
-    help="The share of unknown things that may be given a name.",
-)
+@false_accept_option
 @click.option(
     "--write",
     "target",

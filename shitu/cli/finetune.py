@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from shitu.cli import out
-from shitu.cli.options import Within, example, override_option
+from shitu.cli.options import Within, example, false_accept_option, override_option
 
 
 @click.command("finetune", epilog=example("finetune my_photos --epochs 1 --output my_model"))
@@ -22,13 +22,7 @@ from shitu.cli.options import Within, example, override_option
 @click.option(
     "--size", type=click.IntRange(32, 1024), default=224, show_default=True, help="Side of the images, in pixels."
 )
-@click.option(
-    "--false-accept",
-    type=float,
-    default=0.05,
-    show_default=True,
-    help="The share of unknown things that may be given a name.",
-)
+@false_accept_option
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Another seed, another split.")
 @click.option("--overwrite", is_flag=True, help="Start anew over an earlier run.")
 @override_option(", of configs/train/finetune.yaml")

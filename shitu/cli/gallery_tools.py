@@ -71,15 +71,21 @@ def dedup(url: str, cosine: float, really: bool) -> None:
 @click.command("map", epilog=example("gallery map my_gallery --html map.html --image-root demo"))
 @_located
 @click.option("--html", "page", required=True, type=click.Path(path_type=Path), metavar="FILE.html", help="Where to.")
-@click.option("--image-root", default="", metavar="DIR", help="Where the paths of the entries begin.  [default: here]")
+@click.option(
+    "--image-root",
+    metavar="DIR",
+    help="Where the paths of the entries begin.  [default: where they did when it was built, else here]",
+)
 @click.option("--most", type=click.IntRange(min=1), default=2000, show_default=True, help="Entries shown at most.")
-def map_gallery(url: str, page: Path, image_root: str, most: int) -> None:
+def map_gallery(url: str, page: Path, image_root: str | None, most: int) -> None:
     """Write a page that shows a gallery: what looks alike lies together, doubtful entries are marked.
 
     Doubtful is an entry whose nearest neighbour has another label. The page holds its pictures and needs no network.
     """
     from shitu.evaluation.gallery_map import write_map
+    from shitu.made_with import image_root_of
 
     opened = _open(url)
-    count, doubtful = write_map(opened, page, image_root=image_root, most=most)
+    root = image_root_of(url) if image_root is None else image_root
+    count, doubtful = write_map(opened, page, image_root=root, most=most)
     out.record({"entries": len(opened), "shown": count, "doubtful": doubtful, "to": str(page)})

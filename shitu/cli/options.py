@@ -157,6 +157,16 @@ def config_options(*short: str) -> Callable[[Command], Command]:
     return decorate
 
 
+# for who chooses a threshold; check_rate says what may be asked for
+false_accept_option = click.option(
+    "--false-accept",
+    type=float,
+    default=0.05,
+    show_default=True,
+    help="The share of unknown things that may be given a name.",
+)
+
+
 def format_option(default: str, note: str = "How to print it.", *more: str) -> Callable[[Command], Command]:
     """`--format`: JSON Lines for programs, a table for people, and `more`."""
     among = click.Choice(["json", "table", *more])
