@@ -269,7 +269,9 @@ def test_a_folder_with_its_own_output_does_not_grow(here: Path) -> None:
     assert "already there" in run("gallery", "append", "-g", "mine", "--label", "x", "photos").stderr
     assert len(entries("mine")) == 3
     assert "holds only pictures that shitu drew itself" in run("predict", "-g", "mine", "output", status=2).stderr
-    assert run("predict", "-g", "mine", "output/carrot.jpg").stdout, "named itself, it is taken"
+    named = run("predict", "-g", "mine", "output/carrot.jpg")
+    assert named.stdout, "named itself, it is taken"
+    assert "output/carrot.jpg: shitu drew boxes and names into it" in named.stderr
 
 
 def test_a_good_gallery_is_not_replaced_while_its_images_are_missing(here: Path) -> None:

@@ -28,16 +28,23 @@ def is_drawn(path: str | Path) -> bool:
 def find_photos(inputs: Iterable[str], output_dir: str | None = None) -> Iterator[str]:
     """As find_images; of folders and patterns without pictures that shitu drew, and without what `output_dir` holds.
 
-    A file that is named itself is taken, and so is `output_dir` where it is what was named. Raises UsageError as
-    find_images, and at the end of an input of which nothing remains.
+    A file that is named itself is taken, with a warning, and so is `output_dir` where it is what was named. Raises
+    UsageError as find_images, and at the end of an input of which nothing remains.
     """
     found = [(text, find_images([text])) for text in inputs]
     if not found:
         find_images([])
     return chain.from_iterable(
-        paths if os.path.lexists(text) and not os.path.isdir(text) else _others(text, paths, output_dir)
+        _named(paths) if os.path.lexists(text) and not os.path.isdir(text) else _others(text, paths, output_dir)
         for text, paths in found
     )
+
+
+def _named(paths: Iterable[str]) -> Iterator[str]:
+    for path in paths:
+        if is_drawn(path):
+            log.warning("%s: shitu drew boxes and names into it; a gallery is better off with the photo itself", path)
+        yield path
 
 
 def _others(text: str, paths: Iterable[str], output_dir: str | None) -> Iterator[str]:
