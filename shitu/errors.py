@@ -52,6 +52,18 @@ class DownloadError(ShituError):
     """A file that could not be fetched whole; what has arrived is kept for the next try."""
 
 
+class ServiceError(ShituError):
+    """A service that refused something, or did not answer.
+
+    `code` is its own word for what was wrong, "" where it had none; `status` that of HTTP, 0 where no answer came.
+    """
+
+    def __init__(self, message: str, code: str = "", status: int = 0) -> None:
+        super().__init__(message)
+        self.code, self.status = code, status
+        self.exit_status = 2 if 400 <= status < 500 and status != 429 else 1
+
+
 class StoppedError(ShituError):
     """A long run was asked to stop, has saved where it was, and can go on."""
 

@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import os
 import sys
-from collections import Counter
-from collections.abc import Iterable, Iterator
-from contextlib import nullcontext
+from collections.abc import Iterator
 from functools import partial
 from itertools import chain, islice
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from shitu.cli import out, sheets
 from shitu.cli.options import example, format_option, with_config
+from shitu.cli.records import Shown, finish
+from shitu.cli.remote import or_server
 from shitu.cli.video import Watching, run_watch, watching_options
 
 if TYPE_CHECKING:
     from shitu.config import Config
-    from shitu.images.read import Picture
     from shitu.recognise.files import Read
-    from shitu.results import DetectedObjects, Recognition
 
 INPUTS = click.argument("inputs", nargs=-1, metavar="[IMAGE | FOLDER | GLOB | URL | -]...")
 FORMAT = format_option("json", "json: one object per image and line; csv, parquet: a row per region.", *sheets.STYLES)
@@ -29,6 +27,7 @@ PICTURES = click.option("--pictures/--no-pictures", default=True, help="Annotate
 
 
 @click.command("predict", epilog=example("predict --format table demo/photos/beach.jpg"))
+@or_server
 @with_config("gallery", "score", "top_k", "threshold", "out", "device")
 @FORMAT
 @PICTURES
@@ -57,7 +56,7 @@ def run_predict(config: Config, inputs: tuple[str, ...], *, style: str, pictures
 
     images, count, many = _images(config, inputs)
     records = recognize_files(SystemPredictor(config, many=many), images, config.Global.batch_size)
-    _finish(records, count, config, Shown(style, pictures, unnamed))
+    finish(records, count, config.Global.output_dir, Shown(style, pictures, unnamed))
 
 
 @click.command("predict-det", epilog=example("predict-det --no-pictures demo/photos/beach.jpg"))
@@ -72,7 +71,7 @@ def predict_det(config: Config, style: str, pictures: bool, inputs: tuple[str, .
 
     images, count, many = _images(config, inputs)
     records = detect_files(DetPredictor(config, many=many), images, config.Global.batch_size)
-    _finish(records, count, config, Shown(style, pictures))
+    finish(records, count, config.Global.output_dir, Shown(style, pictures))
 
 
 @click.command("predict-rec", epilog=example("predict-rec --npy vectors.npy demo/gallery/fluent"))
@@ -141,76 +140,6 @@ def _images(config: Config, inputs: tuple[str, ...]) -> tuple[Iterator[Read], in
     shows = out.shows_progress()
     first = list(found if shows else islice(found, 2))  # all of them for the time left
     return read_sources(chain(first, found)), len(first) if shows else None, len(first) > 1
-
-
-class Shown(NamedTuple):
-    """How results are told."""
-
-    style: str
-    pictures: bool
-    unnamed: bool = False
-
-
-def _finish(
-    records: Iterable[tuple[Picture | None, Recognition | DetectedObjects]],
-    total: int | None,
-    config: Config,
-    shown: Shown,
-) -> None:
-    """Print every record as soon as it is there, draw beside it, end with status 1 where an image failed."""
-    from shitu.draw import draw_recognition, draw_unnamed
-    from shitu.draw.annotated_writer import PictureWriter
-
-    draw = draw_unnamed if shown.unnamed else draw_recognition
-    counts, table = Counter[str](), out.Rows(["image", "label", "score", "det", "x1 y1 x2 y2"])
-    with (
-        PictureWriter(config.Global.output_dir, draw if shown.pictures else None) as writer,
-        out.progress(total, "images") as bar,
-        sheets.Sheet(shown.style, sheets.REGION) if shown.style in sheets.STYLES else nullcontext() as sheet,
-    ):
-        for image, record in records:
-            counts.update(_counts(record))
-            if record.error is not None:
-                out.log.error("Failed: %s", record.error)
-            if image is not None:
-                writer.write(record.image, image, record)
-            if sheet is not None:
-                sheet.add(sheets.regions(record.to_dict()))
-            elif shown.style == "table":
-                table.add(_rows(record, shown.unnamed))
-            else:
-                out.record(record.to_dict(unnamed=shown.unnamed))
-            bar.update()
-    out.log.info(_closing(counts, writer.count, config.Global.output_dir))
-    if counts["failed"] or writer.failed:
-        raise SystemExit(1)
-
-
-def _counts(record: Recognition | DetectedObjects) -> dict[str, int]:
-    found = {"images": 1, "failed": int(record.error is not None)}
-    if hasattr(record, "unnamed"):
-        return found | {"named": len(record.regions), "no name": len(record.unnamed)}
-    return found | {"found": len(record.regions)}  # the detector alone names nothing
-
-
-def _closing(counts: Counter[str], pictures: int, folder: str) -> str:
-    """What came of it, in one line."""
-    words = [f"{out.plural(counts[key], 'object')} {key}" for key in ("found", "named") if key in counts]
-    words += [f"{counts['no name']:,} without a name"] if "no name" in counts else []
-    words += [f"{out.plural(counts['failed'], 'image')} failed"] if counts["failed"] else []
-    told = f"{out.plural(counts['images'], 'image')}: {', '.join(words) or 'nothing'}"
-    return f"{told}; {out.plural(pictures, 'annotated picture')} in {folder}" if pictures else told
-
-
-def _rows(record: Recognition | DetectedObjects, unnamed: bool) -> list[list[str]]:
-    rows = []
-    for region in record.regions:
-        scores = [region.score, getattr(region, "det_score", None)]  # a Detection has one score
-        cells = ["" if score is None else f"{score:.3f}" for score in scores]
-        rows.append([record.image, region.label, *cells, " ".join(map(str, region.bbox))])
-    for region in getattr(record, "unnamed", ()) if unnamed else ():
-        rows.append([record.image, "(no name)", "", f"{region.det_score:.3f}", " ".join(map(str, region.bbox))])
-    return rows or [[record.image, "(nothing)" if record.error is None else "(failed)", "", "", ""]]
 
 
 def _check_writable(path: str) -> None:

@@ -49,13 +49,17 @@ def read_source(name: str) -> Iterable[Read]:
 
             data = fetch(name)
             return _pages(data, name) if data.startswith(_WITH_PAGES) else [(name, decode_image(data, name))]
-        if os.path.splitext(name)[1].lower() not in _ONE_PICTURE:
-            with open_image(name) as stream:
-                if stream.read(4).startswith(_WITH_PAGES):
-                    return _pages(name, name)
-        return [(name, read_image(name))]
+        return [(name, read_image(name))] if is_one_picture(name) else _pages(name, name)
     except ImageError as error:
         return [(name, error)]
+
+
+def is_one_picture(path: str) -> bool:
+    """Whether a file is one picture, and no document with pages. Raises ImageError where it cannot be read."""
+    if os.path.splitext(path)[1].lower() in _ONE_PICTURE:
+        return True
+    with open_image(path) as stream:
+        return not stream.read(4).startswith(_WITH_PAGES)
 
 
 def _pages(source: str | bytes, name: str) -> Iterable[Read]:

@@ -1,0 +1,228 @@
+"""`shitu.Client`: the words of a `Pipeline`, spoken to a `shitu serve` elsewhere; docs/service.md."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from copy import copy
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from shitu.api.answers import Answer, Answers
+from shitu.api.connection import Connection
+from shitu.api.uploads import Upload, read_file, uploads
+from shitu.errors import ImageError, ServiceError, ShituError
+from shitu.files import replace_file
+from shitu.images.find import find_images
+from shitu.images.read_ahead import map_ahead
+from shitu.results import Box, Recognition
+
+AT_ONCE = 4  # requests on their way; the service recognises together what arrives together
+OF_THE_PICTURE = (400, 413, 415, 422)  # refused for what was sent, so that other pictures go on
+log = logging.getLogger("shitu")
+
+
+@dataclass(frozen=True)
+class Added:
+    """What an addition did: the new entries, how many pictures were there before, how many entries there are now."""
+
+    ids: tuple[int, ...] = ()
+    already_there: int = 0
+    total: int = 0
+
+
+class Client:
+    """A gallery of a service. Any number of threads may share it.
+
+    url: where `shitu serve` answers. gallery: its name; None is the one that the service was started with. token: None
+    is $SHITU_TOKEN, or none. timeout: seconds without a sign of the service. Raises UsageError for what is no address;
+    every other method ServiceError for what the service refuses, and where none answers.
+    """
+
+    def __init__(
+        self, url: str, gallery: str | None = None, *, token: str | None = None, timeout: float = 60.0
+    ) -> None:
+        self._connection = Connection(url, token or os.environ.get("SHITU_TOKEN"), timeout)
+        self._gallery = gallery
+
+    # --- recognising -------------------------------------------------------------------------------------------------
+
+    def predict(self, source: Any, *, bgr: bool = False, **options: Any) -> Answers:
+        """Find the objects in pictures and name them: one Answer for each picture, in order; `Pipeline.predict`.
+
+        options: return_k, score_thres, threshold, whole_image, each for the config's of the service. Web addresses are
+        fetched here. A picture that cannot be read has an Answer with `error`, and a warning is logged.
+        """
+        answers = Answers(list(self.answers(source, bgr=bgr, **options)))
+        for one in answers:
+            if one.error:
+                log.warning("failed: %s", one.error)
+        return answers
+
+    def answers(self, source: Any, *, bgr: bool = False, **options: Any) -> Iterator[Answer]:
+        """The same one by one, each as soon as it and those before it are there."""
+        return self.recognised(uploads(source, bgr), **options)
+
+    def recognised(
+        self, groups: Iterable[Iterable[Upload]], at_once: int = AT_ONCE, **options: Any
+    ) -> Iterator[Answer]:
+        """The same of what is on its way already; `at_once` groups are asked for side by side."""
+        place = ("v1", "galleries", self.gallery, "recognise")
+
+        def ask(group: Iterable[Upload]) -> list[Answer]:
+            return [Answer(self._recognised(one, place, options), one.kept) for one in group]
+
+        for some in map_ahead(ask, groups, at_once, at_once):
+            yield from some
+
+    def _recognised(self, upload: Upload, place: Sequence[str], options: dict[str, Any]) -> Recognition:
+        if isinstance(upload.content, ImageError):
+            return Recognition(upload.name, error=str(upload.content))
+        try:
+            # the service need not know what a file is called here, nor where it lies
+            told = self._connection.send(*place, files=[("picture", upload.content)], fields={}, **options)
+        except ServiceError as error:
+            if error.status not in OF_THE_PICTURE or error.code == "bad_request":
+                raise
+            return Recognition(upload.name, error=f"{upload.name}: {error}")
+        with self._connection.reading():
+            found = Recognition.from_dict(told["answers"][0])
+            reason = found.error and f"{upload.name}: {found.error.removeprefix('picture: ')}"
+            return replace(found, image=upload.name, error=reason)
+
+    # --- teaching ----------------------------------------------------------------------------------------------------
+
+    def add(
+        self,
+        source: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+        *,
+        label: str,
+        bbox: Box | None = None,
+    ) -> Added:
+        """Add image files (a path, a folder, a pattern, or several), each of which is committed when it is answered.
+
+        bbox: what of each picture is added: left, top, right, bottom in pixels; by default what the service's
+        IndexProcess.crop says. Images whose content is already there are passed over. Raises UsageError; ImageError
+        where none of the images can be read.
+        """
+        paths = [source] if isinstance(source, str | os.PathLike) else source
+        fields = {"label": label} | ({"bbox": ",".join(map(str, bbox))} if bbox else {})
+        done, failed = [], list[str]()
+        for path in find_images([os.fspath(path) for path in paths]):
+            try:
+                files = [(os.path.basename(path), read_file(path))]
+                told = self._connection.send("v1", "galleries", self.gallery, "items", files=files, fields=fields)
+            except ImageError as error:
+                failed.append(str(error))
+                continue
+            with self._connection.reading():
+                done.append(Added(tuple(told["ids"]), told["already_there"], told["entries"]))
+        if failed and not done:
+            raise ImageError(failed[0])
+        for reason in failed:
+            log.warning("failed: %s", reason)
+        ids = tuple(number for one in done for number in one.ids)
+        return Added(ids, sum(one.already_there for one in done), done[-1].total if done else len(self))
+
+    def remove(self, ids: Iterable[int]) -> int:
+        """Remove entries; those that are not there are passed over. Returns how many entries there are now."""
+        return self._entries("POST", "items", "remove", body={"ids": list(ids)})
+
+    def relabel(self, ids: Iterable[int], label: str) -> int:
+        """Give entries another label. Returns how many entries there are."""
+        return self._entries("PATCH", "items", body={"ids": list(ids), "label": label})
+
+    def rename(self, old: str, new: str, *, merge: bool = False) -> int:
+        """Rename a label; merge: also where `new` is there already. Returns how many entries there are."""
+        return self._entries("POST", "labels", "rename", body={"from": old, "to": new, "merge": merge})
+
+    def undo(self) -> int:
+        """Take the last change back, also an undo itself. Returns how many entries there are now."""
+        return self._entries("POST", "undo")
+
+    def _entries(self, method: str, *path: str, body: Any = None) -> int:
+        told = self._connection.ask(method, "v1", "galleries", self.gallery, *path, body=body)
+        with self._connection.reading():
+            return int(told["entries"])
+
+    # --- what is there -----------------------------------------------------------------------------------------------
+
+    def items(self, label: str | None = None, text: str | None = None) -> Iterator[dict[str, Any]]:
+        """The entries by id, as {id, label, image, bbox, sha256}; of one label, or of those that hold a text."""
+        return self._pages("items", label=label, text=text)
+
+    def labels(self, text: str | None = None) -> Iterator[dict[str, Any]]:
+        """The labels in their order, as {label, count, first, newest}; those that hold a text."""
+        return self._pages("labels", text=text)
+
+    def _pages(self, what: str, **query: Any) -> Iterator[dict[str, Any]]:
+        place, after = ("v1", "galleries", self.gallery, what), None
+        while True:
+            told = self._connection.ask("GET", *place, after=after, limit=1000, **query)
+            with self._connection.reading():
+                rows, after = list(told[what]), told.get("next")
+            yield from rows
+            if after is None:
+                return
+
+    @property
+    def gallery(self) -> str:
+        """The name of the gallery."""
+        if self._gallery is None:
+            told = self._connection.ask("GET", "v1", "galleries")
+            with self._connection.reading():
+                named = [one["name"] for one in told["galleries"] if one.get("default")]
+                self._gallery = str((named or [told["galleries"][0]["name"]])[0])
+        return self._gallery
+
+    def __len__(self) -> int:
+        """How many entries the gallery has."""
+        return int(self.info()["entries"])
+
+    def info(self) -> dict[str, Any]:
+        """What there is to say about the gallery: at least name, entries, labels, model."""
+        told: dict[str, Any] = self._connection.ask("GET", "v1", "galleries", self.gallery)
+        return told
+
+    def __repr__(self) -> str:
+        return f"<shitu {self._connection.url} {self.gallery}: {len(self):,} entries>"
+
+    def export(self, path: str | os.PathLike[str]) -> Path:
+        """Write the gallery, with its pictures, into a zip archive, whole or not at all. Raises ShituError."""
+        path, blocks = Path(path), self._connection.blocks("v1", "galleries", self.gallery, "export")
+        try:
+            replace_file(path, lambda file: file.writelines(blocks))
+        except OSError as error:
+            raise ShituError(f"{path}: cannot be written: {error.strerror}; check space and permissions") from None
+        return path
+
+    # --- galleries ---------------------------------------------------------------------------------------------------
+
+    def galleries(self) -> list[dict[str, Any]]:
+        """All of the service, as {name, entries, labels, model, writable}."""
+        told = self._connection.ask("GET", "v1", "galleries")
+        with self._connection.reading():
+            return list(told["galleries"])
+
+    def create(self, name: str) -> Client:
+        """Make an empty gallery; returns a client of it."""
+        self._connection.ask("POST", "v1", "galleries", body={"name": name})
+        return self.of(name)
+
+    def of(self, name: str) -> Client:
+        """A client of another gallery of the service."""
+        other = copy(self)
+        other._gallery = name
+        return other
+
+    def delete(self) -> None:
+        """Delete the gallery with all that is in it: no undo brings it back."""
+        self._connection.ask("DELETE", "v1", "galleries", self.gallery)
+
+    def job(self, kind: str, **settings: Any) -> dict[str, Any]:
+        """Start long work, such as "compact" or "verify" (docs/service.md); returns it with its `id`."""
+        told = self._connection.ask("POST", "v1", "galleries", self.gallery, "jobs", body={"kind": kind, **settings})
+        with self._connection.reading():
+            return dict(told["job"])
