@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
 from shitu.api.answers import Answer, Answers
-from shitu.api.connection import Connection
+from shitu.api.connection import Connection, File
 from shitu.api.uploads import Upload, read_file, uploads
 from shitu.errors import ImageError, ServiceError, ShituError
 from shitu.files import replace_file
@@ -19,18 +21,25 @@ from shitu.images.find import find_images
 from shitu.images.read_ahead import map_ahead
 from shitu.results import Box, Recognition
 
+PARCEL, PARCEL_BYTES = 16, 16 << 20  # files of one request that adds
 AT_ONCE = 4  # requests on their way; the service recognises together what arrives together
-OF_THE_PICTURE = (400, 413, 415, 422)  # refused for what was sent, so that other pictures go on
+OF_THE_PICTURE = ("bad_image", "not_recognised", "too_large")  # refused for what was sent: other pictures go on
 log = logging.getLogger("shitu")
 
 
 @dataclass(frozen=True)
 class Added:
-    """What an addition did: the new entries, how many pictures were there before, how many entries there are now."""
+    """What an addition did: the new entries; how many were there already, and how many of these under another label;
+    how many entries there are now."""
 
     ids: tuple[int, ...] = ()
     already_there: int = 0
+    relabelled: int = 0
     total: int = 0
+
+    def then(self, other: Added) -> Added:
+        sums = (self.already_there + other.already_there, self.relabelled + other.relabelled)
+        return Added((*self.ids, *other.ids), *sums, other.total or self.total)
 
 
 class Client:
@@ -84,7 +93,7 @@ class Client:
             # the service need not know what a file is called here, nor where it lies
             told = self._connection.send(*place, files=[("picture", upload.content)], fields={}, **options)
         except ServiceError as error:
-            if error.status not in OF_THE_PICTURE or error.code == "bad_request":
+            if error.code not in OF_THE_PICTURE:
                 raise
             return Recognition(upload.name, error=f"{upload.name}: {error}")
         with self._connection.reading():
@@ -101,46 +110,57 @@ class Client:
         label: str,
         bbox: Box | None = None,
     ) -> Added:
-        """Add image files (a path, a folder, a pattern, or several), each of which is committed when it is answered.
+        """Add image files (a path, a folder, a pattern, or several); up to 16 at a time are one change.
 
         bbox: what of each picture is added: left, top, right, bottom in pixels; by default what the service's
-        IndexProcess.crop says. Images whose content is already there are passed over. Raises UsageError; ImageError
-        where none of the images can be read.
+        IndexProcess.crop says. What is there already is passed over, and what is there under another label gets this
+        one. Raises UsageError; ImageError where none of the images can be read.
         """
         paths = [source] if isinstance(source, str | os.PathLike) else source
-        fields = {"label": label} | ({"bbox": ",".join(map(str, bbox))} if bbox else {})
-        done, failed = [], list[str]()
-        for path in find_images([os.fspath(path) for path in paths]):
-            try:
-                files = [(os.path.basename(path), read_file(path))]
-                told = self._connection.send("v1", "galleries", self.gallery, "items", files=files, fields=fields)
-            except ImageError as error:
-                failed.append(str(error))
-                continue
-            with self._connection.reading():
-                done.append(Added(tuple(told["ids"]), told["already_there"], told["entries"]))
-        if failed and not done:
+        fields = {"label": label} | ({"bbox": json.dumps(bbox)} if bbox else {})
+        done, failed = Added(), list[str]()
+        for files in _parcels(find_images([os.fspath(path) for path in paths]), failed):
+            done = done.then(self._taught(files, fields, failed))
+        if failed and done == Added():
             raise ImageError(failed[0])
         for reason in failed:
             log.warning("failed: %s", reason)
-        ids = tuple(number for one in done for number in one.ids)
-        return Added(ids, sum(one.already_there for one in done), done[-1].total if done else len(self))
+        return done
+
+    def _taught(self, files: Sequence[File], fields: dict[str, str], failed: list[str]) -> Added:
+        """One request; where a file is refused, one for each, so that it does not take the others with it."""
+        try:
+            told = self._connection.send("v1", "galleries", self.gallery, "items", files=files, fields=fields)
+        except ServiceError as error:
+            if error.code not in OF_THE_PICTURE:
+                raise
+            if len(files) > 1:
+                return reduce(Added.then, (self._taught([file], fields, failed) for file in files))
+            failed.append(str(error))
+            return Added()
+        with self._connection.reading():
+            return Added(tuple(told["ids"]), told["already_there"], told["relabelled"], told["entries"])
 
     def remove(self, ids: Iterable[int]) -> int:
         """Remove entries; those that are not there are passed over. Returns how many entries there are now."""
         return self._entries("POST", "items", "remove", body={"ids": list(ids)})
 
-    def relabel(self, ids: Iterable[int], label: str) -> int:
-        """Give entries another label. Returns how many entries there are."""
-        return self._entries("PATCH", "items", body={"ids": list(ids), "label": label})
+    def relabel(self, ids: Iterable[int], label: str) -> tuple[int, ...]:
+        """Give entries another label, and with it new ids, which are returned."""
+        return self._ids("PATCH", "items", body={"ids": list(ids), "label": label})
 
-    def rename(self, old: str, new: str, *, merge: bool = False) -> int:
-        """Rename a label; merge: also where `new` is there already. Returns how many entries there are."""
-        return self._entries("POST", "labels", "rename", body={"from": old, "to": new, "merge": merge})
+    def rename(self, old: str, new: str, *, merge: bool = False) -> tuple[int, ...]:
+        """Rename a label; merge: also where `new` is there already. Returns the new ids of its entries."""
+        return self._ids("POST", "labels", "rename", body={"from": old, "to": new, "merge": merge})
 
     def undo(self) -> int:
         """Take the last change back, also an undo itself. Returns how many entries there are now."""
         return self._entries("POST", "undo")
+
+    def _ids(self, method: str, *path: str, body: Any) -> tuple[int, ...]:
+        told = self._connection.ask(method, "v1", "galleries", self.gallery, *path, body=body)
+        with self._connection.reading():
+            return tuple(map(int, told["ids"]))
 
     def _entries(self, method: str, *path: str, body: Any = None) -> int:
         told = self._connection.ask(method, "v1", "galleries", self.gallery, *path, body=body)
@@ -226,3 +246,18 @@ class Client:
         told = self._connection.ask("POST", "v1", "galleries", self.gallery, "jobs", body={"kind": kind, **settings})
         with self._connection.reading():
             return dict(told["job"])
+
+
+def _parcels(paths: Iterable[str], failed: list[str]) -> Iterator[list[File]]:
+    """(name, content) of some files at a time; why one cannot be read goes into `failed`."""
+    parcel: list[File] = []
+    for path in paths:
+        try:
+            parcel.append((os.path.basename(path), read_file(path)))
+        except ImageError as error:
+            failed.append(str(error))
+        if len(parcel) == PARCEL or sum(len(content) for _, content in parcel) > PARCEL_BYTES:
+            yield parcel
+            parcel = []
+    if parcel:
+        yield parcel

@@ -15,6 +15,7 @@ from urllib.parse import quote, urlencode, urlsplit
 
 from shitu.errors import ServiceError, UsageError
 
+File = tuple[str, bytes]  # name, content
 PAUSE_S = 1.0  # before a refused request is made again, where the service does not say how long
 _MAX_JSON = 1 << 28  # bytes
 _FULL = (429, 503)  # refused before anything was done, so that asking again is safe
@@ -53,9 +54,7 @@ class Connection:
         data = None if body is None else json.dumps(body, ensure_ascii=False).encode()
         return self._json(method, path, query, data, "application/json")
 
-    def send(
-        self, *path: str | int, files: Sequence[tuple[str, bytes]], fields: Mapping[str, str], **query: Any
-    ) -> Any:
+    def send(self, *path: str | int, files: Sequence[File], fields: Mapping[str, str], **query: Any) -> Any:
         """As `ask`, with (name, content) of files and other fields as a form."""
         boundary = uuid.uuid4().hex
         parts = []
