@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 
 from shitu import __version__
 from shitu.errors import ShituError
-from shitu.serve import v1_galleries, v1_health, v1_items, v1_recognise
+from shitu.serve import paddlex, v1_galleries, v1_health, v1_items, v1_recognise
 from shitu.serve.incoming import sentences
 from shitu.serve.limits import Limits
 from shitu.serve.openapi import document
@@ -25,8 +25,8 @@ from shitu.serve.service import Service
 from shitu.serve.settings import Settings
 
 log = logging.getLogger("shitu")
-# studio.router and paddlex.router go here, too
-ROUTERS = (v1_health.router, v1_recognise.router, v1_galleries.router, v1_items.router)
+# studio.router goes here, too
+ROUTERS = (v1_health.router, v1_recognise.router, v1_galleries.router, v1_items.router, paddlex.router)
 STOP_SECONDS = 60  # for what was accepted
 
 

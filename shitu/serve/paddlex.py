@@ -17,11 +17,11 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, Field
-from shitu.serve.problems import Problem, problem_of
 
 from shitu.errors import ShituError
 from shitu.serve.common import who
 from shitu.serve.paddlex_calls import Wanted, add, build, infer, remove
+from shitu.serve.problems import HttpError, problem_of
 
 log = logging.getLogger("shitu")
 Result = TypeVar("Result")
@@ -79,7 +79,7 @@ class InferRequest(Asked):
 class IndexResult(BaseModel):
     imageCount: int = Field(description="Entries that are in the index now")
     indexKey: str | None = None
-    ids: list[int] | None = Field(None, description="Of the images of this request, in their order")
+    ids: list[int] | None = None  # of the images of this request, in their order
 
 
 class RecResult(BaseModel):
@@ -184,7 +184,7 @@ async def infer_image(request: Request, asked: InferRequest) -> Answer[InferResu
 
 def _pairs(pairs: list[ImageLabelPair]) -> list[tuple[str, str]]:
     if not pairs:
-        raise Problem(400, "bad_request", "imageLabelPairs is empty; give at least one image with its label")
+        raise HttpError(400, "bad_request", "imageLabelPairs is empty; give at least one image with its label")
     return [(pair.image, pair.label) for pair in pairs]
 
 

@@ -14,13 +14,6 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from shitu.serve.galleries import Served
-from shitu.serve.pictures import shown_name
-from shitu.serve.problems import Problem
-from shitu.serve.incoming import fetched
-from shitu.serve.recognising import Options, Upload, set_up
-from shitu.serve.service import Service
-from shitu.serve.teaching import Lesson, check_label
 
 from shitu.draw import draw_unnamed
 from shitu.errors import ImageError
@@ -30,6 +23,13 @@ from shitu.images.read import Picture, decode_image
 from shitu.recognise.embed import Extractor
 from shitu.recognise.system import Recogniser
 from shitu.results import Detection, Match, Recognition, Region
+from shitu.serve.galleries import Served
+from shitu.serve.incoming import fetched
+from shitu.serve.pictures import shown_name
+from shitu.serve.problems import HttpError
+from shitu.serve.recognising import Options, Upload, set_up
+from shitu.serve.service import Service
+from shitu.serve.teaching import Lesson, check_label
 
 Pairs = Sequence[tuple[str, str]]  # of an image and its label
 _GREATEST_ID = (1 << 63) - 1
@@ -84,10 +84,10 @@ async def infer(service: Service, key: str | None, image: str, wanted: Wanted) -
 
 
 def _default(service: Service) -> str:
-    """The gallery that the service was started with. Raises Problem 404."""
+    """The gallery that the service was started with. Raises HttpError 404."""
     for name in (*service.settings.fixed, *service.galleries.names()):
         return name
-    raise Problem(404, "gallery_not_found", "there is no gallery; give indexKey, or make one by /shitu-index-build")
+    raise HttpError(404, "gallery_not_found", "there is no gallery; give indexKey, or make one by /shitu-index-build")
 
 
 def _inferred(gallery: Served, upload: Upload, wanted: Wanted) -> dict[str, Any]:
@@ -109,8 +109,11 @@ def _inferred(gallery: Served, upload: Upload, wanted: Wanted) -> dict[str, Any]
 
 def _nearness(recogniser: Recogniser, wanted: Wanted) -> Callable[[Sequence[Match]], bool]:
     """Whether an object has a name: as in PaddleX, its best match decides, and no vote."""
-    limits = {"score_thres": wanted.rec_threshold, "hamming_radius": wanted.hamming_radius}
-    own = replace(recogniser.suppression, **{name: value for name, value in limits.items() if value is not None})
+    own = recogniser.suppression
+    if wanted.rec_threshold is not None:
+        own = replace(own, score_thres=wanted.rec_threshold)
+    if wanted.hamming_radius is not None:
+        own = replace(own, hamming_radius=wanted.hamming_radius)
     return lambda matches: bool(matches) and own.accepts(matches[0])
 
 
@@ -163,7 +166,7 @@ async def _taught(service: Service, gallery: Served, lessons: Sequence[Lesson], 
 
 
 async def _upload(service: Service, image: str, name: str) -> Upload:
-    """Of Base64, or from an allowed host. Raises Problem."""
+    """Of Base64, or from an allowed host. Raises HttpError."""
     if image.lower().startswith(("http://", "https://")):
         return await fetched(image, name, service.settings)
     try:
