@@ -55,12 +55,13 @@ class DownloadError(ShituError):
 class ServiceError(ShituError):
     """A service that refused something, or did not answer.
 
-    `code` is its own word for what was wrong, "" where it had none; `status` that of HTTP, 0 where no answer came.
+    `code` and `reason` are its own words for what was wrong, "" where it had none; `status` that of HTTP, 0 where no
+    answer came.
     """
 
-    def __init__(self, message: str, code: str = "", status: int = 0) -> None:
+    def __init__(self, message: str, code: str = "", status: int = 0, reason: str = "") -> None:
         super().__init__(message)
-        self.code, self.status = code, status
+        self.code, self.status, self.reason = code, status, reason
         self.exit_status = 2 if 400 <= status < 500 and status != 429 else 1
 
 

@@ -22,6 +22,7 @@ from shitu.images.read_ahead import map_ahead
 from shitu.results import Box, Recognition
 
 PARCEL, PARCEL_BYTES = 16, 16 << 20  # files of one request that adds
+PAGE = 1000  # entries or labels of one request
 AT_ONCE = 4  # requests on their way; the service recognises together what arrives together
 OF_THE_PICTURE = ("bad_image", "not_recognised", "too_large")  # refused for what was sent: other pictures go on
 log = logging.getLogger("shitu")
@@ -95,11 +96,9 @@ class Client:
         except ServiceError as error:
             if error.code not in OF_THE_PICTURE:
                 raise
-            return Recognition(upload.name, error=f"{upload.name}: {error}")
+            return Recognition(upload.name, error=f"{upload.name}: {error.reason.removeprefix('picture: ')}")
         with self._connection.reading():
-            found = Recognition.from_dict(told["answers"][0])
-            reason = found.error and f"{upload.name}: {found.error.removeprefix('picture: ')}"
-            return replace(found, image=upload.name, error=reason)
+            return replace(Recognition.from_dict(told["answers"][0]), image=upload.name)
 
     # --- teaching ----------------------------------------------------------------------------------------------------
 
@@ -180,7 +179,7 @@ class Client:
     def _pages(self, what: str, **query: Any) -> Iterator[dict[str, Any]]:
         place, after = ("v1", "galleries", self.gallery, what), None
         while True:
-            told = self._connection.ask("GET", *place, after=after, limit=1000, **query)
+            told = self._connection.ask("GET", *place, after=after, limit=PAGE, **query)
             with self._connection.reading():
                 rows, after = list(told[what]), told.get("next")
             yield from rows
@@ -193,8 +192,10 @@ class Client:
         if self._gallery is None:
             told = self._connection.ask("GET", "v1", "galleries")
             with self._connection.reading():
-                named = [one["name"] for one in told["galleries"] if one.get("default")]
-                self._gallery = str((named or [told["galleries"][0]["name"]])[0])
+                named = [str(one["name"]) for one in told["galleries"] if one["default"]]
+            if not named:
+                raise ServiceError(f"{self._connection.url}: has no gallery yet; make one by create(name)")
+            self._gallery = named[0]
         return self._gallery
 
     def __len__(self) -> int:

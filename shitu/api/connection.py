@@ -119,7 +119,7 @@ class Connection:
     def _refused(self, error: urllib.error.HTTPError) -> ServiceError:
         try:
             told = json.loads(error.read(1 << 16))["error"]
-            return ServiceError(f"{self.url}: {told['message']}", told["code"], error.code)
+            return ServiceError(f"{self.url}: {told['message']}", told["code"], error.code, told["message"])
         except (ValueError, KeyError, TypeError, OSError, http.client.HTTPException):
             pass
         if 300 <= error.code < 400:
@@ -135,7 +135,7 @@ class Connection:
         """Where an answer is taken apart: one of another form becomes a ServiceError."""
         try:
             yield
-        except (KeyError, TypeError, ValueError, AttributeError):
+        except (LookupError, TypeError, ValueError, AttributeError):
             raise self._foreign() from None
 
 

@@ -97,6 +97,12 @@ class Galleries:
             }
         return sorted(found)
 
+    def default(self) -> str:
+        """Of who names none: the first that the service was started with. Raises HttpError 404."""
+        for name in (*self.settings.fixed, *self.names()):
+            return name
+        raise HttpError(404, "gallery_not_found", "there is no gallery; make one by POST /v1/galleries")
+
     def url_of(self, name: str) -> str:
         """Raises HttpError 404."""
         if name in self.settings.fixed:
@@ -179,7 +185,7 @@ class Galleries:
     def described(self, name: str) -> dict[str, Any]:
         """What is told of a gallery, also of one that cannot be used."""
         told: dict[str, Any] = {"name": name, "entries": 0, "labels": 0, "model": None, "writable": False}
-        told |= {"managed": name not in self.settings.fixed, "error": None}
+        told |= {"managed": name not in self.settings.fixed, "default": name == self.default(), "error": None}
         try:
             served = self.get(name)
             info = served.reader().info()

@@ -26,7 +26,6 @@ from shitu.results import Detection, Match, Recognition, Region
 from shitu.serve.galleries import Served
 from shitu.serve.incoming import fetched
 from shitu.serve.pictures import shown_name
-from shitu.serve.problems import HttpError
 from shitu.serve.recognising import Options, Upload, set_up
 from shitu.serve.service import Service
 from shitu.serve.teaching import Lesson, check_label
@@ -79,15 +78,8 @@ async def remove(service: Service, key: str, ids: Sequence[int], by: str) -> int
 
 async def infer(service: Service, key: str | None, image: str, wanted: Wanted) -> dict[str, Any]:
     """PaddleX's result. Raises ShituError."""
-    gallery = await asyncio.to_thread(service.galleries.get, _default(service) if key is None else key)
+    gallery = await asyncio.to_thread(service.galleries.get, service.galleries.default() if key is None else key)
     return await service.run(_inferred, gallery, await _upload(service, image, "image"), wanted)
-
-
-def _default(service: Service) -> str:
-    """The gallery that the service was started with. Raises HttpError 404."""
-    for name in (*service.settings.fixed, *service.galleries.names()):
-        return name
-    raise HttpError(404, "gallery_not_found", "there is no gallery; give indexKey, or make one by /shitu-index-build")
 
 
 def _inferred(gallery: Served, upload: Upload, wanted: Wanted) -> dict[str, Any]:
