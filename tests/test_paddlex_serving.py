@@ -5,6 +5,7 @@ data/paddlex_openapi.json is of the document that PaddleX 3.7.2 serves: its comp
 
 from __future__ import annotations
 
+import ast
 import base64
 import json
 import subprocess
@@ -12,6 +13,7 @@ import sys
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -183,6 +185,35 @@ def test_what_goes_wrong_is_told_as_paddlex_does(url: str, root: Path) -> None:
     missing = json.loads(call(url, "shitu-infer").json()["errorMsg"])
     assert missing == [{"type": "missing", "loc": "body.image", "msg": "Field required"}]
     assert sorted(root.iterdir()) == before, "no half-built gallery stays"
+
+
+def test_what_never_reaches_a_route_is_told_so_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("no_proxy", "*")
+    with serving(tmp_path, token="a token", max_upload=10_000) as url:
+        assert call(url, "shitu-infer", image="").status_code == 401
+        monkeypatch.setattr(requests, "post", partial(requests.post, headers={"Authorization": "Bearer a token"}))
+        assert call(url, "shitu-infer", image="x" * 20_000).status_code == 413
+        assert requests.get(f"{url}/health", timeout=60).status_code == 200, (
+            "needs no token, as health checks have none"
+        )
+
+
+def test_a_client_of_paddle_serving(url: str) -> None:
+    """The default gallery is empty until it is taught; `value[0]` is Python, as there."""
+    picture = noise(77)
+
+    def ask(image: str) -> Any:
+        answer = requests.post(f"{url}/recognition/prediction", json={"key": ["image"], "value": [image]}, timeout=60)
+        assert answer.status_code == 200
+        assert set(answer.json()) == {"err_no", "err_msg", "key", "value", "tensors"}
+        return answer.json()
+
+    assert ask(encoded(picture)) == {"err_no": 0, "err_msg": "", "key": ["result"], "value": ["[]"], "tensors": []}
+    requests.post(f"{url}/v1/galleries/default/items", files={"files": picture}, data={"label": "茶"}, timeout=60)
+    (found,) = ast.literal_eval(ask(encoded(picture))["value"][0])
+    assert (set(found), found["rec_docs"]) == ({"bbox", "rec_docs", "rec_scores"}, "茶")
+    bad = ask(encoded(b"no picture"))
+    assert (bad["err_no"] != 0, "not an image" in bad["err_msg"], bad["value"]) == (True, True, [])
 
 
 def test_an_index_survives_a_restart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

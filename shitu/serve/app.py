@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 
 from shitu import __version__
 from shitu.errors import ShituError
-from shitu.serve import paddlex, v1_galleries, v1_health, v1_items, v1_recognise
+from shitu.serve import paddleserving, paddlex, v1_galleries, v1_health, v1_items, v1_recognise
 from shitu.serve.incoming import sentences
 from shitu.serve.limits import Limits
 from shitu.serve.openapi import document
@@ -26,7 +26,14 @@ from shitu.serve.settings import Settings
 
 log = logging.getLogger("shitu")
 # studio.router goes here, too
-ROUTERS = (v1_health.router, v1_recognise.router, v1_galleries.router, v1_items.router, paddlex.router)
+ROUTERS = (
+    v1_health.router,
+    v1_recognise.router,
+    v1_galleries.router,
+    v1_items.router,
+    paddlex.router,
+    paddleserving.router,
+)
 STOP_SECONDS = 60  # for what was accepted
 
 

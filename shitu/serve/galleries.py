@@ -23,7 +23,7 @@ from shitu.recognise.system import Recogniser
 from shitu.serve.models import Networks
 from shitu.serve.pictures import PhotoStore
 from shitu.serve.problems import HttpError
-from shitu.serve.settings import NAME, Settings, is_gallery_name
+from shitu.serve.settings import DEFAULT_GALLERY, NAME, Settings, is_gallery_name
 
 T = TypeVar("T")
 POINTER = "gallery.json"
@@ -98,8 +98,12 @@ class Galleries:
         return sorted(found)
 
     def default(self) -> str:
-        """Of who names none: the first that the service was started with. Raises HttpError 404."""
-        for name in (*self.settings.fixed, *self.names()):
+        """Of who names none: the first that the service was started with, else that which it made then.
+
+        Raises HttpError 404.
+        """
+        names = self.names()
+        for name in (*self.settings.fixed, *([DEFAULT_GALLERY] if DEFAULT_GALLERY in names else ()), *names):
             return name
         raise HttpError(404, "gallery_not_found", "there is no gallery; make one by POST /v1/galleries")
 

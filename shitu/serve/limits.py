@@ -14,7 +14,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from shitu.serve.metrics import Metrics
-from shitu.serve.problems import HttpError, body_of
+from shitu.serve.problems import HttpError, refusal_of
 from shitu.serve.settings import Settings
 
 log = logging.getLogger("shitu")
@@ -34,7 +34,7 @@ class Limits:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
-        answer = _Answer(send)
+        answer = _Answer(send, scope["path"])
         start = time.monotonic()
         try:
             self._check(scope)
@@ -97,8 +97,8 @@ class Limits:
 class _Answer:
     """`send`, of which it is known whether it has begun; after `over`, something else is answered than the app says."""
 
-    def __init__(self, send: Send) -> None:
-        self._send, self.status = send, 0
+    def __init__(self, send: Send, path: str) -> None:
+        self._send, self._path, self.status = send, path, 0
         self.limit: anyio.CancelScope | None = None
         self.over: HttpError | None = None
 
@@ -118,7 +118,7 @@ class _Answer:
         if self.status:
             return
         self.status = problem.status
-        data = json.dumps(body_of(problem.code, str(problem)), ensure_ascii=False).encode()
+        data = json.dumps(refusal_of(self._path, problem), ensure_ascii=False).encode()
         headers: dict[str, Any] = {"content-type": "application/json", "content-length": len(data), **problem.headers}
         if problem.status == 413:
             headers["connection"] = "close"  # the rest of the body is not read

@@ -21,7 +21,7 @@ from pydantic import BaseModel, Field
 from shitu.errors import ShituError
 from shitu.serve.common import who
 from shitu.serve.paddlex_calls import Wanted, add, build, infer, remove
-from shitu.serve.problems import HttpError, problem_of
+from shitu.serve.problems import HttpError, enveloped, problem_of
 
 log = logging.getLogger("shitu")
 Result = TypeVar("Result")
@@ -127,9 +127,7 @@ class Enveloped(APIRoute):
 
 
 def refused(status: int, message: str, log_id: str = "", headers: dict[str, str] | None = None) -> JSONResponse:
-    """A failure in PaddleX's envelope."""
-    told = NoResult(logId=log_id or str(uuid.uuid4()), errorCode=status, errorMsg=message)
-    return JSONResponse(told.model_dump(), status, headers)
+    return JSONResponse(enveloped(status, message, log_id), status, headers)
 
 
 async def _log_id(request: Request) -> str:

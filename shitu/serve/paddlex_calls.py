@@ -79,7 +79,7 @@ async def remove(service: Service, key: str, ids: Sequence[int], by: str) -> int
 async def infer(service: Service, key: str | None, image: str, wanted: Wanted) -> dict[str, Any]:
     """PaddleX's result. Raises ShituError."""
     gallery = await asyncio.to_thread(service.galleries.get, service.galleries.default() if key is None else key)
-    return await service.run(_inferred, gallery, await _upload(service, image, "image"), wanted)
+    return await service.run(_inferred, gallery, await upload_of(service, image, "image"), wanted)
 
 
 def _inferred(gallery: Served, upload: Upload, wanted: Wanted) -> dict[str, Any]:
@@ -130,7 +130,7 @@ async def _lessons(service: Service, extractor: Extractor, pairs: Pairs) -> list
     labels = [check_label(label) for _, label in pairs]
     made = []
     for number, (label, (image, _)) in enumerate(zip(labels, pairs, strict=True)):
-        upload = await _upload(service, image, f"imageLabelPairs[{number}].image")
+        upload = await upload_of(service, image, f"imageLabelPairs[{number}].image")
         made.append(await service.run(_lesson, extractor, upload, label))
     return made
 
@@ -157,7 +157,7 @@ async def _taught(service: Service, gallery: Served, lessons: Sequence[Lesson], 
     return ids, count
 
 
-async def _upload(service: Service, image: str, name: str) -> Upload:
+async def upload_of(service: Service, image: str, name: str) -> Upload:
     """Of Base64, or from an allowed host. Raises HttpError."""
     if image.lower().startswith(("http://", "https://")):
         return await fetched(image, name, service.settings)

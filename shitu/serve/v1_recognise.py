@@ -99,9 +99,7 @@ async def embed(
     request: Request,
     service: TheService,
     regions: Regions = None,
-    gallery: Annotated[
-        str | None, Query(description="Whose model; by default the first that was served")
-    ] = None,
+    gallery: Annotated[str | None, Query(description="Whose model; by default the first that was served")] = None,
 ) -> Any:
     """The vector of each picture, or of each of its `regions`."""
     served = await asyncio.to_thread(any_gallery, service, gallery)
