@@ -103,9 +103,10 @@ class Galleries:
         Raises HttpError 404.
         """
         names = self.names()
-        for name in (*self.settings.fixed, *([DEFAULT_GALLERY] if DEFAULT_GALLERY in names else ()), *names):
-            return name
-        raise HttpError(404, "gallery_not_found", "there is no gallery; make one by POST /v1/galleries")
+        found = [*self.settings.fixed, *(name for name in names if name == DEFAULT_GALLERY), *names]
+        if not found:
+            raise HttpError(404, "gallery_not_found", "there is no gallery; make one by POST /v1/galleries")
+        return found[0]
 
     def url_of(self, name: str) -> str:
         """Raises HttpError 404."""
