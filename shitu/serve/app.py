@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -96,6 +97,14 @@ class Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, service: Service) -> None:
         super().__init__(config)
         self._service = service
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Tells where it listens, once it does: for people, and for who started it with --port 0."""
+        await super().startup(sockets)
+        for each in getattr(self, "servers", ()):  # none where the port is taken
+            for listener in each.sockets:
+                host, port = listener.getsockname()[:2]
+                log.info("Listening on http://%s:%d", f"[{host}]" if ":" in host else host, port)
 
     def handle_exit(self, sig: int, frame: Any) -> None:
         self._service.stopping.set()
