@@ -26,6 +26,7 @@ from shitu.errors import ServiceError
 ASKERS, ALIVE = 4, 6  # clients that ask; labels that are there at a time
 GROWS = 1.1  # memory of the last fifth to that of the second
 SIDE = 96
+WHOLE = (0, 0, SIDE, SIDE)
 
 
 def noise(path: Path, number: int) -> Path:
@@ -75,7 +76,7 @@ def teach(client: Client, book: Book, scratch: Path, stop: threading.Event) -> i
             for place, path in enumerate(pair):
                 noise(path, 2 * number + place)
             label = f"v{number}"
-            alive[label] = book.change({label: True}, lambda label=label: client.add(pair, label=label)).ids
+            alive[label] = book.change({label: True}, lambda label=label: client.add(pair, label=label, bbox=WHOLE)).ids
             continue
         old = dice.choice(sorted(alive))
         ids = alive.pop(old)
@@ -104,7 +105,7 @@ def soak(requests: int) -> bool:
             demo = Client(server.url, "demo")
             small = demo.create("soak")
             wanted = {photo: demo.predict(photo)[0].to_dict() for photo in photos}
-            whole = {"regions": json.dumps([[0, 0, SIDE, SIDE]]), "return_k": 4 * ALIVE, "score_thres": -1.0}
+            whole = {"regions": json.dumps([WHOLE]), "return_k": 4 * ALIVE, "score_thres": -1.0}
 
             def ask() -> None:
                 while (number := next_of(left, lock)) is not None:
@@ -163,16 +164,17 @@ def kills(times: int) -> bool:
                 problems += [f"{label} is there with {count} of 2" for label, count in there.items() if count != 2]
                 problems += [f"{label} was never taught" for label in set(there) - begun]
                 acknowledged = set(there)
-                if number == times:
+                if number == times:  # a change clears up what the one that was killed left
+                    client.add(noise(scratch / "last.png", 10**9), label="last", bbox=WHOLE)
                     break
-                killed = threading.Timer(0.1 + 2 * dice.random(), server.stop, [signal.SIGKILL])
+                killed = threading.Timer(0.5 + 4 * dice.random(), server.stop, [signal.SIGKILL])
                 killed.start()
                 try:
                     for place in range(10**6):
                         pair = [noise(scratch / f"{side}.png", number * 10**7 + 2 * place + side) for side in (0, 1)]
                         label = f"{number}-{place}"
                         begun.add(label)
-                        client.add(pair, label=label)
+                        client.add(pair, label=label, bbox=WHOLE)
                         acknowledged.add(label)
                 except ServiceError:
                     killed.join()
