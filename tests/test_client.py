@@ -15,9 +15,8 @@ import shitu
 from tests.conftest import DEMO, Run, index_overrides
 from tests.serving import serving
 
-pytest.importorskip("fastapi", reason="the extra `serve` is not installed")
 PHOTOS = DEMO / "photos"
-TOKEN = "a token of the test"
+TOKEN = "a-token-of-the-test"
 
 
 @pytest.fixture(scope="module")
@@ -38,8 +37,8 @@ def url(gallery: Path) -> Iterator[str]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("no_proxy", "*")
         patch.setenv("SHITU_TOKEN", TOKEN)
-        with serving(gallery.parent / "root", fixed={"货架": str(gallery)}, token=TOKEN) as url:
-            yield url
+        with serving(gallery.parent, "-g", gallery, token=TOKEN) as service:
+            yield service.url
 
 
 @pytest.fixture

@@ -28,7 +28,6 @@ from shitu.recognise.from_config import DetPredictor, RecPredictor
 from tests.conftest import DEMO, ROOT
 from tests.serving import serving
 
-pytest.importorskip("fastapi", reason="the extra `serve` is not installed")
 requests = pytest.importorskip("requests", reason="the client that PaddleX's documents show needs it")
 
 SPEC = json.loads((ROOT / "tests/data/paddlex_openapi.json").read_text(encoding="utf-8"))
@@ -70,8 +69,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def url(root: Path) -> Iterator[str]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("no_proxy", "*")
-        with serving(root) as url:
-            yield url
+        with serving(root.parent, "--root", root) as service:
+            yield service.url
 
 
 def test_a_client_after_paddlex_s_documents_runs(url: str, tmp_path: Path) -> None:
@@ -189,10 +188,11 @@ def test_what_goes_wrong_is_told_as_paddlex_does(url: str, root: Path) -> None:
 
 def test_what_never_reaches_a_route_is_told_so_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("no_proxy", "*")
-    with serving(tmp_path, token="a token", max_upload=10_000) as url:
+    with serving(tmp_path, "--max-upload", 1, token="a-long-token") as service:
+        url = service.url
         assert call(url, "shitu-infer", image="").status_code == 401
-        monkeypatch.setattr(requests, "post", partial(requests.post, headers={"Authorization": "Bearer a token"}))
-        assert call(url, "shitu-infer", image="x" * 20_000).status_code == 413
+        monkeypatch.setattr(requests, "post", partial(requests.post, headers={"Authorization": "Bearer a-long-token"}))
+        assert call(url, "shitu-infer", image="x" * 2_000_000).status_code == 413
         assert requests.get(f"{url}/health", timeout=60).status_code == 200, (
             "needs no token, as health checks have none"
         )
@@ -218,9 +218,9 @@ def test_a_client_of_paddle_serving(url: str) -> None:
 
 def test_an_index_survives_a_restart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("no_proxy", "*")
-    with serving(tmp_path / "galleries") as url:
-        key = call(url, "shitu-index-build", imageLabelPairs=pairs(5, 6))["indexKey"]
-    with serving(tmp_path / "galleries") as url:
-        found = call(url, "shitu-infer", image=encoded(noise(6)), indexKey=key)
+    with serving(tmp_path) as service:
+        key = call(service.url, "shitu-index-build", imageLabelPairs=pairs(5, 6))["indexKey"]
+    with serving(tmp_path) as service:
+        found = call(service.url, "shitu-infer", image=encoded(noise(6)), indexKey=key)
         assert found["detectedObjects"][0]["recResults"][0]["label"] == "noise 6"
-        assert call(url, "shitu-index-add", indexKey=key, imageLabelPairs=pairs(7))["imageCount"] == 3
+        assert call(service.url, "shitu-index-add", indexKey=key, imageLabelPairs=pairs(7))["imageCount"] == 3

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -17,7 +16,7 @@ from starlette.exceptions import HTTPException
 
 from shitu import __version__
 from shitu.errors import ShituError
-from shitu.serve import paddleserving, paddlex, v1_galleries, v1_health, v1_items, v1_recognise
+from shitu.serve import paddleserving, paddlex, v1_galleries, v1_health, v1_items, v1_jobs, v1_recognise, v1_review
 from shitu.serve.incoming import sentences
 from shitu.serve.limits import Limits
 from shitu.serve.openapi import document
@@ -32,6 +31,8 @@ ROUTERS = (
     v1_recognise.router,
     v1_galleries.router,
     v1_items.router,
+    v1_jobs.router,
+    v1_review.router,
     paddlex.router,
     paddleserving.router,
 )
@@ -98,13 +99,11 @@ class Server(uvicorn.Server):
         super().__init__(config)
         self._service = service
 
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Tells where it listens, once it does: for people, and for who started it with --port 0."""
+    async def startup(self, sockets: list[Any] | None = None) -> None:
         await super().startup(sockets)
-        for each in getattr(self, "servers", ()):  # none where the port is taken
-            for listener in each.sockets:
-                host, port = listener.getsockname()[:2]
-                log.info("Listening on http://%s:%d", f"[{host}]" if ":" in host else host, port)
+        for each in (each for server in self.servers for each in server.sockets):
+            host, port = each.getsockname()[:2]
+            log.info("Serving at http://%s:%d/", f"[{host}]" if ":" in host else host, port)
 
     def handle_exit(self, sig: int, frame: Any) -> None:
         self._service.stopping.set()
