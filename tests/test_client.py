@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -135,6 +136,24 @@ def test_pages_of_items_and_labels_are_followed(client: shitu.Client, monkeypatc
     assert sorted(one["id"] for one in items) == [one["id"] for one in items]
     assert {one["label"]: one["count"] for one in labels} == dict.fromkeys({one["label"] for one in items}, 3)
     assert list(client.items(label=labels[0]["label"])) == [one for one in items if one["label"] == labels[0]["label"]]
+
+
+def test_long_work_and_an_export(client: shitu.Client, tmp_path: Path) -> None:
+    shelf = client.create("exported")
+    ids = shelf.add([noise(tmp_path / "a.png", 4), noise(tmp_path / "b.png", 5)], label="茶", bbox=(0, 0, 90, 90)).ids
+    shelf.remove(ids[:1])
+    assert "problems" in shelf.run("verify")
+    shelf.run("compact")
+    with pytest.raises(shitu.ServiceError):
+        shelf.run("nonsense")
+    path = shelf.export(tmp_path / "out.zip")
+    with zipfile.ZipFile(path) as archive:
+        archive.extractall(tmp_path / "unpacked")
+    mine = shitu.open(tmp_path / "unpacked" / "exported")
+    assert len(mine) == 1
+    assert mine.predict(tmp_path / "b.png")[0].labels[:1] == ["茶"]
+    with pytest.raises(shitu.ShituError, match="cannot be written"):
+        shelf.export(tmp_path / "nowhere" / "out.zip")
 
 
 def test_without_the_token_nothing_is_told(url: str, monkeypatch: pytest.MonkeyPatch) -> None:

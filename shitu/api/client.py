@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
@@ -242,11 +243,20 @@ class Client:
         """Delete the gallery with all that is in it: no undo brings it back."""
         self._connection.ask("DELETE", "v1", "galleries", self.gallery)
 
-    def job(self, kind: str, **settings: Any) -> dict[str, Any]:
-        """Start long work, such as "compact" or "verify" (docs/service.md); returns it with its `id`."""
+    def run(self, kind: str, **settings: Any) -> Any:
+        """Do long work, such as "compact", "verify", "map" or "evaluate" (docs/service.md), and return its result.
+
+        Raises ServiceError where it fails, or is called off.
+        """
         told = self._connection.ask("POST", "v1", "galleries", self.gallery, "jobs", body={"kind": kind, **settings})
         with self._connection.reading():
-            return dict(told["job"])
+            place = ("v1", "jobs", str(told["job"]["id"]))
+        deque(self._connection.blocks(*place, "events"), maxlen=0)  # which end with it
+        job = self._connection.ask("GET", *place)
+        with self._connection.reading():
+            if job["state"] != "done":
+                raise ServiceError(f"{self._connection.url}: {kind}: {job['error'] or job['state']}", "job_failed")
+            return job["result"]
 
 
 def _parcels(paths: Iterable[str], failed: list[str]) -> Iterator[list[File]]:
