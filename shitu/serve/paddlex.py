@@ -19,7 +19,7 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel, Field
 
 from shitu.errors import ShituError
-from shitu.serve.common import who
+from shitu.serve.common import WORDS, who
 from shitu.serve.paddlex_calls import Wanted, add, build, infer, remove
 from shitu.serve.problems import HttpError, enveloped, problem_of
 
@@ -140,7 +140,9 @@ async def _log_id(request: Request) -> str:
 
 
 router = APIRouter(route_class=Enveloped, tags=["PaddleX"])
-_FAILURES: dict[int | str, dict[str, Any]] = {status: {"model": NoResult} for status in (400, 404, 422, 500)}
+_FAILURES: dict[int | str, dict[str, Any]] = {
+    status: {"model": NoResult, "description": words} for status, words in WORDS.items()
+}
 _TOLD: dict[str, Any] = {"response_model_exclude_none": True, "responses": _FAILURES}
 
 
