@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
+import traceback
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -17,6 +19,8 @@ from shitu.errors import (
     UsageError,
 )
 
+log = logging.getLogger("shitu")
+BUG = "a mistake of shitu's; the server's log says more"
 # by the first class that fits: HTTP status, code
 _KINDS: tuple[tuple[type[ShituError], int, str], ...] = (
     (GalleryBusyError, 503, "gallery_busy"),
@@ -57,6 +61,10 @@ class HttpError(ShituError):
     def headers(self) -> dict[str, str]:
         found = {"Retry-After": str(self.retry)} if self.retry is not None else {}
         return found | ({"WWW-Authenticate": "Bearer"} if self.status == 401 else {})
+
+
+def log_bug(where: str, error: BaseException) -> None:
+    log.error("%s: %s", where, "".join(traceback.format_exception(error)).rstrip())
 
 
 def problem_of(error: ShituError) -> HttpError:
