@@ -72,7 +72,6 @@ class Jobs:
         with self._lock:
             waiting = sum(each.state == "queued" for each in self._jobs.values())
             if waiting >= MOST_WAITING or self._stopping.is_set():
-                _clear(job)
                 raise HttpError(429, "too_many_jobs", f"{waiting} jobs are waiting already; come again", retry=10)
             self._jobs[job.id] = job
             ended = [each.id for each in self._jobs.values() if each.state in ENDED]

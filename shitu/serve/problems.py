@@ -47,7 +47,7 @@ STATUS_CODES = {
     503: "unavailable",
     504: "timed_out",
 }
-_PATH = re.compile(r"(?<![\w./:<])/(?:[^\s/'\",;()]+/)+([^\s/'\",;:()]*)")
+_PATH = re.compile(r"(?<![\w./:<])/(?!v1/)(?:[^\s/'\",;()]+/)+([^\s/'\",;:()]*)")
 
 
 class HttpError(ShituError):
@@ -83,6 +83,8 @@ def without_paths(text: str, names: Mapping[str, str], folders: Iterable[str] = 
 
     >>> without_paths("/srv/g/tea is busy, see /etc/x/y.yaml", {"/srv/g/tea": "tea"})
     'tea is busy, see y.yaml'
+    >>> without_paths("POST /v1/galleries/tea/undo takes image/jpeg", {})
+    'POST /v1/galleries/tea/undo takes image/jpeg'
     """
     for folder, name in sorted(names.items(), key=lambda pair: -len(pair[0])):
         text = text.replace(folder, name)
