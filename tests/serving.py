@@ -29,7 +29,7 @@ pytest.importorskip("fastapi", reason="FastAPI, of the extra serve, is not insta
 pytest.importorskip("uvicorn", reason="uvicorn, of the extra serve, is not installed")
 
 BEACH = DEMO / "photos" / "beach.jpg"
-LABELS = {"ring_buoy", "bucket", "sailboat", "pretzel", "magnet", "ambulance"}
+LABELS = {"ring buoy", "bucket", "sailboat", "pretzel", "magnet", "ambulance"}
 SECONDS = 120  # a machine that is busy takes long to load models
 
 

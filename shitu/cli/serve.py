@@ -68,6 +68,14 @@ NEEDED = ("fastapi", "uvicorn", "python_multipart", "prometheus_client")
 @click.option(
     "--time-limit", type=click.FloatRange(min=1), default=60, show_default=True, metavar="SECONDS", help="Of a request."
 )
+@click.option(
+    "--busy-wait",
+    type=click.FloatRange(min=0),
+    default=10,
+    show_default=True,
+    metavar="SECONDS",
+    help="For a gallery that another process is changing.",
+)
 def serve(config_path: str | None, overrides: tuple[str, ...], named: tuple[str, ...], **given: object) -> None:
     """Serve galleries over HTTP: recognise, teach, look through them; a page in the browser does all of it.
 
@@ -102,6 +110,7 @@ def settings_of(
     max_upload: int,
     waiting: int,
     time_limit: float,
+    busy_wait: float,
 ) -> Settings:
     """Raises UsageError, ConfigError, GalleryError."""
     from shitu.serve.settings import Settings
@@ -125,6 +134,7 @@ def settings_of(
         max_upload << 20,
         waiting=waiting,
         time_limit=time_limit,
+        busy_wait=busy_wait,
     )
 
 

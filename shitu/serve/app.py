@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -56,7 +57,6 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_exception_handler(ShituError, _on_error)
     app.add_exception_handler(HTTPException, _on_http_error)
     app.add_exception_handler(RequestValidationError, _on_invalid)
-    app.add_exception_handler(Exception, _on_bug)
     app.openapi = lambda: document(app)  # type: ignore[method-assign]
     return app
 
@@ -87,11 +87,6 @@ async def _on_invalid(request: Request, error: Exception) -> JSONResponse:
     return _answer(HttpError(422, "invalid_request", sentences(error.errors())), request)
 
 
-async def _on_bug(request: Request, error: Exception) -> JSONResponse:
-    log.error("%s %s: %s: %s", request.method, request.url.path, type(error).__name__, error, exc_info=error)
-    return JSONResponse(body_of("internal_error", "a mistake of shitu's; the server's log says more"), 500)
-
-
 class Server(uvicorn.Server):
     """Tells the service as soon as it is asked to stop, so that streams end and jobs are given up."""
 
@@ -106,8 +101,10 @@ class Server(uvicorn.Server):
             log.info("Serving at http://%s:%d/", f"[{host}]" if ":" in host else host, port)
 
     def handle_exit(self, sig: int, frame: Any) -> None:
+        """A second Ctrl-C ends it at once. (uvicorn's own would raise the signal again after all was well.)"""
+        self.force_exit = self.should_exit and sig == signal.SIGINT
         self._service.stopping.set()
-        super().handle_exit(sig, frame)
+        self.should_exit = True
 
 
 def run(settings: Settings) -> None:

@@ -11,10 +11,11 @@ from urllib.parse import urlsplit
 
 import anyio
 from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from shitu.serve.metrics import Metrics
-from shitu.serve.problems import HttpError, refusal_of
+from shitu.serve.problems import BUG, HttpError, log_bug, refusal_of
 from shitu.serve.settings import Settings
 
 log = logging.getLogger("shitu")
@@ -41,6 +42,12 @@ class Limits:
             await self._limited(scope, receive, answer)
         except HttpError as problem:
             await answer.problem(problem)
+        except ClientDisconnect:
+            if answer.over is not None:
+                await answer.problem(answer.over)
+        except Exception as error:
+            log_bug(f"{scope['method']} {scope['path']}", error)
+            await answer.problem(HttpError(500, "internal_error", BUG))
         finally:
             self._count(scope, answer.status, time.monotonic() - start)
 

@@ -17,7 +17,7 @@ from shitu.evaluation.queries import Query, box_of
 from shitu.evaluation.report import write_report
 from shitu.serve.galleries import Served
 from shitu.serve.jobs import Job
-from shitu.serve.schema import JobIn
+from shitu.serve.schema_jobs import JobIn
 from shitu.serve.service import Service
 
 MOST_OWN = 2000  # of the gallery's own pictures, spread evenly

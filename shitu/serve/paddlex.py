@@ -7,12 +7,11 @@ restart. Beyond PaddleX's fields stand `ids`, and `id` and `image` of a match. d
 from __future__ import annotations
 
 import json
-import logging
 import uuid
 from collections.abc import Callable, Coroutine
 from typing import Any, Generic, Literal, TypeVar
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
@@ -23,7 +22,6 @@ from shitu.serve.common import WORDS, who
 from shitu.serve.paddlex_calls import Wanted, add, build, infer, remove
 from shitu.serve.problems import HttpError, enveloped, problem_of
 
-log = logging.getLogger("shitu")
 Result = TypeVar("Result")
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
@@ -119,9 +117,8 @@ class Enveloped(APIRoute):
                 problem = problem_of(error)
                 message = request.app.state.service.told(str(problem))
                 return refused(problem.status, message, await _log_id(request), problem.headers)
-            except Exception as error:
-                log.error("%s: %s: %s", request.url.path, type(error).__name__, error, exc_info=error)
-                return refused(500, "Internal server error", await _log_id(request))
+            except HTTPException as error:
+                return refused(error.status_code, str(error.detail), await _log_id(request))
 
         return handle
 

@@ -32,6 +32,7 @@ from shitu.serve.teaching import Lesson, check_label
 
 Pairs = Sequence[tuple[str, str]]  # of an image and its label
 _GREATEST_ID = (1 << 63) - 1
+MOST_MATCHES = 1000  # as of /v1
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,10 @@ async def infer(service: Service, key: str | None, image: str, wanted: Wanted) -
 
 def _inferred(gallery: Served, upload: Upload, wanted: Wanted) -> dict[str, Any]:
     picture = _decoded(upload)
-    recogniser = set_up(gallery.recogniser(), Options(threshold=wanted.det_threshold, return_k=wanted.topk))
+    recogniser = set_up(
+        gallery.recogniser(),
+        Options(threshold=wanted.det_threshold, return_k=wanted.topk and min(wanted.topk, MOST_MATCHES)),
+    )
     found = recogniser.det_predictor.predict([picture])[0] if recogniser.det_predictor else []
     if not found:  # PaddleX's words for it
         found = [Detection((0, 0, picture.shape[1], picture.shape[0]), 0.0)]
