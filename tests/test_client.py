@@ -36,7 +36,6 @@ def gallery(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def url(gallery: Path) -> Iterator[str]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("no_proxy", "*")
         patch.setenv("SHITU_TOKEN", TOKEN)
         with serving(gallery.parent, "-g", gallery, token=TOKEN) as service:
             yield service.url

@@ -52,7 +52,8 @@ class Script:
 
 @pytest.fixture
 def script(monkeypatch: pytest.MonkeyPatch) -> Iterator[Script]:
-    monkeypatch.setenv("no_proxy", "*")
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    monkeypatch.delenv("no_proxy", raising=False)
     monkeypatch.delenv("SHITU_TOKEN", raising=False)
     script = Script()
     with script.server as server:

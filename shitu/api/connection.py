@@ -47,7 +47,9 @@ class Connection:
             raise UsageError(f"{url}: wanted the address of a service, such as http://127.0.0.1:8080{advice}")
         self.url, self._timeout = url.rstrip("/"), timeout
         self._headers = {"User-Agent": "shitu"} | ({"Authorization": f"Bearer {token}"} if token else {})
-        self._opener = urllib.request.build_opener(_NoRedirect)
+        # what http_proxy and its like name cannot reach this machine's own services
+        direct = [urllib.request.ProxyHandler({})] if parts.hostname in ("localhost", "127.0.0.1", "::1") else []
+        self._opener = urllib.request.build_opener(_NoRedirect, *direct)
 
     def ask(self, method: str, *path: str | int, body: Any = None, **query: Any) -> Any:
         """The JSON that is answered. `body` is sent as JSON; of `query`, None is left out. Raises ServiceError."""
