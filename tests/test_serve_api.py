@@ -79,9 +79,10 @@ def test_a_request_has_its_own_settings(client: Any) -> None:
     assert not none["regions"]
     assert "unnamed" not in bare
     assert [len(each["matches"]) for each in bare["regions"]] == [1] * len(bare["regions"])
-    (given,) = recognised(client, "demo", BEACH, regions=json.dumps([usual["regions"][0]["bbox"], [0, 0, 50, 50]]))
+    asked = [[0, 0, 50, 50], usual["regions"][0]["bbox"], [0, 0, 51, 50], [0, 0, 900, 675]]  # none covers another up
+    (given,) = recognised(client, "demo", BEACH, regions=json.dumps(asked))
     boxes = [each["bbox"] for each in (*given["regions"], *given["unnamed"])]
-    assert boxes == [usual["regions"][0]["bbox"], [0, 0, 50, 50]]
+    assert boxes == [asked[1], asked[0], asked[2], asked[3]]
     assert given["regions"][0]["rec_docs"] == usual["regions"][0]["rec_docs"]
 
 
@@ -147,7 +148,7 @@ def test_a_taught_region_is_named_in_the_next_photo(client: Any, gallery: str) -
 
 def test_what_is_there_already_is_not_added_again_but_moved_to_a_new_name(client: Any, gallery: str) -> None:
     def teach(label: str) -> dict[str, Any]:
-        form = {"label": label, "bbox": "[10, 10, 200, 200]"}
+        form = {"label": label, "bbox": "10,10,200,200"}
         told: dict[str, Any] = client.post(f"/v1/galleries/{gallery}/items", files=files(BEACH), data=form).json()
         return told
 

@@ -20,7 +20,9 @@ TOKEN = "SHITU_TOKEN"
 NEEDED = ("fastapi", "uvicorn", "python_multipart", "prometheus_client")
 
 
-@click.command(epilog=example("serve -g my_gallery", "serve --gallery drinks=my_drinks --host 0.0.0.0 --token SECRET"))
+@click.command(
+    epilog=example("serve -g my_gallery", "serve --gallery drinks=my_drinks --host 0.0.0.0 --token a-long-secret")
+)
 @config_options("score", "threshold", "device")
 @click.option(
     "-g",

@@ -98,7 +98,7 @@ class Server(uvicorn.Server):
         await super().startup(sockets)
         for each in (each for server in self.servers for each in server.sockets):
             host, port = each.getsockname()[:2]
-            log.info("Serving at http://%s:%d/", f"[{host}]" if ":" in host else host, port)
+            log.info("Listening on http://%s:%d", f"[{host}]" if ":" in host else host, port)
 
     def handle_exit(self, sig: int, frame: Any) -> None:
         """A second Ctrl-C ends it at once. (uvicorn's own would raise the signal again after all was well.)"""

@@ -99,7 +99,8 @@ def without_paths(text: str, names: Mapping[str, str], folders: Iterable[str] = 
     'POST /v1/galleries/tea/undo takes image/jpeg'
     """
     for folder, name in sorted(names.items(), key=lambda pair: -len(pair[0])):
-        text = text.replace(folder, name)
+        if os.sep in folder:  # else it may be a word
+            text = text.replace(folder, name)
     for folder in sorted(folders, key=len, reverse=True):
         if len(folder) > 1:
             text = text.replace(folder.rstrip(os.sep) + os.sep, "")

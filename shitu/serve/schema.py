@@ -100,12 +100,21 @@ class AllEmbedded(BaseModel):
     answers: list[Embedded]
 
 
-class ImageIn(In):
-    """A picture: `base64` of its file, or a `url` of a host that the service was allowed to fetch from."""
+class Base64Image(In):
+    """The file of a picture in Base64, or as a data: address."""
 
-    base64: str | None = None
-    url: str | None = Field(None, max_length=4096)
+    base64: str = Field(examples=["/9j/4AAQSkZJRgABAQ..."])
     name: str | None = Field(None, max_length=255)
+
+
+class UrlImage(In):
+    """A picture behind an address of a host that the service was allowed to fetch from."""
+
+    url: str = Field(max_length=4096, examples=["https://shop.example/tea.jpg"])
+    name: str | None = Field(None, max_length=255)
+
+
+ImageIn = Base64Image | UrlImage
 
 
 class ImagesIn(In):

@@ -12,7 +12,10 @@ from shitu.serve.schema import Answer, In, Label
 class JobIn(In):
     kind: Literal["import", "compact", "verify", "doubtful", "map", "evaluate", "calibrate"]
     label: Label | None = None
-    list: Literal["review"] | None = Field(None, description="evaluate, calibrate: on what was reviewed")
+    list: Literal["gallery", "review"] = Field(
+        "gallery",
+        description="evaluate, calibrate, where no files come: the gallery's own pictures, or the reviewed",
+    )
     most: int = Field(2000, ge=1, le=20_000, description="map: entries shown, spread evenly")
     false_accept: float = Field(0.05, gt=0, lt=1, description="calibrate: share of unknown things that may be named")
 
