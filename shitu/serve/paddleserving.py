@@ -13,7 +13,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
 from shitu.errors import ShituError
-from shitu.serve.common import TheService
+from shitu.serve.common import TheService, errors
 from shitu.serve.paddlex_calls import upload_of
 from shitu.serve.recognising import Options, recognised
 
@@ -34,7 +34,7 @@ class Predicted(BaseModel):
     tensors: list[Any] = []
 
 
-@router.post("/recognition/prediction", operation_id="prediction")
+@router.post("/recognition/prediction", operation_id="prediction", responses=errors(413, 422))
 async def prediction(service: TheService, asked: Prediction) -> Predicted:
     """The picture by the gallery that the service was started with, as `shitu predict` recognises it."""
     try:
