@@ -21,6 +21,7 @@ from shitu.serve.settings import Settings
 log = logging.getLogger("shitu")
 OPEN_PATHS = ("/v1/health", "/v2/health/live", "/v2/health/ready", "/health", "/favicon.ico", "/")  # need no token
 OPEN_BELOW = ("/studio/",)
+DRAIN_SECONDS, DRAIN_BYTES = 2.0, 16 << 20
 _SAFE = ("GET", "HEAD", "OPTIONS")
 _LOCAL = ("localhost", "127.0.0.1", "::1")
 
@@ -41,6 +42,7 @@ class Limits:
             self._check(scope)
             await self._limited(scope, receive, answer)
         except HttpError as problem:
+            await _drained(receive)
             await answer.problem(problem)
         except ClientDisconnect:
             if answer.over is not None:
@@ -147,6 +149,17 @@ class _Counted:
             self._answer.over = _too_large(self._most)
             return {"type": "http.disconnect"}
         return message
+
+
+async def _drained(receive: Receive) -> None:
+    """Take what is on its way, within reason: who is cut off while sending does not read the answer."""
+    count = 0
+    with anyio.move_on_after(DRAIN_SECONDS):
+        while count < DRAIN_BYTES:
+            message = await receive()
+            count += len(message.get("body", b""))
+            if message["type"] != "http.request" or not message.get("more_body"):
+                return
 
 
 def _too_large(most: int) -> HttpError:
