@@ -55,6 +55,8 @@ def test_the_first_five_minutes_and_the_api_by_example(service: Running, home: P
     first, *scripts = blocks("sh")
     assert first.splitlines() == ["pip install 'shitu[serve]'", START]
     assert len(scripts) == 4
+    (says,) = re.findall("the service says `(.*?)`", DOCS)
+    assert f"{says}\n".replace("http://127.0.0.1:8080", service.url) in service.said
     told = []
     for script in scripts:
         asked = script.replace("http://127.0.0.1:8080", service.url).replace("curl ", "curl -sS --fail-with-body ")
