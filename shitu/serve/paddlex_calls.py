@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from shitu.config import Config
 from shitu.draw import draw_unnamed
 from shitu.errors import ImageError
 from shitu.gallery.base import Item
@@ -23,6 +24,7 @@ from shitu.images.read import Picture, decode_image
 from shitu.recognise.embed import Extractor
 from shitu.recognise.system import Recogniser
 from shitu.results import Detection, Match, Recognition, Region
+from shitu.serve import teaching
 from shitu.serve.galleries import Served
 from shitu.serve.incoming import fetched
 from shitu.serve.pictures import shown_name
@@ -46,35 +48,26 @@ class Wanted:
     visualize: bool = True
 
 
-async def build(service: Service, pairs: Pairs, by: str) -> tuple[str, list[int]]:
+async def build(service: Service, pairs: Pairs) -> tuple[str, list[int]]:
     """A new gallery of (image, label): its name, and the ids of its entries. Raises ShituError."""
-    extractor = service.networks.extractor(service.settings.config)
-    lessons = await _lessons(service, extractor, pairs)
+    lessons = await _lessons(service, service.settings.config, pairs)
     gallery = await asyncio.to_thread(service.galleries.create, str(uuid.uuid4()))
-    await asyncio.to_thread(service.audit.write, gallery.name, "create", {}, by)
-    ids, _ = await _taught(service, gallery, lessons, by)
+    ids, _ = await _taught(service, gallery, lessons)
     return gallery.name, ids
 
 
-async def add(service: Service, key: str, pairs: Pairs, by: str) -> tuple[list[int], int]:
+async def add(service: Service, key: str, pairs: Pairs) -> tuple[list[int], int]:
     """The ids of the new entries, and how many entries there are now."""
     gallery = await asyncio.to_thread(service.galleries.get, key)
-    return await _taught(service, gallery, await _lessons(service, gallery.recogniser().rec_predictor, pairs), by)
+    return await _taught(service, gallery, await _lessons(service, gallery.config, pairs))
 
 
-async def remove(service: Service, key: str, ids: Sequence[int], by: str) -> int:
-    """How many entries are left."""
+async def remove(service: Service, key: str, ids: Sequence[int]) -> tuple[int, int]:
+    """How many were there, and how many entries are left."""
     gallery = await asyncio.to_thread(service.galleries.get, key)
     there = [number for number in ids if 0 <= number <= _GREATEST_ID]
-
-    def work(writer: GalleryWriter) -> tuple[int, int]:
-        change = writer.begin()
-        change.remove(there)
-        return change.commit().removed, len(gallery.reader())
-
-    removed, left = await service.change(gallery, work)
-    await asyncio.to_thread(service.audit.write, gallery.name, "remove", {"ids": there, "removed": removed}, by)
-    return left
+    found: tuple[int, int] = await service.change(gallery, teaching.remove(gallery, there))
+    return found
 
 
 async def infer(service: Service, key: str | None, image: str, wanted: Wanted) -> dict[str, Any]:
@@ -129,8 +122,9 @@ def _drawn(picture: Picture, found: Recognition) -> str:
     return base64.b64encode(data.getvalue()).decode()
 
 
-async def _lessons(service: Service, extractor: Extractor, pairs: Pairs) -> list[Lesson]:
-    """One after the other, so that one picture is in memory."""
+async def _lessons(service: Service, config: Config, pairs: Pairs) -> list[Lesson]:
+    """One after the other, so that one picture is in memory; by the networks that galleries of this config share."""
+    extractor = await asyncio.to_thread(service.networks.extractor, config)  # which may have to be opened
     labels = [check_label(label) for _, label in pairs]
     made = []
     for number, (label, (image, _)) in enumerate(zip(labels, pairs, strict=True)):
@@ -145,7 +139,7 @@ def _lesson(extractor: Extractor, upload: Upload, label: str) -> Lesson:
     return Lesson(upload.data, hashlib.sha256(upload.data).hexdigest(), label, (None,), vectors)
 
 
-async def _taught(service: Service, gallery: Served, lessons: Sequence[Lesson], by: str) -> tuple[list[int], int]:
+async def _taught(service: Service, gallery: Served, lessons: Sequence[Lesson]) -> tuple[list[int], int]:
     """Each becomes an entry, as in PaddleX also where its picture is there already."""
 
     def work(writer: GalleryWriter) -> tuple[list[int], int]:
@@ -155,10 +149,7 @@ async def _taught(service: Service, gallery: Served, lessons: Sequence[Lesson], 
         change.add(np.concatenate([each.vectors for each in lessons]), items, made_by=gallery.facts())
         return list(change.commit().ids), len(gallery.reader())
 
-    ids, count = await service.change(gallery, work)
-    told = {"ids": ids, "labels": sorted({each.label for each in lessons})}
-    await asyncio.to_thread(service.audit.write, gallery.name, "add", told, by)
-    return ids, count
+    return await service.change(gallery, work)
 
 
 async def upload_of(service: Service, image: str, name: str) -> Upload:
