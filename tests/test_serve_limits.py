@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from tests.conftest import Run
 from tests.serving import BEACH, Running, demo_gallery, drawn, files, serving
 
 TOKEN = "a-long-secret"
@@ -163,6 +164,13 @@ def test_without_a_token_only_localhost_is_a_host(place: Path) -> None:
 def test_open_to_all_is_said_loudly(place: Path) -> None:
     with serving(place, "--host", "0.0.0.0", "-g", "demo") as running:
         assert any("there is no token" in line for line in running.said)
+
+
+def test_an_address_that_is_taken_is_told_before_models_are_loaded(place: Path, shitu: Run) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        done = shitu("serve", "--port", taken.getsockname()[1], cwd=place)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "cannot be listened at" in done.stderr
 
 
 def test_who_is_too_slow_is_given_up(place: Path) -> None:

@@ -42,7 +42,12 @@ NEEDED = ("fastapi", "uvicorn", "python_multipart", "prometheus_client")
 )
 @click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen; 0.0.0.0: everywhere.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True)
-@click.option("--token", metavar="SECRET", help=f"What every request has to bring.  [default: ${TOKEN}, else none]")
+@click.option(
+    "--token",
+    metavar="SECRET",
+    help="What every request has to bring; other users of this machine see it here, and not in the variable.  "
+    f"[default: ${TOKEN}, else none]",
+)
 @click.option(
     "--allow-url",
     "hosts",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import signal
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -16,7 +17,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
 from shitu import __version__
-from shitu.errors import ShituError
+from shitu.errors import ShituError, UsageError
 from shitu.serve import paddleserving, paddlex, v1_galleries, v1_health, v1_items, v1_jobs, v1_recognise, v1_review
 from shitu.serve.incoming import sentences
 from shitu.serve.limits import Limits
@@ -96,7 +97,7 @@ class Server(uvicorn.Server):
 
     async def startup(self, sockets: list[Any] | None = None) -> None:
         await super().startup(sockets)
-        for each in (each for server in self.servers for each in server.sockets):
+        for each in sockets or ():
             host, port = each.getsockname()[:2]
             log.info("Listening on http://%s:%d", f"[{host}]" if ":" in host else host, port)
 
@@ -108,7 +109,11 @@ class Server(uvicorn.Server):
 
 
 def run(settings: Settings) -> None:
-    """Serve until SIGINT or SIGTERM; returns when all that was accepted is answered."""
+    """Serve until SIGINT or SIGTERM; returns when all that was accepted is answered.
+
+    Raises UsageError where the address cannot be had, and what `create_app` raises.
+    """
+    place = _bound(settings)  # before models are loaded
     app = create_app(settings)
     config = uvicorn.Config(
         app,
@@ -121,4 +126,18 @@ def run(settings: Settings) -> None:
         timeout_graceful_shutdown=STOP_SECONDS,
         proxy_headers=False,
     )
-    Server(config, app.state.service).run()
+    Server(config, app.state.service).run(sockets=[place])
+
+
+def _bound(settings: Settings) -> socket.socket:
+    try:
+        family = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0][0]
+        found = socket.socket(family)
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        found.bind((settings.host, settings.port))
+    except OSError as error:
+        raise UsageError(
+            f"{settings.host}:{settings.port} cannot be listened at ({error.strerror}): another program may have it; "
+            "choose another --port, or another --host"
+        ) from None
+    return found

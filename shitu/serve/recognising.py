@@ -14,6 +14,7 @@ import numpy as np
 from shitu.errors import EngineError, ImageError
 from shitu.images.boxes import clip_boxes
 from shitu.images.read import Picture, decode_image
+from shitu.recognise.from_config import DetPredictor
 from shitu.recognise.system import Recogniser
 from shitu.results import Box, DetectedObjects, Detection, Recognition, Region
 from shitu.serve.galleries import Served
@@ -64,9 +65,8 @@ def set_up(recogniser: Recogniser, options: Options) -> Recogniser:
         now.return_k = options.return_k
     if options.score_thres is not None:
         now.suppression = replace(now.suppression, score_thres=options.score_thres, hamming_radius=options.score_thres)
-    if options.threshold is not None and now.det_predictor is not None:
-        now.det_predictor = copy(now.det_predictor)
-        now.det_predictor.threshold = options.threshold
+    if options.threshold is not None and isinstance(now.det_predictor, DetPredictor):
+        now.det_predictor = now.det_predictor.at(options.threshold)
     if options.whole_image is not None:
         now.whole_image = options.whole_image
     return now
