@@ -62,6 +62,10 @@ class Service:
         if not self.galleries.names():
             self.galleries.create(DEFAULT_GALLERY)
             self.audit.write(DEFAULT_GALLERY, "create", {})
+        for (
+            name
+        ) in self.settings.fixed:  # what is wrong with one is told to who starts it, and the first answer is quick
+            self.galleries.get(name)
 
     async def run(self, work: Callable[..., T], *given: Any) -> T:
         """`work(*given)` by a worker: what takes a network, or pixels."""
