@@ -21,7 +21,7 @@ _FOUND = {"bbox": [12, 30, 240, 410], "rec_docs": "green tea", "rec_scores": 0.7
 _FOUND |= {"matches": [_MATCH]}
 _PHOTO = {"image": "shelf.jpg", "width": 900, "height": 675}
 _GALLERY = {"name": "drinks", "entries": 160, "labels": 80, "model": "efficientnet_lite0_512", "writable": True}
-_GALLERY |= {"managed": True}
+_GALLERY |= {"managed": True, "default": True}
 _ITEM = {"id": 17, "label": "green tea", "image": "green tea/1.jpg", "bbox": [12, 30, 240, 410], "sha256": "9f86d0…"}
 
 
