@@ -87,16 +87,7 @@ class FolderReader(GalleryReader):
         """What a search runs over; FileNotFoundError where a writer has just replaced the index, GalleryError."""
         with self._lock:
             if self._space is None:
-                store, index = self.store, self._index()
-                self._space = SearchSpace(
-                    store.meta.measure,
-                    store.ids,
-                    store.rows,
-                    store.vectors,
-                    index,
-                    store.meta.index_rows,
-                    getattr(store, "crcs", None),
-                )
+                self._space = SearchSpace(self.store, self._index())
                 self._before = None
             return self._space
 
@@ -142,7 +133,7 @@ class FolderReader(GalleryReader):
         return self.store.meta
 
     def __len__(self) -> int:
-        return len(self.store.ids)
+        return self.store.count
 
     def find(
         self,

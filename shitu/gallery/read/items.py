@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 BUSY_SECONDS = 30
 _CONTAINS = "(? = '' OR instr(lower(label), lower(?)) > 0)"  # LIKE would take % and _ for its own
 AT_ONCE = 500  # values in one SQL statement; SQLite promises 999
+Table = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
+"""Of entries their ids, the row of each in vectors.bin and the crc32 of that row, (n,) int64 each."""
+_NO_TABLE: Table = (np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.int64))
 META_CRC = "crc"  # the key of meta whose value is the crc32 of all others
 
 
@@ -144,21 +147,54 @@ class ItemDb:
         """A number that changes when another connection has committed something."""
         return int(self._ask("PRAGMA data_version")[0][0])
 
-    def live(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-        """Ids (n,) int64, ascending, and of each the row in vectors.bin and the crc32 of that row."""
-        found = self._ask("SELECT id, row, crc FROM item ORDER BY id")
+    def live(self, below: int = 2**62) -> Table:
+        """Of all entries in rows `below` that one, by id."""
+        return self._table("SELECT id, row, crc FROM item WHERE row < ? ORDER BY id", (below,))
+
+    def located(self, column: str, numbers: Iterable[int]) -> Table:
+        """Of the entries whose `id` or `row` is among the numbers, ascending by that."""
+        assert column in ("id", "row")
+        tables = [
+            self._table(f"SELECT id, row, crc FROM item WHERE {column} IN ({marks(chunk)}) ORDER BY {column}", chunk)
+            for chunk in chunks(numbers)
+        ]
+        ids, rows, crcs = (np.concatenate(parts) for parts in zip(_NO_TABLE, *tables, strict=True))
+        return ids, rows, crcs
+
+    def _table(self, sql: str, values: Sequence[Any]) -> Table:
+        """Three columns of whole numbers; they go into arrays row by row, since a list of all takes a tenfold of it."""
         try:
-            table = np.array(found, np.int64).reshape(-1, 3)
+            with self._lock:
+                table = np.fromiter(self._connection.execute(sql, values), np.dtype((np.int64, 3)))
+        except (sqlite3.Error, UnicodeDecodeError) as error:
+            raise GalleryError(f"{self.path} cannot be read ({error}); {REBUILD}") from error
         except (ValueError, TypeError, OverflowError) as error:
             raise GalleryError(f"{self.path}: an id or row is no number ({error}); {REBUILD}") from error
         ids, rows, crcs = table.T.copy()
         return ids, rows, crcs
 
-    def snapshot(self) -> tuple[int, Meta, NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-        """`version`, `meta` and `live` of one moment, though a writer may commit meanwhile."""
+    def count(self, from_row: int = 0) -> int:
+        """How many entries there are in the rows from that one on."""
+        every = "SELECT COUNT(*) FROM item"
+        return int(self._ask(f"{every} WHERE row >= ?", (from_row,))[0][0] if from_row else self._ask(every)[0][0])
+
+    def ends(self) -> tuple[int, int, int, int]:
+        """The least and greatest id and row, all 0 where there are no entries; GalleryError where one is no number."""
+        asked = ", ".join(
+            f"(SELECT {which}({column}) FROM item)" for column in ("id", "row") for which in ("MIN", "MAX")
+        )
+        found = self._ask(f"SELECT {asked}")[0]
+        if not all(value is None or isinstance(value, int) for value in found):
+            raise GalleryError(f"{self.path}: an id or row is no number; {REBUILD}")
+        least_id, most_id, least_row, most_row = (value or 0 for value in found)
+        return least_id, most_id, least_row, most_row
+
+    def snapshot(self, most: int) -> tuple[int, Meta, int, Table | None]:
+        """`version`, `meta`, `count` and, where that is `most` at most, `live` of one moment, whoever commits."""
         self._ask("BEGIN")
         try:
-            return self.version(), self.meta(), *self.live()
+            count = self.count()
+            return self.version(), self.meta(), count, self.live() if count <= most else None
         finally:
             self._ask("COMMIT")
 
