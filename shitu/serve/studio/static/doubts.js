@@ -1,0 +1,45 @@
+// Entries that may be mislabelled, there twice, or strangers in their label: each is kept, moved or removed.
+
+import { at, call, itemPicture, showPicture } from "./api.js";
+import { busy, h, toast } from "./dom.js";
+import { changed, gallery, undo } from "./header.js";
+import { score, t } from "./words.js";
+
+// "Keep" is remembered here, by gallery and entry: the entry itself is as it was.
+const KEPT = () => `shitu-kept-${gallery.name}`;
+const kept = () => new Set(JSON.parse(localStorage.getItem(KEPT()) || "[]"));
+
+export function showDoubts(element, entries) {
+  const fine = kept();
+  const rows = entries.filter((each) => !fine.has(each.id)).map((each) => row(element, each));
+  element.replaceChildren(h("p.hint", {}, t(rows.length ? "doubtful.text" : "doubtful.none", { n: rows.length })), h("ul.doubts", {}, rows));
+}
+
+function picture({ id, label }) {
+  return h("figure", {}, showPicture(h("img.thumb", { alt: "" }), itemPicture(gallery.name, id), 240), h("figcaption", {}, label));
+}
+
+function row(element, entry) {
+  const { other } = entry;
+  const done = async (button, work, words) => busy(button, async () => {
+    await work();
+    item.remove();
+    if (words) {
+      await changed();
+      toast(words, { action: { label: t("undo"), run: () => undo() } });
+    }
+  });
+  const keep = () => localStorage.setItem(KEPT(), JSON.stringify([...kept(), entry.id]));
+  const move = () => call("PATCH", at(gallery.name, "items"), { json: { ids: [entry.id], label: other.label } });
+  const remove = () => call("DELETE", at(gallery.name, "items"), { json: { ids: [entry.id] } });
+  const button = (name, work, words, values = {}) => h("button", { type: "button", onclick: (event) => done(event.currentTarget, work, words && t(words, { n: 1, ...values })) }, t(name, values));
+  const item = h("li.card", { "data-id": entry.id },
+    picture(entry), h("span.arrow", { "aria-hidden": "true" }, other ? "↔" : ""), other ? picture(other) : h("figure"),
+    h("div.why", {},
+      h("p", {}, t(`doubt.${entry.reason}`, { label: entry.label, other: other?.label ?? "", score: other ? score(other.score) : "" })),
+      h("div.row", {},
+        button("doubt.keep", keep),
+        other && other.label !== entry.label ? button("doubt.move", move, "moved", { label: other.label }) : null,
+        button("doubt.remove", remove, "removed"))));
+  return item;
+}
