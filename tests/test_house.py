@@ -38,6 +38,7 @@ FLOORS = (
     ("training", "training.base"),
     ("training.rec", "training.det"),
     ("finetune",),
+    ("serve",),
     ("cli",),
 )
 FLOOR_OF = {name: number for number, names in enumerate(FLOORS) for name in names}
@@ -50,7 +51,7 @@ DOORS = {
     "onnxruntime": ("engines/onnxruntime.py", "convert/quantize_onnx.py"),
     "openvino": ("engines/openvino.py",),
     "cv2": ("recognise/preprocess.py", "training/", "video/capture.py", "video/record.py"),
-    "sqlite3": ("gallery/read/items.py", "gallery/write/items.py"),
+    "sqlite3": ("gallery/read/items.py", "gallery/read/schema.py", "gallery/write/items.py"),
     "paddleclas": (),  # both by training/base/toolkits.py, which says how to install them
     "ppdet": (),
     "matplotlib": ("training/base/curves.py",),
@@ -58,6 +59,9 @@ DOORS = {
     "pycocotools": ("training/det/evaluate.py",),
     "pypdfium2": ("sources/pdf_child.py",),
     "pillow_heif": ("images/formats.py",),
+    "fastapi": ("serve/",),
+    "uvicorn": ("serve/app.py",),
+    "prometheus_client": ("serve/metrics.py",),
 }
 DYNAMIC = "a name that only running it tells"
 MAY_BE_DYNAMIC = ("__init__.py", "training/base/toolkits.py")

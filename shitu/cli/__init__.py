@@ -30,6 +30,7 @@ from shitu.cli.models import models
 from shitu.cli.options import InOrder, example
 from shitu.cli.predict import predict, predict_det, predict_rec
 from shitu.cli.quantize import quantize
+from shitu.cli.serve import serve
 from shitu.cli.training import eval_det, export, export_det, train, train_det
 from shitu.cli.training import evaluate as evaluate_extractor
 from shitu.errors import ShituError, StoppedError
@@ -92,9 +93,10 @@ def main(context: click.Context, quiet: bool) -> None:
 
 
 RECOGNITION = (init, build_gallery, predict, predict_det, predict_rec, evaluate_gallery, calibrate_config, gallery)
+SERVICE = (serve,)
 MODELS = (models, quantize, benchmark)
 TRAINING = (dataset, finetune, train, evaluate_extractor, export, train_det, eval_det, export_det)
 for command in (append, undo, dedup, map_gallery):
     gallery.add_command(command)
-for command in (*RECOGNITION, *MODELS, *TRAINING, check, demo, config, completion):
+for command in (*RECOGNITION, *SERVICE, *MODELS, *TRAINING, check, demo, config, completion):
     main.add_command(command)

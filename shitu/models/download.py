@@ -40,6 +40,18 @@ class _NoFTP(urllib.request.FTPHandler):
         raise DownloadError(f"redirected (302) to {req.full_url}; wanted http:// or https://")
 
 
+class _Following(urllib.request.HTTPRedirectHandler):
+    """Redirects to the addresses that `follow` accepts."""
+
+    def __init__(self, follow: Callable[[str], bool]) -> None:
+        self._follow = follow
+
+    def redirect_request(self, *given: Any) -> Any:
+        if not self._follow(given[-1]):
+            raise DownloadError(f"redirected to {given[-1]}, from where nothing may be fetched; give another address")
+        return super().redirect_request(*given)
+
+
 def download(
     url: str, target: Path, *, expected_size: int | None = None, sha256: str | None = None, progress: bool = True
 ) -> Path:
@@ -124,11 +136,15 @@ class _Pace:
             raise BrokenOffError(f"the server sent only {self._bytes} bytes in {seconds:.0f} s")
 
 
-def open_url(url: str) -> Any:
-    """The server's answer, by the standard library's handlers, so that http_proxy and its like are heeded."""
+def open_url(url: str, follow: Callable[[str], bool] = lambda address: True) -> Any:
+    """The server's answer, by the standard library's handlers, so that http_proxy and its like are heeded.
+
+    follow: to which addresses a redirect may lead.
+    """
     request = urllib.request.Request(url, headers={"User-Agent": "shitu", "Accept-Encoding": "identity"})
     try:
-        return _within(PACE_S, lambda: urllib.request.build_opener(_NoFTP).open(request, timeout=TIMEOUT_S))
+        opener = urllib.request.build_opener(_NoFTP, _Following(follow))
+        return _within(PACE_S, lambda: opener.open(request, timeout=TIMEOUT_S))
     except urllib.error.HTTPError as error:
         error.close()
         answer = f"the server answers {error.code} {error.reason}"

@@ -87,15 +87,21 @@ class RecPredictor(Extractor):
 class SystemPredictor(Recogniser):
     """Detector (unless its folder is empty), feature extractor and gallery of one config, ready to recognise.
 
-    many: for photos side by side, as `DetPredictor` says. Raises ConfigError, ModelError, EngineError or GalleryError
-    (also when the gallery was made by another model).
+    many: for photos side by side, as `DetPredictor` says. parts: detector and extractor, where they are open already.
+    Raises ConfigError, ModelError, EngineError or GalleryError (also when the gallery was made by another model).
     """
 
-    def __init__(self, config: Config, gallery: GalleryReader | None = None, *, many: bool = False) -> None:
+    def __init__(
+        self,
+        config: Config,
+        gallery: GalleryReader | None = None,
+        *,
+        many: bool = False,
+        parts: tuple[Detector | None, Extractor] | None = None,
+    ) -> None:
         index, section = config.IndexProcess, config.Global
         gallery = open_gallery(config) if gallery is None else gallery  # an empty one is false
-        det_predictor = DetPredictor(config, many=many) if section.det_inference_model_dir else None
-        rec_predictor = RecPredictor(config, many=many)
+        det_predictor, rec_predictor = parts or _parts(config, many)
         if det_predictor is None and section.whole_image == "never":
             raise ConfigError(
                 "Global.whole_image is `never` and Global.det_inference_model_dir is empty, so there is nothing to "
@@ -118,6 +124,11 @@ class SystemPredictor(Recogniser):
             vote_k=index.vote_k,
         )
         self.at_once = rec_predictor.at_once
+
+
+def _parts(config: Config, many: bool) -> tuple[Detector | None, Extractor]:
+    det = DetPredictor(config, many=many) if config.Global.det_inference_model_dir else None
+    return det, RecPredictor(config, many=many)
 
 
 def open_gallery(config: Config) -> GalleryReader:

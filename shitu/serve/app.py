@@ -1,0 +1,112 @@
+"""The application: routes on a service, and the server that runs it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+
+from shitu import __version__
+from shitu.errors import ShituError
+from shitu.serve import v1_galleries, v1_health, v1_items, v1_recognise
+from shitu.serve.incoming import sentences
+from shitu.serve.limits import Limits
+from shitu.serve.openapi import document
+from shitu.serve.problems import STATUS_CODES, HttpError, body_of, problem_of
+from shitu.serve.service import Service
+from shitu.serve.settings import Settings
+
+log = logging.getLogger("shitu")
+# studio.router and paddlex.router go here, too
+ROUTERS = (v1_health.router, v1_recognise.router, v1_galleries.router, v1_items.router)
+STOP_SECONDS = 60  # for what was accepted
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """Opens models and galleries: raises ConfigError, ModelError, EngineError, GalleryError."""
+    service = Service(settings)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        yield
+        await run_in_threadpool(service.close)
+
+    app = FastAPI(title="shitu", version=__version__, lifespan=lifespan, redoc_url=None, docs_url=None)
+    app.state.service = service
+    for router in ROUTERS:
+        app.include_router(router)
+    app.add_middleware(Limits, settings=settings, metrics=service.metrics, slots=service.workers + settings.waiting)
+    app.add_exception_handler(ShituError, _on_error)
+    app.add_exception_handler(HTTPException, _on_http_error)
+    app.add_exception_handler(RequestValidationError, _on_invalid)
+    app.add_exception_handler(Exception, _on_bug)
+    app.openapi = lambda: document(app)  # type: ignore[method-assign]
+    return app
+
+
+def _answer(problem: HttpError, request: Request) -> JSONResponse:
+    service: Service = request.app.state.service
+    return JSONResponse(body_of(problem.code, service.told(str(problem))), problem.status, problem.headers)
+
+
+async def _on_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, ShituError)
+    problem = problem_of(error)
+    if problem.status >= 500:
+        log.error("%s %s: %s", request.method, request.url.path, error)
+    return _answer(problem, request)
+
+
+async def _on_http_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    code = STATUS_CODES.get(error.status_code, "failed")
+    found = JSONResponse(body_of(code, str(error.detail)), error.status_code)
+    found.headers.update(error.headers or {})
+    return found
+
+
+async def _on_invalid(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    return _answer(HttpError(422, "invalid_request", sentences(error.errors())), request)
+
+
+async def _on_bug(request: Request, error: Exception) -> JSONResponse:
+    log.error("%s %s: %s: %s", request.method, request.url.path, type(error).__name__, error, exc_info=error)
+    return JSONResponse(body_of("internal_error", "a mistake of shitu's; the server's log says more"), 500)
+
+
+class Server(uvicorn.Server):
+    """Tells the service as soon as it is asked to stop, so that streams end and jobs are given up."""
+
+    def __init__(self, config: uvicorn.Config, service: Service) -> None:
+        super().__init__(config)
+        self._service = service
+
+    def handle_exit(self, sig: int, frame: Any) -> None:
+        self._service.stopping.set()
+        super().handle_exit(sig, frame)
+
+
+def run(settings: Settings) -> None:
+    """Serve until SIGINT or SIGTERM; returns when all that was accepted is answered."""
+    app = create_app(settings)
+    config = uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        date_header=True,
+        timeout_graceful_shutdown=STOP_SECONDS,
+        proxy_headers=False,
+    )
+    Server(config, app.state.service).run()

@@ -1,0 +1,153 @@
+"""Before a route runs: who may ask, how large a request may be, how many may wait, how long one may take."""
+
+from __future__ import annotations
+
+import json
+import logging
+import secrets
+import time
+from typing import Any
+from urllib.parse import urlsplit
+
+import anyio
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from shitu.serve.metrics import Metrics
+from shitu.serve.problems import HttpError, body_of
+from shitu.serve.settings import Settings
+
+log = logging.getLogger("shitu")
+OPEN_PATHS = ("/v1/health", "/v2/health/live", "/v2/health/ready", "/health", "/favicon.ico", "/")  # need no token
+OPEN_BELOW = ("/studio/",)
+_SAFE = ("GET", "HEAD", "OPTIONS")
+_LOCAL = ("localhost", "127.0.0.1", "::1")
+
+
+class Limits:
+    """The outermost layer of the application."""
+
+    def __init__(self, app: ASGIApp, settings: Settings, metrics: Metrics, slots: int) -> None:
+        self._app, self._settings, self._metrics, self._slots = app, settings, metrics, slots
+        self._taken = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self._app(scope, receive, send)
+        answer = _Answer(send)
+        start = time.monotonic()
+        try:
+            self._check(scope)
+            await self._limited(scope, receive, answer)
+        except HttpError as problem:
+            await answer.problem(problem)
+        finally:
+            self._count(scope, answer.status, time.monotonic() - start)
+
+    def _check(self, scope: Scope) -> None:
+        """Raises HttpError where the request is none of those that are let in."""
+        headers, settings = Headers(scope=scope), self._settings
+        host = headers.get("host", "")
+        if settings.is_loopback and not settings.token and _hostname(host) not in (*_LOCAL, settings.host):
+            # a page of another site that has its name point here (DNS rebinding) would pass for one of ours
+            raise HttpError(403, "host_refused", "wanted is a request to localhost; another name takes a --token")
+        origin = headers.get("origin")
+        foreign = origin is not None and urlsplit(origin).netloc != host
+        if scope["method"] not in _SAFE and (foreign or headers.get("sec-fetch-site") == "cross-site"):
+            raise HttpError(403, "origin_refused", "a page of another site may not change anything here")
+        path = scope["path"]
+        if settings.token and path not in OPEN_PATHS and not path.startswith(OPEN_BELOW):
+            given = headers.get("authorization", "")
+            wanted = f"Bearer {settings.token}"
+            if not secrets.compare_digest(given.encode("utf-8", "replace"), wanted.encode()):
+                raise HttpError(401, "unauthorized", "no token, or a wrong one: send `Authorization: Bearer TOKEN`")
+
+    async def _limited(self, scope: Scope, receive: Receive, answer: _Answer) -> None:
+        settings = self._settings
+        is_import = scope["path"].endswith("/jobs") and scope["method"] == "POST"
+        most = settings.max_import if is_import else settings.max_upload
+        counted = _Counted(receive, most, answer)
+        length = Headers(scope=scope).get("content-length", "")
+        if length.isascii() and length.isdigit() and int(length) > most:
+            raise _too_large(most)
+        waits = scope["method"] not in _SAFE
+        if waits and self._taken >= self._slots:
+            self._metrics.refused.inc()
+            raise HttpError(429, "too_many_requests", f"{self._taken} requests are waiting; come again", retry=1)
+        self._taken += waits
+        self._metrics.in_work.set(self._taken)
+        try:
+            seconds = settings.import_limit if is_import else settings.time_limit
+            with anyio.move_on_after(seconds) as limit:
+                answer.limit = limit
+                await self._app(scope, counted, answer)
+            if limit.cancelled_caught and not answer.status:
+                raise HttpError(504, "timed_out", f"not done within {seconds:g} s, and given up")
+        finally:
+            self._taken -= waits
+            self._metrics.in_work.set(self._taken)
+
+    def _count(self, scope: Scope, status: int, seconds: float) -> None:
+        route = scope.get("route")
+        path = getattr(route, "path", "other")
+        self._metrics.requests.labels(scope["method"], path, str(status)).inc()
+        self._metrics.seconds.labels(scope["method"], path).observe(seconds)
+
+
+class _Answer:
+    """`send`, of which it is known whether it has begun; after `over`, something else is answered than the app says."""
+
+    def __init__(self, send: Send) -> None:
+        self._send, self.status = send, 0
+        self.limit: anyio.CancelScope | None = None
+        self.over: HttpError | None = None
+
+    async def __call__(self, message: Message) -> None:
+        if self.over is not None and not self.status:
+            return await self.problem(self.over)
+        if self.over is not None:
+            return None
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            if self.limit is not None:
+                self.limit.deadline = float("inf")  # what is streamed may take longer
+        await self._send(message)
+        return None
+
+    async def problem(self, problem: HttpError) -> None:
+        if self.status:
+            return
+        self.status = problem.status
+        data = json.dumps(body_of(problem.code, str(problem)), ensure_ascii=False).encode()
+        headers: dict[str, Any] = {"content-type": "application/json", "content-length": len(data), **problem.headers}
+        if problem.status == 413:
+            headers["connection"] = "close"  # the rest of the body is not read
+        raw = [(name.lower().encode(), str(value).encode()) for name, value in headers.items()]
+        await self._send({"type": "http.response.start", "status": problem.status, "headers": raw})
+        await self._send({"type": "http.response.body", "body": data})
+
+
+class _Counted:
+    """`receive`, which ends the body where it goes on beyond what is allowed."""
+
+    def __init__(self, receive: Receive, most: int, answer: _Answer) -> None:
+        self._receive, self._most, self._answer, self._count = receive, most, answer, 0
+
+    async def __call__(self) -> Message:
+        message = await self._receive()
+        self._count += len(message.get("body", b""))
+        if self._count > self._most:
+            self._answer.over = _too_large(self._most)
+            return {"type": "http.disconnect"}
+        return message
+
+
+def _too_large(most: int) -> HttpError:
+    return HttpError(413, "too_large", f"the request has more than {most >> 20} MB; send less at a time")
+
+
+def _hostname(host: str) -> str:
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return ""

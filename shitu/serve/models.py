@@ -1,0 +1,61 @@
+"""The networks of a service: each is opened once, whatever number of galleries use it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Hashable
+from copy import copy
+
+from shitu.config import Config
+from shitu.measure import measure_of
+from shitu.recognise.detect import Detector
+from shitu.recognise.embed import Extractor
+from shitu.recognise.from_config import DetPredictor, RecPredictor
+from shitu.serve.gather import SharedExtractor
+
+LEAST = 0.1  # a detector's score: the lowest threshold that a gallery or a request may have
+
+Key = tuple[Hashable, ...]
+
+
+class Networks:
+    """Detectors and extractors by what makes them; raises ConfigError, ModelError, EngineError."""
+
+    def __init__(self, expected: Callable[[], int], seen: Callable[[int], object]) -> None:
+        self._expected, self._seen = expected, seen
+        self._lock = threading.Lock()
+        self._detectors: dict[Key, Detector] = {}
+        self._extractors: dict[Key, SharedExtractor] = {}
+
+    def detector(self, config: Config) -> Detector | None:
+        """With the thresholds of this config, on sessions shared with others; None where the config wants none."""
+        section = config.Global
+        if not section.det_inference_model_dir:
+            return None
+        key = (section.det_inference_model_dir, repr(config.DetPreProcess), section.label_list)
+        with self._lock:
+            if key not in self._detectors:
+                # what it leaves out before anybody's threshold is asked
+                low = config.replace("Global", threshold=min(section.threshold, LEAST))
+                self._detectors[key] = DetPredictor(low, many=True)
+            found = copy(self._detectors[key])
+        found.threshold, found.max_results = section.threshold, section.max_det_results
+        return found
+
+    def extractor(self, config: Config) -> Extractor:
+        index = config.IndexProcess
+        key = (
+            config.Global.rec_inference_model_dir,
+            repr(config.RecPreProcess),
+            repr(config.RecPostProcess),
+            measure_of(index.dist_type).packed,
+        )
+        with self._lock:
+            if key not in self._extractors:
+                rec = RecPredictor(config, many=True)
+                self._extractors[key] = SharedExtractor(rec, self._expected, self._seen)
+            return self._extractors[key]
+
+    def close(self) -> None:
+        for each in self._extractors.values():
+            each.close()

@@ -1,0 +1,96 @@
+"""The service behind its routes: workers for photos, a writer for each gallery, recent answers, jobs."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+from shitu.cores import available_cores
+from shitu.gallery.change import GalleryWriter
+from shitu.images.room import Room
+from shitu.serve.audit import Audit
+from shitu.serve.galleries import Galleries, Served, make_empty
+from shitu.serve.metrics import Metrics
+from shitu.serve.models import Networks
+from shitu.serve.pictures import Answers
+from shitu.serve.problems import HttpError, without_paths
+from shitu.serve.settings import DEFAULT_GALLERY, Settings
+
+T = TypeVar("T")
+
+
+class Service:
+    """Raises ConfigError, ModelError, EngineError, GalleryError where it cannot start."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings, self.metrics = settings, Metrics()
+        self.audit = Audit(settings.root / "audit.jsonl")
+        self._in_work, self._numbers, self._lock = 0, itertools.count(), threading.Lock()
+        self._room = Room()
+        self.networks = Networks(lambda: self._in_work, self.metrics.crops.observe)
+        self.galleries = Galleries(settings, self.networks)
+        self.answers = Answers(settings.keep_answers, settings.keep_seconds)
+        self.workers = settings.workers or available_cores() + 1
+        self._workers = ThreadPoolExecutor(self.workers, thread_name_prefix="shitu-work")
+        self._shown = ThreadPoolExecutor(1, thread_name_prefix="shitu-show")
+        self.stopping = threading.Event()
+        self._first_galleries()
+
+    def _first_galleries(self) -> None:
+        """Those that were named and are not there yet are made, empty; where there would be none, one is."""
+        for name, url in self.settings.fixed.items():
+            if "://" not in url and not (os.path.isdir(url) and os.listdir(url)):
+                make_empty(url, self.settings.config, self.networks)
+                self.audit.write(name, "create", {})
+        if not self.galleries.names():
+            self.galleries.create(DEFAULT_GALLERY)
+            self.audit.write(DEFAULT_GALLERY, "create", {})
+
+    async def run(self, work: Callable[..., T], *given: Any) -> T:
+        """`work(*given)` by a worker: what takes a network, or pixels."""
+        return await asyncio.wrap_future(self._workers.submit(self._counted, work, *given))
+
+    async def show(self, work: Callable[..., T], *given: Any) -> T:
+        """The same beside these, for pictures that are only shown."""
+        return await asyncio.wrap_future(self._shown.submit(work, *given))
+
+    def _counted(self, work: Callable[..., T], *given: Any) -> T:
+        with self._lock:
+            self._in_work += 1
+            number = next(self._numbers)
+        self._room.enter(number)
+        try:
+            return work(*given)
+        finally:
+            self._room.give_back(number)
+            with self._lock:
+                self._in_work -= 1
+
+    async def change(self, gallery: Served, work: Callable[[GalleryWriter], T]) -> T:
+        """`work` as the gallery's writer, after those that came before; what it has committed when this returns."""
+        try:
+            future = gallery.writing.submit(gallery.write, work, self.settings.busy_wait)
+        except RuntimeError:  # closed meanwhile
+            raise HttpError(
+                409, "gallery_replaced", f"the gallery {gallery.name} was replaced just now; ask again"
+            ) from None
+        return await asyncio.shield(asyncio.wrap_future(future))
+
+    def told(self, text: str) -> str:
+        """A message without a path of this machine."""
+        return without_paths(
+            text, self.galleries.folders(), (str(self.settings.root), os.getcwd(), os.path.expanduser("~"))
+        )
+
+    def close(self) -> None:
+        """Ends when all that was accepted is done."""
+        self.stopping.set()
+        self._workers.shutdown(wait=True)
+        self._shown.shutdown(wait=True)
+        self.galleries.close()
+        self.networks.close()

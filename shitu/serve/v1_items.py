@@ -1,0 +1,154 @@
+"""Routes of a gallery's entries: list, teach, move, remove, show."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Query, Request, Response
+
+from shitu.gallery import Item
+from shitu.serve import schema
+from shitu.serve.common import TheGallery, TheService, errors, pictures_body
+from shitu.serve.galleries import Served
+from shitu.serve.incoming import boxes_of, files_in, images_in, is_form, json_of
+from shitu.serve.pictures import shown_name, thumbnail
+from shitu.serve.problems import HttpError
+from shitu.serve.recognising import Upload
+from shitu.serve.service import Service
+from shitu.serve.teaching import check_label, lesson, relabel, remove, teach
+from shitu.serve.v1_galleries import changed
+
+router = APIRouter(prefix="/v1/galleries/{gallery}/items", tags=["items"])
+Boxes = list[list[float]] | None
+
+
+def told(item: Item) -> dict[str, Any]:
+    box = list(item.box) if item.box else None
+    return {"id": item.id, "label": item.label, "image": shown_name(item.image), "bbox": box, "sha256": item.sha256}
+
+
+@router.get("", response_model=schema.Items, responses=errors(404, 409, 422))
+def listed(
+    gallery: TheGallery,
+    label: Annotated[str | None, Query(max_length=200)] = None,
+    text: Annotated[str, Query(max_length=200, description="In the label")] = "",
+    after: Annotated[int, Query(ge=-1, lt=2**63)] = -1,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+) -> Any:
+    """The entries by id, a page at a time."""
+    found = gallery.reader().page(after=after, limit=limit + 1, label=label, text=text)
+    more = found[limit - 1].id if len(found) > limit else None
+    return {"items": [told(item) for item in found[:limit]], "next": more}
+
+
+@router.post(
+    "",
+    status_code=201,
+    response_model=schema.Taught,
+    responses=errors(400, 404, 409, 413, 415, 422, 503, 507),
+    openapi_extra=pictures_body(
+        ("label", {"type": "string", "minLength": 1, "maxLength": 200, "required": True}),
+        ("bbox", {"type": "string", "description": "[x1, y1, x2, y2]"}),
+        other="Teaching",
+    ),
+)
+async def add(request: Request, service: TheService, gallery: TheGallery) -> Any:
+    """Teach: pictures with a label, or a region of an earlier answer. Known when this is answered.
+
+    Without `bbox`, what the gallery's setting `crop` cuts out of a picture. What is there already is counted and left;
+    under another label it is moved to this one.
+    """
+    pictures, label, boxes = await _asked(request, service)
+    jobs = [service.run(lesson, gallery, picture, label, boxes) for picture in pictures]
+    lessons = await asyncio.gather(*jobs)
+    done = await service.change(gallery, teach(gallery, lessons))
+    if done.ids:
+        await changed(request, service, gallery.name, "add", {"label": label, "ids": done.ids})
+    return {
+        "ids": done.ids,
+        "already_there": done.already_there,
+        "relabelled": done.relabelled,
+        "entries": done.entries,
+    }
+
+
+async def _asked(request: Request, service: Service) -> tuple[list[Upload], str, Boxes]:
+    """The pictures, their label, and the boxes in them that show it."""
+    if is_form(request):
+        async with request.form(max_files=service.settings.max_files, max_fields=50) as form:
+            label, box = form.get("label"), form.get("bbox") or None
+            if not isinstance(label, str) or not (box is None or isinstance(box, str)):
+                raise HttpError(422, "bad_label", "wanted is a part `label`: the name of what the pictures show")
+            found = boxes_of(f"[{box}]" if box else None)
+            boxes = [list(each) for each in found] if found else None
+            return await files_in(form, service.settings), check_label(label), boxes
+    body = await json_of(request, schema.Teaching)
+    taught = body.root
+    label, boxes = check_label(taught.label), [taught.bbox] if taught.bbox is not None else None
+    if isinstance(taught, schema.ImagesWithLabel):
+        return await images_in(taught.images, service.settings), label, boxes
+    answer = service.answers.get(taught.answer)
+    if answer is None:
+        raise HttpError(404, "answer_gone", "that answer is kept no more; send the picture again")
+    if boxes is None:
+        if taught.region is None or taught.region >= len(answer.boxes):
+            there = f"the answer has {len(answer.boxes)} regions, counted from 0"
+            raise HttpError(422, "bad_region", f"wanted is a `region` or a `bbox`; {there}")
+        boxes = [list(answer.boxes[taught.region])]
+    return [Upload(answer.name, answer.data)], label, boxes
+
+
+@router.patch("", response_model=schema.Changed, responses=errors(404, 409, 413, 422, 503, 507))
+async def move(request: Request, service: TheService, gallery: TheGallery, body: schema.Relabel) -> Any:
+    """Entries under another label. They get new ids."""
+    label = check_label(body.label)
+    ids, entries = await service.change(gallery, relabel(gallery, body.ids, label))
+    await changed(request, service, gallery.name, "relabel", {"label": label, "ids": body.ids, "new_ids": ids})
+    return {"ids": ids, "entries": entries}
+
+
+async def _removed(request: Request, service: Service, gallery: Served, ids: list[int]) -> Any:
+    removed, entries = await service.change(gallery, remove(gallery, ids))
+    if removed:
+        await changed(request, service, gallery.name, "remove", {"ids": ids, "removed": removed})
+    return {"removed": removed, "entries": entries}
+
+
+@router.delete("", response_model=schema.Removed, responses=errors(404, 409, 413, 422, 503, 507))
+async def delete(request: Request, service: TheService, gallery: TheGallery, body: schema.Remove) -> Any:
+    """Ids that are not there are passed over."""
+    return await _removed(request, service, gallery, body.ids)
+
+
+@router.post("/remove", response_model=schema.Removed, responses=errors(404, 409, 413, 422, 503, 507))
+async def delete_by_post(request: Request, service: TheService, gallery: TheGallery, body: schema.Remove) -> Any:
+    """The same, for what drops the body of DELETE."""
+    return await _removed(request, service, gallery, body.ids)
+
+
+@router.get(
+    "/{id}/picture",
+    response_class=Response,
+    responses=errors(404, 409, 422) | {200: {"content": {"image/jpeg": {}}, "description": "A JPEG"}},
+)
+async def picture(
+    service: TheService,
+    gallery: TheGallery,
+    id: Annotated[int, Path(ge=0, lt=2**63)],
+    size: Annotated[int, Query(ge=16, le=2048)] = 160,
+    whole: Annotated[bool, Query(description="All of the photo, not only the entry's box")] = False,
+) -> Response:
+    """What the entry was made of, at most `size` pixels high and wide."""
+    data = await service.show(_shown, gallery, id, size, whole)
+    return Response(data, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=3600"})
+
+
+def _shown(gallery: Served, number: int, size: int, whole: bool) -> bytes:
+    item = gallery.reader().lookup([number]).get(number)
+    if item is None:
+        raise HttpError(404, "item_not_found", f"there is no entry {number}; it may have been removed or renamed")
+    data = gallery.photos.read(item)
+    if data is None:
+        raise HttpError(404, "picture_gone", f"the picture of entry {number} is not where it was, or has changed")
+    return thumbnail(data, None if whole else item.box, size)
