@@ -23,10 +23,11 @@ from shitu.serve.openapi import document
 from shitu.serve.problems import STATUS_CODES, HttpError, body_of, problem_of
 from shitu.serve.service import Service
 from shitu.serve.settings import Settings
+from shitu.serve.studio import routes as studio
 
 log = logging.getLogger("shitu")
-# studio.router and paddlex.router go here, too
-ROUTERS = (v1_health.router, v1_recognise.router, v1_galleries.router, v1_items.router)
+# paddlex.router goes here, too
+ROUTERS = (v1_health.router, v1_recognise.router, v1_galleries.router, v1_items.router, studio.router)
 STOP_SECONDS = 60  # for what was accepted
 
 

@@ -26,6 +26,7 @@ export function labelInput({ value = "", near = () => [], onPick = () => {}, hin
   const close = () => {
     asked += 1;
     if (list.matches(":popover-open")) list.hidePopover();
+    removeEventListener("scroll", place, { capture: true });
     input.setAttribute("aria-expanded", "false");
     input.removeAttribute("aria-activedescendant");
     active = -1;
@@ -59,15 +60,24 @@ export function labelInput({ value = "", near = () => [], onPick = () => {}, hin
     h("span.name", {}, each.label),
     each.count === undefined ? null : h("small", {}, t("pictures", { n: each.count })))));
     if (!found.length || !input.isConnected || document.activeElement !== input) { close(); return; }
+    if (!list.matches(":popover-open")) {
+      list.showPopover();
+      addEventListener("scroll", place, { capture: true, passive: true });
+    }
+    place();
+    input.setAttribute("aria-expanded", "true");
+  };
+
+  // Below the input, or above where there is more room; it follows while something scrolls.
+  const place = (event) => {
+    if (event?.target === list) return;
     const { left, bottom, top, width } = input.getBoundingClientRect();
-    if (!list.matches(":popover-open")) list.showPopover();
     const below = innerHeight - bottom;
     list.style.left = `${left}px`;
     list.style.width = `${Math.max(width, 220)}px`;
-    list.style.maxHeight = `${Math.max(below, top) - 16}px`;
+    list.style.maxHeight = `${Math.min(Math.max(below, top) - 16, 360)}px`;
     list.style.top = below > 200 || below > top ? `${bottom + 4}px` : "auto";
     list.style.bottom = below > 200 || below > top ? "auto" : `${innerHeight - top + 4}px`;
-    input.setAttribute("aria-expanded", "true");
   };
 
   const suggest = async () => {

@@ -20,7 +20,7 @@ function picture({ id, label }) {
 }
 
 function row(element, entry) {
-  const { other } = entry;
+  const other = { id: entry.other_id, label: entry.other_label };
   const done = async (button, work, words) => busy(button, async () => {
     await work();
     item.remove();
@@ -34,12 +34,12 @@ function row(element, entry) {
   const remove = () => call("DELETE", at(gallery.name, "items"), { json: { ids: [entry.id] } });
   const button = (name, work, words, values = {}) => h("button", { type: "button", onclick: (event) => done(event.currentTarget, work, words && t(words, { n: 1, ...values })) }, t(name, values));
   const item = h("li.card", { "data-id": entry.id },
-    picture(entry), h("span.arrow", { "aria-hidden": "true" }, other ? "↔" : ""), other ? picture(other) : h("figure"),
+    picture(entry), h("span.arrow", { "aria-hidden": "true" }, "↔"), picture(other),
     h("div.why", {},
-      h("p", {}, t(`doubt.${entry.reason}`, { label: entry.label, other: other?.label ?? "", score: other ? score(other.score) : "" })),
+      h("p", {}, t(`doubt.${entry.kind}`, { label: entry.label, other: other.label, score: score(entry.score) })),
       h("div.row", {},
         button("doubt.keep", keep),
-        other && other.label !== entry.label ? button("doubt.move", move, "moved", { label: other.label }) : null,
+        other.label !== entry.label ? button("doubt.move", move, "moved", { label: other.label }) : null,
         button("doubt.remove", remove, "removed"))));
   return item;
 }

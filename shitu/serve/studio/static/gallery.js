@@ -8,7 +8,7 @@ import { changed, choose, create, gallery, onGallery, rename } from "./header.js
 import { openLabel, teach } from "./label.js";
 import { root, t } from "./words.js";
 
-const PAGE = 120; // labels asked for at a time
+const PAGES = [120, 1000]; // labels asked for at first, and then at a time: 5,000 are scrolled through in six questions
 const grid = $("#grid");
 const sort = $("#sort");
 const search = $("#search");
@@ -33,7 +33,7 @@ async function more() {
   if (next.done) return;
   const mine = round;
   next.done = true; // until the answer is there
-  const found = await get(at(gallery.name, "labels"), { text: search.value.trim(), sort: sort.value, after: next.after, limit: PAGE });
+  const found = await get(at(gallery.name, "labels"), { text: search.value.trim(), sort: sort.value, after: next.after, limit: PAGES[next.after ? 1 : 0] });
   if (mine !== round) return;
   grid.append(...found.labels.map(card));
   next = { after: found.next, done: !found.next };
@@ -160,10 +160,10 @@ async function importFile(file) {
   const answer = await call("POST", at(gallery.name, "jobs"), { form });
   const result = await work(t("import.list"), answer.job ?? answer);
   await changed();
-  if (result) imported(result.entries_added ?? result.added ?? result.entries, result.failed);
+  if (result) imported(result.added, result.failed_count);
 }
 
-const imported = (n, wrong) => toast(t("imported", { n: n ?? 0 }) + (wrong?.length ? ` ${t("imported.failed", { n: wrong.length })}` : ""));
+const imported = (n, wrong) => toast(t("imported", { n }) + (wrong ? ` ${t("imported.failed", { n: wrong })}` : ""));
 
 // A folder for each thing, called as the thing is: what `shitu build-gallery FOLDER` reads.
 async function importFolder(files) {
@@ -236,5 +236,5 @@ $("#doubtful").addEventListener("click", (event) => busy(event.currentTarget, as
   $("#doubts").hidden = !on;
   if (!on) return;
   const result = await work(t("doubtful"), await startJob(gallery.name, { kind: "doubtful" }));
-  if (result) showDoubts($("#doubts"), result.entries);
+  if (result) showDoubts($("#doubts"), result.doubtful);
 }));

@@ -31,7 +31,7 @@ async function read() {
   gallery.all = (await get("galleries")).galleries;
   const known = gallery.all.some((each) => each.name === gallery.name);
   gallery.info = known ? await get(at(gallery.name)) : null;
-  pictures.of = gallery.info?.info.uid ?? "";
+  pictures.of = gallery.info?.info.created ?? "";
   chooser.replaceChildren(
     ...gallery.all.map((each) => h("option", { value: each.name, ".selected": each.name === gallery.name },
       `${each.name} · ${Number(each.entries).toLocaleString(document.documentElement.lang)}`)),

@@ -26,9 +26,9 @@ async function load() {
     if (job.total) $("#counts").textContent = t("of", { done: job.done, total: job.total });
   });
   if (name !== gallery.name) return;
-  plot.set(result.points);
-  $("#counts").textContent = t(result.points.length < result.entries ? "map.some" : "pictures", { n: result.points.length, all: result.entries });
-  legend(result.points);
+  plot.set(result.spots);
+  $("#counts").textContent = t(result.spots.length < result.entries ? "map.some" : "pictures", { n: result.spots.length, all: result.entries });
+  legend(result.spots);
 }
 
 function legend(points) {

@@ -94,12 +94,13 @@ const isNamed = (object) => object.score !== null && object.label !== "" && acce
 
 function render() {
   const { seen } = current;
+  const typing = form.contains(document.activeElement) && form.dataset.key === selected;
   stage.show(bitmap, seen.width, seen.height, current.name);
   stage.set(seen.objects);
   list.replaceChildren(...seen.objects.map(card));
   if (!seen.objects.some((each) => each.key === selected)) selected = null;
   dress();
-  if (selected) openForm(false);
+  if (selected) openForm(false, { typing });
 }
 
 function card(object) {
@@ -180,34 +181,41 @@ const form = h("form.teach", { onsubmit: (event) => { event.preventDefault(); le
 function find(key) { return current?.seen?.objects.find((each) => each.key === key); }
 
 // Below the selected card; what is being typed stays when the photo has been recognised anew.
-function openForm(focus, value) {
+function openForm(focus, { value, typing = false } = {}) {
   const object = find(selected);
-  const typing = $("input", form);
-  const had = typing === document.activeElement;
   form.remove();
   if (!object) return;
   const element = $(`[data-key="${object.key}"]`, list);
-  const keep = typing && form.dataset.key === object.key && value === undefined && had;
-  if (!keep) {
+  if (!typing) {
     const key = form.dataset.key = object.key;
     const near = () => [...new Map(find(key)?.matches.map((each) => [each.label, { label: each.label, id: each.id }])).values()];
     const combo = labelInput({ value: value ?? (isNamed(object) ? object.label : ""), near, onPick: learn });
     form.replaceChildren(combo, h("button.main", { type: "submit" }, t("learn")));
   }
   $(".head", element).after(form);
-  if (focus || keep) {
-    const [start, end] = [$("input", form).selectionStart, $("input", form).selectionEnd];
-    $("input", form).focus({ preventScroll: true });
-    if (keep) $("input", form).setSelectionRange(start, end);
+  if (focus || typing) {
+    const input = $("input", form);
+    const [start, end] = [input.selectionStart, input.selectionEnd];
+    input.focus({ preventScroll: true });
+    if (typing) input.setSelectionRange(start, end);
   }
-  element.scrollIntoView({ block: "nearest", behavior: "smooth" });
+  reveal(element);
+}
+
+// In the panel where that scrolls by itself; the photo stays where it is.
+function reveal(element) {
+  const panel = list.closest(".panel");
+  if (panel.scrollHeight <= panel.clientHeight) { element.scrollIntoView({ block: "nearest" }); return; }
+  const [inside, outside] = [element.getBoundingClientRect(), panel.getBoundingClientRect()];
+  const by = inside.bottom > outside.bottom ? inside.bottom - outside.bottom : Math.min(0, inside.top - outside.top);
+  panel.scrollBy({ top: by + Math.sign(by) * 8 });
 }
 
 // A picture beside the box was clicked: that is probably its name; Enter says so.
 function suggest(key, label) {
   selected = key;
   dress();
-  openForm(false, label);
+  openForm(false, { value: label });
   $("button.main", form).focus();
 }
 
