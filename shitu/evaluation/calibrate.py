@@ -20,6 +20,7 @@ from shitu.evaluation.observe import DetectorUse, Observer
 from shitu.evaluation.queries import Query
 from shitu.evaluation.settings import Settings
 from shitu.evaluation.simulate import Case, cases_of, grid
+from shitu.recognise.from_config import Parts
 
 
 @dataclass(frozen=True)
@@ -113,14 +114,15 @@ def calibrate(
     leave_one_out: bool = False,
     detector: DetectorUse = "on",
     progress: Callable[[int], object] = lambda count: None,
+    parts: Callable[[Config], Parts] | None = None,
 ) -> Calibration:
-    """Look at the queries once, then choose; `detector` and `leave_one_out` as for `Observer`.
+    """Look at the queries once, then choose; `detector`, `leave_one_out` and `parts` as for `Observer`.
 
     Raises UsageError where the queries cannot say what is wanted, ShituError where all of them failed, and what
     SystemPredictor raises.
     """
     check_rate(false_accept)
-    observer = Observer(config, detector=detector, leave_one_out=leave_one_out, depth=1)
+    observer = Observer(config, detector=detector, leave_one_out=leave_one_out, depth=1, parts=parts)
     present = Settings.from_config(observer.config)
     check_labels(observer, queries)
     cases, failed = cases_of(observer.observe(queries, progress), present)

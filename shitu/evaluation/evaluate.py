@@ -30,6 +30,7 @@ from shitu.evaluation.observe import DetectorUse, Observer
 from shitu.evaluation.open_set import Interval, OpenSet, mean_interval, measure_open_set
 from shitu.evaluation.queries import Query
 from shitu.evaluation.settings import Answer, Settings, answer
+from shitu.recognise.from_config import Parts
 
 log = logging.getLogger(__name__)
 Scores = NDArray[np.float64]
@@ -86,14 +87,18 @@ def evaluate(
     false_accepts: Sequence[float] = (0.01, 0.1),
     with_map: bool | None = None,
     progress: Callable[[int], object] = lambda count: None,
+    parts: Callable[[Config], Parts] | None = None,
 ) -> Evaluation:
     """Ask the pipeline every query and count.
 
-    with_map: None for galleries of up to MOST_ENTRIES. progress: called with the number of queries done.
+    with_map: None for galleries of up to MOST_ENTRIES. progress: called with the number of queries done. parts: as for
+    Observer.
     Raises what SystemPredictor raises; UsageError where no query's label is in the gallery; ShituError where every
     query that could be right failed. One photo that fails is logged and counted.
     """
-    observer = Observer(config, detector=detector, leave_one_out=leave_one_out, depth=max(RECALL_AT), widen=False)
+    observer = Observer(
+        config, detector=detector, leave_one_out=leave_one_out, depth=max(RECALL_AT), widen=False, parts=parts
+    )
     check_labels(observer, queries)
     warn_of_crowds(queries)
     settings = Settings.from_config(observer.config)

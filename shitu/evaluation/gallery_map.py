@@ -51,8 +51,8 @@ def write_map(gallery: GalleryReader, path: Path, *, image_root: str = "", most:
     if not len(gallery):
         raise GalleryError(f"{gallery.url} has no entries: there is nothing to show")
     chosen = np.unique(np.linspace(0, len(gallery) - 1, min(most, len(gallery))).astype(np.int64))
-    ids, vectors = _taken(gallery, chosen)
-    places = _flat(gallery, vectors)
+    ids, vectors = taken(gallery, chosen)
+    places = flat(gallery, vectors)
     neighbours = gallery.search(vectors, NEIGHBOURS)
     items = gallery.lookup({*ids.tolist(), *(match.id for found in neighbours for match in found)})
     pictures = Pictures()
@@ -69,7 +69,7 @@ def write_map(gallery: GalleryReader, path: Path, *, image_root: str = "", most:
     spots = []
     for number, (x, y), found in zip(ids.tolist(), places.tolist(), neighbours, strict=True):
         item = items[number]
-        other = _doubt(item, found, items)
+        other = doubt(item, found, items)
         beside = small(items[other.id]) if other else None
         hue = int(labels[item.label] * 137.5) % 360  # the golden angle: neighbours in the list differ
         spots.append(Spot(item, x, y, hue, small(item), other, beside))
@@ -79,7 +79,7 @@ def write_map(gallery: GalleryReader, path: Path, *, image_root: str = "", most:
     return len(spots), len(doubtful)
 
 
-def _taken(gallery: GalleryReader, chosen: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[Any]]:
+def taken(gallery: GalleryReader, chosen: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[Any]]:
     """Ids and vectors of the entries in these places."""
     kept: list[tuple[NDArray[np.int64], NDArray[Any]]] = []
     start = 0
@@ -90,7 +90,7 @@ def _taken(gallery: GalleryReader, chosen: NDArray[np.int64]) -> tuple[NDArray[n
     return np.concatenate([ids for ids, _ in kept]), np.concatenate([vectors for _, vectors in kept])
 
 
-def _flat(gallery: GalleryReader, vectors: NDArray[Any]) -> Floats:
+def flat(gallery: GalleryReader, vectors: NDArray[Any]) -> Floats:
     """(n, 2) places from 0 to 1: the first two principal components of the whole gallery."""
     count, total, products = 0, 0.0, 0.0
     for block in _numbers(gallery, (each for _, each in gallery.blocks())):
@@ -111,7 +111,7 @@ def _numbers(gallery: GalleryReader, blocks: Iterator[NDArray[Any]]) -> Iterator
         yield (np.unpackbits(block, axis=1) if gallery.facts.measure.packed else block).astype(np.float64)
 
 
-def _doubt(item: Item, found: list[Match], items: dict[int, Item]) -> Match | None:
+def doubt(item: Item, found: list[Match], items: dict[int, Item]) -> Match | None:
     """The nearest other picture where it has another label; two things in one photo are not compared."""
     for match in found:
         other = items.get(match.id)

@@ -20,7 +20,7 @@ from shitu.images.boxes import clip_boxes
 from shitu.images.read import Picture, read_with_sha256
 from shitu.images.read_ahead import PICTURES_AHEAD, map_ahead
 from shitu.recognise.files import pixels_of, side_by_side
-from shitu.recognise.from_config import SystemPredictor
+from shitu.recognise.from_config import Parts, SystemPredictor
 from shitu.recognise.system import Matched
 from shitu.results import Box, Match, Region
 
@@ -67,6 +67,7 @@ class Observer:
     detector: `on` as the config says; `off` whole photos only; `given` the boxes of the queries are cut out.
     leave_one_out: entries made from the query's very file are no answers to it.
     widen: observe enough for any threshold and number of regions, not only for the config's; takes longer.
+    parts: gives detector and extractor of a config, where they are open already.
     Raises what SystemPredictor raises.
     """
 
@@ -78,6 +79,7 @@ class Observer:
         leave_one_out: bool = False,
         depth: int = DEPTH,
         widen: bool = True,
+        parts: Callable[[Config], Parts] | None = None,
     ) -> None:
         self.config = effective_config(config, detector)
         self.detector, self.leave_one_out = detector, leave_one_out
@@ -85,7 +87,8 @@ class Observer:
         if widen:
             more["threshold"] = min(DETECTOR_FLOOR, one.threshold)
             more["max_det_results"] = max(MOST, one.max_det_results)
-        self.predictor = SystemPredictor(self.config.replace("Global", whole_image="always", **more), many=True)
+        wide = self.config.replace("Global", whole_image="always", **more)
+        self.predictor = SystemPredictor(wide, many=True, parts=parts(wide) if parts else None)
         self.gallery = self.predictor.gallery
         self.vote_k = config.IndexProcess.vote_k
         self.depth = max(depth, self.vote_k)

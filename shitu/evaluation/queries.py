@@ -35,11 +35,12 @@ def read_queries(path: str | Path, image_root: str | Path | None, delimiter: str
     entries = list(read_list(path, image_root, delimiter, name="The query list", purpose=PURPOSE))
     if not entries:
         raise ConfigError(f"{path}: no line in it; {PURPOSE}, one `path<delimiter>label` per line")
-    boxes = [_box("".join(one.more[:1]), f"{path}:{one.line}") for one in entries]
+    boxes = [box_of("".join(one.more[:1]), f"{path}:{one.line}") for one in entries]
     return [Query(one.image, one.path, one.label, box, one.line) for one, box in zip(entries, boxes, strict=True)]
 
 
-def _box(text: str, where: str) -> Box | None:
+def box_of(text: str, where: str) -> Box | None:
+    """`x1,y1,x2,y2`; None for nothing. Raises ConfigError."""
     if not text:
         return None
     try:

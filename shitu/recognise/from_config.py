@@ -26,6 +26,7 @@ from shitu.recognise.suppress import Suppression
 from shitu.recognise.system import Recogniser
 
 log = logging.getLogger("shitu")
+Parts = tuple[Detector | None, Extractor]
 
 
 class DetPredictor(Detector):
@@ -97,7 +98,7 @@ class SystemPredictor(Recogniser):
         gallery: GalleryReader | None = None,
         *,
         many: bool = False,
-        parts: tuple[Detector | None, Extractor] | None = None,
+        parts: Parts | None = None,
     ) -> None:
         index, section = config.IndexProcess, config.Global
         gallery = open_gallery(config) if gallery is None else gallery  # an empty one is false
@@ -126,7 +127,7 @@ class SystemPredictor(Recogniser):
         self.at_once = rec_predictor.at_once
 
 
-def _parts(config: Config, many: bool) -> tuple[Detector | None, Extractor]:
+def _parts(config: Config, many: bool) -> Parts:
     det = DetPredictor(config, many=many) if config.Global.det_inference_model_dir else None
     return det, RecPredictor(config, many=many)
 

@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 
 from shitu import __version__
 from shitu.errors import ShituError
-from shitu.serve import v1_galleries, v1_health, v1_items, v1_recognise
+from shitu.serve import v1_galleries, v1_health, v1_items, v1_jobs, v1_recognise, v1_review
 from shitu.serve.incoming import sentences
 from shitu.serve.limits import Limits
 from shitu.serve.openapi import document
@@ -27,7 +27,15 @@ from shitu.serve.studio import routes as studio
 
 log = logging.getLogger("shitu")
 # paddlex.router goes here, too
-ROUTERS = (v1_health.router, v1_recognise.router, v1_galleries.router, v1_items.router, studio.router)
+ROUTERS = (
+    v1_health.router,
+    v1_recognise.router,
+    v1_galleries.router,
+    v1_items.router,
+    v1_jobs.router,
+    v1_review.router,
+    studio.router,
+)
 STOP_SECONDS = 60  # for what was accepted
 
 
@@ -90,6 +98,12 @@ class Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, service: Service) -> None:
         super().__init__(config)
         self._service = service
+
+    async def startup(self, sockets: list[Any] | None = None) -> None:
+        await super().startup(sockets)
+        for each in (each for server in self.servers for each in server.sockets):
+            host, port = each.getsockname()[:2]
+            log.info("Serving at http://%s:%d/", f"[{host}]" if ":" in host else host, port)
 
     def handle_exit(self, sig: int, frame: Any) -> None:
         self._service.stopping.set()

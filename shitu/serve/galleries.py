@@ -35,8 +35,7 @@ class Served:
 
     def __init__(self, name: str, url: str, config: Config, networks: Networks, *, place: Path, managed: bool) -> None:
         self.name, self.url, self.config, self.place, self.managed = name, url, config, place, managed
-        self.parts = networks.detector(config), networks.extractor(config)
-        self._recogniser: Recogniser = SystemPredictor(config, parts=self.parts)
+        self._recogniser: Recogniser = SystemPredictor(config, parts=networks.parts(config))
         self._lock = threading.Lock()
         self.writing = ThreadPoolExecutor(1, thread_name_prefix="shitu-write")
         root = image_root_of(url) if "://" not in url else ""

@@ -6,7 +6,7 @@ import asyncio
 import base64
 import binascii
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -42,8 +42,14 @@ async def json_of(request: Request, kind: type[Body]) -> Body:
             "unsupported_media_type",
             "wanted is multipart/form-data with `files`, or application/json; see /openapi.json",
         )
+    data = await request.body()
+    return validated(lambda: kind.model_validate_json(data))
+
+
+def validated(read: Callable[[], Body]) -> Body:
+    """Raises HttpError 422 where pydantic does not take it."""
     try:
-        return kind.model_validate_json(await request.body())
+        return read()
     except ValidationError as error:
         raise HttpError(422, "invalid_request", sentences(error.errors())) from None
 

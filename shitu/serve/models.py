@@ -10,10 +10,10 @@ from shitu.config import Config
 from shitu.measure import measure_of
 from shitu.recognise.detect import Detector
 from shitu.recognise.embed import Extractor
-from shitu.recognise.from_config import DetPredictor, RecPredictor
+from shitu.recognise.from_config import DetPredictor, Parts, RecPredictor
 from shitu.serve.gather import SharedExtractor
 
-LEAST = 0.1  # a detector's score: the lowest threshold that a gallery or a request may have
+LEAST = 0.05  # a detector's score: the lowest threshold that a gallery or a request may have
 
 Key = tuple[Hashable, ...]
 
@@ -55,6 +55,9 @@ class Networks:
                 rec = RecPredictor(config, many=True)
                 self._extractors[key] = SharedExtractor(rec, self._expected, self._seen)
             return self._extractors[key]
+
+    def parts(self, config: Config) -> Parts:
+        return self.detector(config), self.extractor(config)
 
     def close(self) -> None:
         for each in self._extractors.values():

@@ -12,7 +12,7 @@ from shitu.serve import schema
 
 ABOUT = """Recognition by galleries, and teaching them: docs/service.md. Every error is
 `{"error": {"code", "message"}}`; the message says what came, what was wanted, and what to do next."""
-_BY_HAND = (schema.ImagesIn, schema.Teaching, schema.ErrorBody)
+_BY_HAND = (schema.ImagesIn, schema.Teaching, schema.JobIn)
 
 
 def document(app: FastAPI) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import secrets
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -21,6 +22,7 @@ from PIL import Image
 from shitu.errors import ImageError
 from shitu.files import replace_file, sync_folder
 from shitu.gallery.base import Item
+from shitu.gallery.write.lock import writing
 from shitu.images.read import Picture, decode_image
 from shitu.results import Box
 
@@ -36,15 +38,37 @@ class PhotoStore:
     def __init__(self, folder: Path, image_root: str) -> None:
         self.folder, self.image_root = folder / PHOTOS, image_root
 
-    def put(self, data: bytes, sha256: str) -> str:
-        """Keep the bytes of an image file, durably; what its entry calls it. Raises OSError."""
+    def put(self, data: bytes | Path, sha256: str) -> str:
+        """Keep an image file, given or to be read, durably; what its entry calls it. Raises GalleryError."""
+        data = data if isinstance(data, bytes) else data.read_bytes()
         place = self.folder / sha256[:2]
         path = place / (sha256 + suffix_of(data))
-        if not path.is_file():
-            place.mkdir(parents=True, exist_ok=True)
-            replace_file(path, lambda file: file.write(data))
-            sync_folder(self.folder)
+        with writing(self.folder.parent):
+            if path.is_file():
+                os.utime(path)  # wanted again: `clear` leaves it
+            else:
+                place.mkdir(parents=True, exist_ok=True)
+                replace_file(path, lambda file: file.write(data))
+                sync_folder(self.folder)
         return self.name_of(path)
+
+    def clear(self, wanted: Callable[[list[str]], set[str]]) -> int:
+        """Delete the photos that no entry names any more; how many.
+
+        wanted: which of some sha256 entries have. What came within the last hour stays: its entry may be under way.
+        """
+        old, count = time.time() - 3600, 0
+        for place in sorted(self.folder.glob("??")):
+            found = {path: path.name.partition(".")[0] for path in place.iterdir() if path.stat().st_mtime < old}
+            there = wanted(sorted(set(found.values())))
+            for path, sha256 in found.items():
+                if sha256 not in there:
+                    path.unlink(missing_ok=True)
+                    count += 1
+        return count
+
+    def files(self) -> list[Path]:
+        return sorted(self.folder.glob("??/*.*"))
 
     def name_of(self, path: Path) -> str:
         if not self.image_root:
@@ -52,10 +76,12 @@ class PhotoStore:
         return Path(os.path.relpath(path, self.image_root)).as_posix()
 
     def read(self, item: Item) -> bytes | None:
-        """The file of an entry; None where it is gone, or is another file by now.
+        """The file of an entry; None where it is gone, or is another file by now."""
+        found = self.find(item)
+        return found[1] if found else None
 
-        Only a file with the content that the entry was made of is read: a stranger's gallery may name any path.
-        """
+    def find(self, item: Item) -> tuple[Path, bytes] | None:
+        """Only a file with the content that the entry was made of: a stranger's gallery may name any path."""
         candidates = sorted((self.folder / item.sha256[:2]).glob(f"{item.sha256}.*")) if item.sha256.isalnum() else []
         if item.image and item.sha256:
             candidates.append(Path(self.image_root, item.image))
@@ -64,7 +90,7 @@ class PhotoStore:
                 if path.is_file() and path.stat().st_size <= _LARGEST:
                     data = path.read_bytes()
                     if hashlib.sha256(data).hexdigest() == item.sha256:
-                        return data
+                        return path, data
             except (OSError, ValueError):
                 continue
         return None

@@ -104,6 +104,7 @@ def recognised(service: Service, gallery: Served, upload: Upload, options: Optio
     boxes = tuple(region.bbox for region in (*found.regions, *found.unnamed))
     digest = hashlib.sha256(upload.data).hexdigest()
     kept = Answered(upload.data, digest, upload.name, found.width, found.height, boxes)
+    service.review.offer(gallery.name, kept, told, recogniser.gallery.facts.measure.sign)
     return {"answer": service.answers.keep(kept), **told}
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
+import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, TypeVar
 
 from shitu.cores import available_cores
@@ -15,10 +17,12 @@ from shitu.gallery.change import GalleryWriter
 from shitu.images.room import Room
 from shitu.serve.audit import Audit
 from shitu.serve.galleries import Galleries, Served, make_empty
+from shitu.serve.jobs import Jobs
 from shitu.serve.metrics import Metrics
 from shitu.serve.models import Networks
 from shitu.serve.pictures import Answers
 from shitu.serve.problems import HttpError, without_paths
+from shitu.serve.review import Review
 from shitu.serve.settings import DEFAULT_GALLERY, Settings
 
 T = TypeVar("T")
@@ -34,11 +38,15 @@ class Service:
         self._room = Room()
         self.networks = Networks(lambda: self._in_work, self.metrics.crops.observe)
         self.galleries = Galleries(settings, self.networks)
+        self.stopping = threading.Event()
+        self.jobs = Jobs(self.told, self.stopping)
+        self.review = Review(settings.collect, settings.collect_below)
+        self._kept = tempfile.TemporaryDirectory(prefix="shitu-serve-")
+        self.reports = Path(self._kept.name)
         self.answers = Answers(settings.keep_answers, settings.keep_seconds)
         self.workers = settings.workers or available_cores() + 1
         self._workers = ThreadPoolExecutor(self.workers, thread_name_prefix="shitu-work")
         self._shown = ThreadPoolExecutor(1, thread_name_prefix="shitu-show")
-        self.stopping = threading.Event()
         self._first_galleries()
 
     def _first_galleries(self) -> None:
@@ -87,10 +95,20 @@ class Service:
             text, self.galleries.folders(), (str(self.settings.root), os.getcwd(), os.path.expanduser("~"))
         )
 
+    def told_all(self, value: Any, names: Mapping[str, str]) -> Any:
+        """A record whose texts have names for these paths, and else no path of this machine."""
+        if isinstance(value, str):
+            return names.get(value) or self.told(value)
+        if isinstance(value, dict):
+            return {key: self.told_all(each, names) for key, each in value.items()}
+        return [self.told_all(each, names) for each in value] if isinstance(value, list | tuple) else value
+
     def close(self) -> None:
-        """Ends when all that was accepted is done."""
+        """Ends when all that was accepted is done; jobs are called off."""
         self.stopping.set()
+        self.jobs.close()
         self._workers.shutdown(wait=True)
         self._shown.shutdown(wait=True)
         self.galleries.close()
         self.networks.close()
+        self._kept.cleanup()

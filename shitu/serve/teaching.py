@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from shitu.errors import ImageError
@@ -23,9 +25,12 @@ LONGEST_LABEL = 200  # characters
 
 @dataclass(frozen=True)
 class Lesson:
-    """A picture with the boxes in it that show one thing, None for all of it, and their vectors (n, width)."""
+    """A picture with the boxes in it that show one thing, None for all of it, and their vectors (n, width).
 
-    data: bytes
+    `data`: its file's bytes, or where these lie.
+    """
+
+    data: bytes | Path
     sha256: str
     label: str
     boxes: tuple[Box | None, ...]
@@ -72,29 +77,35 @@ class Learnt:
     entries: int
 
 
-def teach(gallery: Served, lessons: Sequence[Lesson]) -> Any:
-    """The change that adds these; for `Service.change`."""
+def teach(gallery: Served, lessons: Sequence[Lesson], *, move: bool = True) -> Any:
+    """The change that adds these; for `Service.change`.
+
+    move: what is there under another label gets this one; else it is counted and left.
+    """
 
     def work(writer: GalleryWriter) -> Learnt:
         reader = gallery.reader()  # as it is now that nobody else writes
         ids: list[int] = []
-        items, rows, gone, there, moved = [], [], [], 0, 0
+        items: list[Item] = []
+        rows, gone, there, moved = [], [], 0, 0
+        new: set[tuple[str, Box | None]] = set()
         for each in lessons:
             known = list(reader.lookup(reader.find(sha256s=[each.sha256])).values())
             image = ""
             for box, row in zip(each.boxes, each.vectors, strict=True):
                 same = [item for item in known if item.box == box]
-                if any(item.label == each.label for item in same):
+                if (each.sha256, box) in new or any(item.label == each.label for item in same):
                     there += 1
                     continue
                 moved += bool(same)
+                if same and not move:
+                    continue
                 gone += [item.id for item in same]
                 image = image or gallery.photos.put(each.data, each.sha256)
                 items.append(Item(each.label, image, each.sha256, box))
                 rows.append(row)
+                new.add((each.sha256, box))
         if items:
-            import numpy as np
-
             change = writer.begin()
             change.remove(gone)
             change.add(np.stack(rows), items, made_by=gallery.facts())

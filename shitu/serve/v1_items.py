@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request, Response
@@ -16,11 +17,12 @@ from shitu.serve.pictures import shown_name, thumbnail
 from shitu.serve.problems import HttpError
 from shitu.serve.recognising import Upload
 from shitu.serve.service import Service
-from shitu.serve.teaching import check_label, lesson, relabel, remove, teach
+from shitu.serve.teaching import Learnt, check_label, lesson, relabel, remove, teach
 from shitu.serve.v1_galleries import changed
 
 router = APIRouter(prefix="/v1/galleries/{gallery}/items", tags=["items"])
 Boxes = list[list[float]] | None
+Asked = tuple[Sequence[Upload], str, Boxes]  # pictures, what they show, where in them
 
 
 def told(item: Item) -> dict[str, Any]:
@@ -59,12 +61,7 @@ async def add(request: Request, service: TheService, gallery: TheGallery) -> Any
     Without `bbox`, what the gallery's setting `crop` cuts out of a picture. What is there already is counted and left;
     under another label it is moved to this one.
     """
-    pictures, label, boxes = await _asked(request, service)
-    jobs = [service.run(lesson, gallery, picture, label, boxes) for picture in pictures]
-    lessons = await asyncio.gather(*jobs)
-    done = await service.change(gallery, teach(gallery, lessons))
-    if done.ids:
-        await changed(request, service, gallery.name, "add", {"label": label, "ids": done.ids})
+    done = await learn(request, service, gallery, await _asked(request, service))
     return {
         "ids": done.ids,
         "already_there": done.already_there,
@@ -73,7 +70,18 @@ async def add(request: Request, service: TheService, gallery: TheGallery) -> Any
     }
 
 
-async def _asked(request: Request, service: Service) -> tuple[list[Upload], str, Boxes]:
+async def learn(request: Request, service: Service, gallery: Served, asked: Asked) -> Learnt:
+    """Teach pictures a label, noted in the audit log."""
+    pictures, label, boxes = asked
+    jobs = [service.run(lesson, gallery, picture, label, boxes) for picture in pictures]
+    lessons = await asyncio.gather(*jobs)
+    done: Learnt = await service.change(gallery, teach(gallery, lessons))
+    if done.ids:
+        await changed(request, service, gallery.name, "add", {"label": label, "ids": done.ids})
+    return done
+
+
+async def _asked(request: Request, service: Service) -> Asked:
     """The pictures, their label, and the boxes in them that show it."""
     if is_form(request):
         async with request.form(max_files=service.settings.max_files, max_fields=50) as form:
