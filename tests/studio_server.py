@@ -1,4 +1,4 @@
-"""`shitu serve` as a process on loopback, and a Chromium that looks at it and remembers what it should not have seen."""
+"""`shitu serve` as a process on loopback, and a Chromium that looks at it and remembers what went wrong."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def looking(browser: Any, server: Server, **options: Any) -> Iterator[Any]:
     page.on("request", lambda asked: None if asked.url.startswith(here) else seen.elsewhere.append(asked.url))
     try:
         yield page
-        assert seen.errors == []
-        assert seen.elsewhere == []
+        assert not seen.errors, seen.errors
+        assert not seen.elsewhere, seen.elsewhere
     finally:
         context.close()

@@ -205,7 +205,7 @@ def test_names_are_suggested(page: Any, server: Server) -> None:
     box_at(page, HONEY).click()
     page.keyboard.press("Control+a")
     page.keyboard.type("ham")
-    expect(page.locator(".choices [role=option]")).to_have_text(re.compile("hammer"))
+    expect(page.locator(".choices .name")).to_have_text(["hammer"])
     page.keyboard.press("ArrowDown")
     page.keyboard.press("Enter")
     expect(page.locator(".toast")).to_contain_text("Learnt: hammer")
@@ -287,10 +287,8 @@ def drop(page: Any, files: list[Path]) -> None:
     """What the browser does when files are dropped on the page."""
     transfer = page.evaluate_handle("() => new DataTransfer()")
     for path in files:
-        page.evaluate(
-            "([transfer, name, bytes]) => transfer.items.add(new File([new Uint8Array(bytes)], name, {type: 'image/png'}))",
-            [transfer, path.name, list(path.read_bytes())],
-        )
+        add = "([all, name, bytes]) => all.items.add(new File([new Uint8Array(bytes)], name, {type: 'image/png'}))"
+        page.evaluate(add, [transfer, path.name, list(path.read_bytes())])
     page.dispatch_event("body", "drop", {"dataTransfer": transfer})
 
 
@@ -310,12 +308,12 @@ def test_labels_are_found_and_sorted(page: Any, server: Server, fruit: str) -> N
 def test_galleries_are_made_renamed_and_deleted(page: Any, server: Server, fruit: str) -> None:
     visit(page, "gallery", fruit)
     page.locator("#gallery").select_option("New gallery …")
-    page.get_by_label("Name").fill("饮料")
+    page.get_by_role("textbox", name="Name").fill("饮料")
     page.get_by_role("button", name="Create").click()
     expect(page.locator("#gallery")).to_have_value("饮料")
     page.get_by_role("button", name="More").click()
     page.get_by_role("button", name="Rename gallery").click()
-    page.get_by_label("Name").fill("Drinks 2")
+    page.get_by_role("textbox", name="Name").fill("Drinks 2")
     page.get_by_role("button", name="Rename", exact=True).last.click()
     expect(page.locator("#gallery")).to_have_value("Drinks 2")
     page.get_by_role("button", name="More").click()
@@ -349,10 +347,8 @@ def test_five_thousand_entries_scroll(page: Any, server: Server) -> None:
         page.evaluate("scrollTo(0, document.body.scrollHeight)")
         page.wait_for_function("before => document.querySelectorAll('#grid li').length > before", arg=before)
     expect(cards.last).to_have_text(re.compile("thing 4999"))
-    expect(cards.last).to_be_in_viewport()
-    page.wait_for_function(
-        "() => [...document.querySelectorAll('#grid li:last-child img')].every(each => each.naturalWidth)"
-    )
+    cards.last.scroll_into_view_if_needed()
+    page.wait_for_function("() => document.querySelector('#grid li:last-child img').naturalWidth")
 
 
 def many_entries(folder: Path, count: int) -> None:
@@ -426,9 +422,7 @@ def test_it_speaks_chinese(browser: Any, server: Server, fruit: str) -> None:
         page.get_by_role("link", name="English").click()
         expect(page.get_by_role("heading", name="Drop a photo here")).to_be_visible()
         visit(page, "gallery", fruit)  # it is remembered
-        expect(
-            page.get_by_role("button", name="Add pictures").or_(page.get_by_label("Add pictures")).first
-        ).to_be_visible()
+        expect(page.get_by_role("button", name="Doubtful entries")).to_be_visible()
 
 
 def test_a_token_is_asked_for_once(browser: Any, tmp_path: Path) -> None:
@@ -438,7 +432,7 @@ def test_a_token_is_asked_for_once(browser: Any, tmp_path: Path) -> None:
         context = browser.new_context(base_url=guarded.url)
         page = context.new_page()
         page.goto(f"/studio/gallery?g={quote(gallery)}")
-        page.get_by_label("Token").fill("open sesame")
+        page.get_by_role("textbox", name="Token").fill("open sesame")
         page.get_by_role("button", name="Use it").click()
         expect(page.locator("#grid .name")).to_have_text(["axe"])
         page.wait_for_function("() => document.querySelector('#grid img').naturalWidth")  # pictures bring it, too

@@ -3,6 +3,7 @@
 import { at, call, itemPicture, showPicture } from "./api.js";
 import { busy, h, toast } from "./dom.js";
 import { changed, gallery, undo } from "./header.js";
+import { scale } from "./objects.js";
 import { score, t } from "./words.js";
 
 // "Keep" is remembered here, by gallery and entry: the entry itself is as it was.
@@ -11,7 +12,8 @@ const kept = () => new Set(JSON.parse(localStorage.getItem(KEPT()) || "[]"));
 
 export function showDoubts(element, entries) {
   const fine = kept();
-  const rows = entries.filter((each) => !fine.has(each.id)).map((each) => row(element, each));
+  const sign = scale(gallery.info).greater ? 1 : -1;
+  const rows = entries.filter((each) => !fine.has(each.id)).sort((a, b) => sign * (b.score - a.score)).map((each) => row(element, each));
   element.replaceChildren(h("p.hint", {}, t(rows.length ? "doubtful.text" : "doubtful.none", { n: rows.length })), h("ul.doubts", {}, rows));
 }
 

@@ -1,10 +1,10 @@
 // The labels of a gallery as a grid, and what is done with the gallery as a whole. One label: label.js.
 
-import { at, call, cancelJob, follow, get, itemPicture, post, showPicture, startJob, token } from "./api.js";
+import { at, call, cancelJob, files, follow, get, itemPicture, post, showPicture, startJob, token } from "./api.js";
 import { labelInput } from "./combobox.js";
 import { $, anchor, ask, busy, debounce, failed, field, h, takeFiles, toast } from "./dom.js";
 import { showDoubts } from "./doubts.js";
-import { changed, choose, create, gallery, onGallery, rename } from "./header.js";
+import { changed, choose, create, gallery, onGallery, rename, undo } from "./header.js";
 import { openLabel, teach } from "./label.js";
 import { root, t } from "./words.js";
 
@@ -17,6 +17,31 @@ let round = 0; // answers to an earlier question are too late
 
 const href = (label) => `?${new URLSearchParams({ g: gallery.name, ...(label === null ? {} : { label }) })}`;
 
+// Of the last evaluation of this gallery: label -> share of its pictures that are named rightly. Null where called off.
+async function recalls() {
+  const { jobs } = await get("jobs");
+  const measured = jobs.find((job) => job.kind === "evaluate" && job.gallery === gallery.name && job.state === "done");
+  const result = measured?.result ?? (await work(t("evaluate"), await startJob(gallery.name, { kind: "evaluate" })));
+  return result && new Map(result.per_class.map((each) => [each.label, each.recall1]));
+}
+
+// All labels at once: the server does not know this order.
+async function worst(mine) {
+  const found = await recalls();
+  if (mine !== round) return;
+  if (!found) { sort.value = "count"; reload().catch(failed); return; }
+  const labels = [];
+  for (let after = ""; after !== null;) {
+    const page = await get(at(gallery.name, "labels"), { text: search.value.trim(), after, limit: PAGES[1] });
+    labels.push(...page.labels);
+    after = page.next;
+  }
+  if (mine !== round) return;
+  for (const each of labels) each.recall = found.get(each.label);
+  labels.sort((a, b) => (a.recall ?? 2) - (b.recall ?? 2));
+  filled({ labels, next: null, total: labels.length });
+}
+
 function card(each) {
   return h("li", {}, h("a.label", { href: href(each.label), onclick: (event) => {
     if (event.ctrlKey || event.metaKey || event.shiftKey) return;
@@ -26,15 +51,22 @@ function card(each) {
     view().catch(failed);
   } },
   showPicture(h("img.thumb", { alt: "" }), itemPicture(gallery.name, each.newest), 240),
-  h("span.name", {}, each.label), h("small", {}, t("pictures", { n: each.count }))));
+  h("span.name", {}, each.label), h("small", {}, t("pictures", { n: each.count })),
+  each.recall === undefined ? null : h("small", {}, t("recall", { share: Math.round(100 * each.recall) }))));
 }
 
 async function more() {
   if (next.done) return;
   const mine = round;
   next.done = true; // until the answer is there
+  if (sort.value === "recall") { await worst(mine); return; }
   const found = await get(at(gallery.name, "labels"), { text: search.value.trim(), sort: sort.value, after: next.after, limit: PAGES[next.after ? 1 : 0] });
   if (mine !== round) return;
+  filled(found);
+  if (end.getBoundingClientRect().top < innerHeight * 2) await more(); // a tall window
+}
+
+function filled(found) {
   grid.append(...found.labels.map(card));
   next = { after: found.next, done: !found.next };
   const { total } = found;
@@ -42,7 +74,6 @@ async function more() {
     : `${t("labels.n", { n: total })}, ${t("pictures", { n: gallery.info.entries })}`;
   $("#empty").hidden = grid.children.length > 0;
   $("#empty").textContent = search.value.trim() ? t("search.none") : t("gallery.start");
-  if (end.getBoundingClientRect().top < innerHeight * 2) await more(); // a tall window
 }
 
 const end = h("div.end", { "aria-hidden": "true" });
@@ -120,7 +151,7 @@ $("#teach").addEventListener("change", (event) => {
 });
 takeFiles((files) => {
   const label = new URL(location.href).searchParams.get("label");
-  const archive = files.length === 1 && /\.(zip|tar|tgz|gz|txt|csv|tsv)$/i.test(files[0].name);
+  const archive = files.length === 1 && /\.zip$/i.test(files[0].name);
   (archive ? importFile(files[0]) : label === null ? teachNew(files) : teach(files, label)).catch(failed);
 });
 
@@ -153,41 +184,32 @@ async function run(kind) {
   toast(problems.length ? problems.join(" · ") : t(`${kind}.done`), { kind: problems.length ? "bad" : "" });
 }
 
-async function importFile(file) {
-  const form = new FormData();
+async function importForm(form) {
   form.append("kind", "import");
-  form.append("file", file, file.name);
-  const answer = await call("POST", at(gallery.name, "jobs"), { form });
-  const result = await work(t("import.list"), answer.job ?? answer);
+  const { job } = await call("POST", at(gallery.name, "jobs"), { form });
+  const result = await work(t("import"), job);
   await changed();
-  if (result) imported(result.added, result.failed_count);
+  if (!result) return;
+  const action = result.added ? { label: t("undo"), run: () => undo() } : undefined;
+  toast(t("imported", { n: result.added }), { action });
+  if (result.failed_count) toast(t("imported.failed", { n: result.failed_count }), { kind: "bad" });
 }
 
-const imported = (n, wrong) => toast(t("imported", { n }) + (wrong ? ` ${t("imported.failed", { n: wrong })}` : ""));
+const importFile = (file) => importForm(files([file]));
 
 // A folder for each thing, called as the thing is: what `shitu build-gallery FOLDER` reads.
-async function importFolder(files) {
-  const things = new Map();
-  for (const file of files.filter((each) => each.type.startsWith("image/"))) {
+async function importFolder(chosen) {
+  const form = new FormData();
+  const lines = [];
+  for (const file of chosen.filter((each) => each.type.startsWith("image/"))) {
     const parts = file.webkitRelativePath.split("/");
-    const label = parts.length > 2 ? parts[1] : parts[0];
-    things.set(label, [...(things.get(label) ?? []), file]);
+    const name = `${lines.length}-${file.name}`;
+    form.append("files", file, name);
+    lines.push(`${name}\t${parts.length > 2 ? parts[1] : parts[0]}`);
   }
-  if (!things.size) { toast(t("try.noimage", { n: files.length }), { kind: "bad" }); return; }
-  const bar = h("progress", { max: things.size, value: 0, "aria-label": t("import.folder") });
-  $("#job").replaceChildren(h("b", {}, t("import.folder")), bar);
-  $("#job").hidden = false;
-  let added = 0;
-  try {
-    for (const [label, some] of things) {
-      added += await teach(some, label, { quiet: true });
-      bar.value += 1;
-    }
-  } finally {
-    $("#job").hidden = true;
-    await changed();
-  }
-  imported(added);
+  if (!lines.length) { toast(t("try.noimage", { n: chosen.length }), { kind: "bad" }); return; }
+  form.append("list", lines.join("\n"));
+  await importForm(form);
 }
 
 $("#folder").addEventListener("change", (event) => importFolder([...event.target.files]).catch(failed).finally(() => { event.target.value = ""; }));

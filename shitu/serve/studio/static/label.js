@@ -151,29 +151,18 @@ async function newName(title, yes, value) {
 $("#label-rename").addEventListener("click", (event) => busy(event.currentTarget, async () => renameTo(await newName(t("rename.title", { label }), t("rename"), label))));
 $("#label-merge").addEventListener("click", (event) => busy(event.currentTarget, async () => renameTo(await newName(t("merge.into", { label }), t("merge"), ""))));
 
-// Adds photos under a label, some at a time; how many entries that made.
-export async function teach(photos, name, { quiet = false } = {}) {
+// Adds photos under a label, some at a time.
+export async function teach(photos, name) {
   let added = 0;
   let there = 0;
-  const wrong = [];
   for (let start = 0; start < photos.length; start += BATCH) {
-    const some = photos.slice(start, start + BATCH);
-    try {
-      const told = await call("POST", at(gallery.name, "items"), { form: files(some, { label: name }) });
-      added += told.ids.length;
-      there += told.already_there ?? 0;
-      wrong.push(...(told.failed ?? []));
-    } catch (error) {
-      if (quiet && error.status === 400) wrong.push(error);
-      else throw error;
-    }
+    const told = await call("POST", at(gallery.name, "items"), { form: files(photos.slice(start, start + BATCH), { label: name }) });
+    added += told.ids.length;
+    there += told.already_there;
   }
-  if (quiet) return added;
   await changed();
   if (added) back(t("added", { n: added, label: name }));
-  else toast(there ? t("learnt.already", { label: name }) : t("added", { n: 0, label: name }));
-  if (wrong.length) toast(t("imported.failed", { n: wrong.length }), { kind: "bad" });
-  return added;
+  else if (there) toast(t("learnt.already", { label: name }));
 }
 
 $("#add").addEventListener("change", (event) => {

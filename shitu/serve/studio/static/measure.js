@@ -3,22 +3,23 @@
 import { at, call, cancelJob, follow, startJob } from "./api.js";
 import { $, busy, failed, h } from "./dom.js";
 import { gallery, onGallery } from "./header.js";
-import { t } from "./words.js";
+import { score, t } from "./words.js";
 
 const form = $("#measure");
 const frame = $("#page");
+const percent = (value) => value.toLocaleString(document.documentElement.lang, { style: "percent", maximumFractionDigits: 1 });
 
 async function start(kind) {
   const source = new FormData(form).get("source");
   const options = { kind, false_accept: Number($("#false-accept").value) };
-  if (source !== "file") return startJob(gallery.name, { ...options, list: source });
+  if (source === "gallery") return startJob(gallery.name, options);
+  if (source === "review") return startJob(gallery.name, { ...options, list: "review" });
   const file = $("#file").files[0];
   if (!file) { $("#file").click(); return null; }
   const body = new FormData();
   for (const [key, value] of Object.entries(options)) body.append(key, String(value));
-  body.append("file", file, file.name);
-  const answer = await call("POST", at(gallery.name, "jobs"), { form: body });
-  return answer.job ?? answer;
+  body.append("files", file, file.name);
+  return (await call("POST", at(gallery.name, "jobs"), { form: body })).job;
 }
 
 async function run(kind) {
@@ -37,21 +38,45 @@ async function run(kind) {
       bar.value = now.done;
       words.textContent = t("of", { done: now.done, total: now.total });
     });
-    await show(result, job);
+    await show(kind, result, job);
   } finally {
     $("#job").hidden = true;
   }
 }
 
-async function show(result, job) {
-  const figures = result.figures ?? [];
-  $("#figures").replaceChildren(...figures.map((each) => h("div.card.figure", {},
-    h("small", {}, each.name), h("b", {}, typeof each.value === "number" ? each.value.toLocaleString(document.documentElement.lang, { maximumFractionDigits: 3 }) : String(each.value)),
-    each.text ? h("p.hint", {}, each.text) : null)));
+const figure = (key, value, more = {}) => h("div.card.figure", {}, h("small", {}, t(`figure.${key}`)), h("b", {}, value), h("p.hint", {}, t(`figure.${key}.text`, more)));
+
+function evaluated(found) {
+  const { at_threshold: at, recall, open_set: open } = found;
+  const threshold = score(at.threshold);
+  return [
+    figure("right", percent(at.named_right), { threshold }), figure("wrong", percent(at.named_wrong), { threshold }),
+    figure("not", percent(at.not_named), { threshold }),
+    at.unknown_named === null ? null : figure("unknown", percent(at.unknown_named), { threshold }),
+    figure("recall", percent(recall["1"]), { five: percent(recall["5"]) }),
+    open ? figure("apart", score(open.auroc)) : null,
+  ];
+}
+
+function calibrated(found) {
+  const set = found.settings["IndexProcess.score_thres"] ?? found.settings["IndexProcess.hamming_radius"];
+  const { before, after, cross_validation: cross } = found;
+  return [
+    set ? figure("threshold", String(set.after), { before: String(set.before), after: String(set.after) }) : null,
+    figure("after.recall", percent(after.recall), { before: percent(before.recall) }),
+    figure("after.false", percent(after.false_accept_rate), { before: percent(before.false_accept_rate) }),
+    cross ? figure("cross", percent(cross.recall), { rate: percent(cross.false_accept_rate) }) : null,
+  ];
+}
+
+async function show(kind, found, job) {
+  const figures = kind === "evaluate" ? evaluated(found) : calibrated(found);
+  $("#figures").replaceChildren(...figures.filter(Boolean));
+  $("#warnings").replaceChildren(...(found.warnings ?? []).map((each) => h("li", {}, each)));
   $("#result").hidden = false;
   const report = $("#report");
-  report.hidden = frame.hidden = !result.report;
-  if (!result.report) return;
+  report.hidden = frame.hidden = !found.report;
+  if (!found.report) return;
   const blob = await (await call("GET", `jobs/${encodeURIComponent(job.id)}/report`, { raw: true })).blob();
   URL.revokeObjectURL(report.href);
   report.href = frame.src = URL.createObjectURL(blob);
