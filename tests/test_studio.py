@@ -11,12 +11,15 @@ from urllib.parse import quote
 
 import numpy as np
 import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
 from PIL import Image, ImageOps
 
 from shitu.gallery import Item
 from shitu.gallery.write.writer import FolderWriter
+from shitu.serve.studio import routes
 from tests.conftest import DEMO
-from tests.studio_server import KITCHEN, Server, chromium, looking, serving, sync_api
+from tests.studio_server import KITCHEN, WAIT_MS, Server, chromium, looking, serving, sync_api
 
 expect = sync_api.expect
 HONEY = [94, 144, 231, 284]  # of demo/photos.txt: the honey pot in KITCHEN
@@ -365,6 +368,107 @@ def many_entries(folder: Path, count: int) -> None:
         change.commit()
 
 
+# --- doubts, map, review, measure ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def doubtful(server: Server, fruit: str) -> str:
+    """Bananas, of which one is called a tangerine."""
+    entry = next(each for each in server.items(fruit) if each["label"] == "banana")
+    told = server.api.patch(f"galleries/{fruit}/items", json={"ids": [entry["id"]], "label": "tangerine"})
+    assert told.status_code == 200
+    return fruit
+
+
+def test_a_doubtful_entry_is_called_what_it_is(page: Any, server: Server, doubtful: str) -> None:
+    visit(page, "gallery", doubtful)
+    page.get_by_role("button", name="Doubtful entries").click()
+    wrong = (
+        page.locator(".doubts li")
+        .filter(has_text="most like a picture of banana")
+        .filter(has=page.locator("figcaption", has_text="tangerine"))
+    )
+    wrong.get_by_role("button", name="Call it banana").click()
+    expect(page.locator(".toast").last).to_contain_text("One entry is banana now")
+    assert server.labels(doubtful) == {"avocado": 3, "banana": 3, "tangerine": 3}
+    expect(wrong).to_have_count(0)
+
+
+def test_what_is_kept_is_not_doubtful_again(page: Any, server: Server, doubtful: str) -> None:
+    visit(page, "gallery", doubtful)
+    button = page.get_by_role("button", name="Doubtful entries")
+    button.click()
+    rows = page.locator(".doubts li")
+    expect(rows.first).to_be_visible()
+    count = rows.count()
+    rows.first.get_by_role("button", name="Keep").click()
+    expect(rows).to_have_count(count - 1)
+    button.click()
+    button.click()
+    expect(page.locator("#doubts p")).to_be_visible()
+    expect(rows).to_have_count(count - 1)
+    assert len(server.items(doubtful)) == 9
+
+
+def test_the_map_is_walked_lassoed_and_moved(page: Any, server: Server, fruit: str) -> None:
+    visit(page, "map", fruit)
+    expect(page.locator("#counts")).to_have_text("9 pictures")
+    plot = page.locator("#plot")
+    plot.focus()
+    page.keyboard.press("ArrowRight")
+    expect(page.locator("#tip b")).to_have_text(re.compile("avocado|banana|tangerine"))
+    page.keyboard.press("Enter")
+    expect(page.locator("#picked-count")).to_have_text("1 chosen")
+    area = plot.bounding_box()
+    right, low = area["x"] + area["width"] - 12, area["y"] + area["height"] - 12
+    page.mouse.move(area["x"] + 12, area["y"] + 12)
+    page.mouse.down()
+    for corner in ((right, area["y"] + 12), (right, low), (area["x"] + 12, low)):
+        page.mouse.move(*corner)
+    page.mouse.up()
+    expect(page.locator("#picked-count")).to_have_text("9 chosen")
+    page.get_by_role("combobox", name="Move to").fill("fruit")
+    page.keyboard.press("Enter")
+    expect(page.locator("#legend .name")).to_have_text(["fruit"])
+    assert server.labels(fruit) == {"fruit": 9}
+
+
+def test_photos_of_which_it_is_unsure_are_reviewed(page: Any, server: Server) -> None:
+    gallery = server.make()
+    server.teach(gallery, "honey pot", *pictures_of("honey_pot"))
+    asked = server.api.post(
+        f"galleries/{gallery}/recognise", files={"files": ("shelf.jpg", KITCHEN.read_bytes())}, params={"unnamed": True}
+    ).json()["answers"][0]
+    assert [each["rec_docs"] for each in asked["regions"]] == ["honey pot"]
+    visit(page, "review", gallery)
+    expect(page.locator("#counts")).to_have_text("One photo to look at")
+    expect(page.locator("#names li")).to_have_text(re.compile("honey pot"))
+    page.keyboard.press("n")
+    page.keyboard.type("something else")
+    page.keyboard.press("Enter")
+    expect(page.locator(".toast")).to_contain_text("Learnt: something else")
+    assert server.labels(gallery)["something else"] == 1
+    page.locator("#question").focus()
+    page.keyboard.press("r")
+    expect(page.locator("#nothing")).to_contain_text("All looked through")
+    assert server.api.get("review", params={"gallery": gallery}).json()["total"] == 0
+
+
+def test_it_is_measured_and_the_worst_comes_first(page: Any, server: Server, fruit: str) -> None:
+    visit(page, "measure", fruit)
+    page.get_by_role("button", name="Evaluate").click()
+    expect(page.locator(".figure").first).to_contain_text("Named rightly", timeout=WAIT_MS)
+    report = page.frame_locator("#page")
+    expect(report.get_by_role("heading", name=re.compile("Evaluation of"))).to_be_visible()
+    page.get_by_role("button", name="Find the best threshold").click()
+    expect(page.locator(".figure").first).to_contain_text("shitu serve --score", timeout=WAIT_MS)
+    visit(page, "gallery", fruit)
+    page.get_by_label("Sort by").select_option("worst named")
+    expect(page.locator("#grid small", has_text="% named rightly")).to_have_count(3)
+    shares = [int(text.split()[0]) for text in page.locator("#grid small", has_text="%").all_inner_texts()]
+    assert shares == sorted(shares)
+
+
 # --- every page -------------------------------------------------------------------------------------------------------
 
 PAGES = ("try", "gallery", "map", "review", "measure")
@@ -437,3 +541,57 @@ def test_a_token_is_asked_for_once(browser: Any, tmp_path: Path) -> None:
         expect(page.locator("#grid .name")).to_have_text(["axe"])
         page.wait_for_function("() => document.querySelector('#grid img').naturalWidth")  # pictures bring it, too
         context.close()
+
+
+# --- without a browser ------------------------------------------------------------------------------------------------
+
+STUDIO = Path(routes.__file__).parent
+
+
+def test_both_languages_say_the_same_things() -> None:
+    english, chinese = routes.LANGUAGES["en"], routes.LANGUAGES["zh"]
+    assert list(english) == list(chinese)
+    for key, text in english.items():
+        assert set(re.findall(r"{\w+}", text)) == set(re.findall(r"{\w+}", chinese[key])), key
+
+
+def test_every_text_of_the_pages_is_in_the_dictionary() -> None:
+    sources = [*STUDIO.glob("static/*.js"), *STUDIO.glob("templates/*.html")]
+    asked = {key for path in sources for key in re.findall(r"\bt\([\"']([\w.]+)[\"']", path.read_text("utf-8"))}
+    assert asked - set(routes.LANGUAGES["en"]) == {"page."}  # + the page's name
+    assert {f"page.{name}" for name in PAGES} <= set(routes.LANGUAGES["en"])
+
+
+@pytest.mark.parametrize(
+    ("liked", "language"),
+    [
+        ("zh-CN,zh;q=0.9,en;q=0.8", "zh"),
+        ("de,en;q=0.5,zh;q=0.3", "en"),
+        ("en;q=0.2, zh;q=0.7", "zh"),
+        ("de, fr;q=x", "en"),
+        ("", "en"),
+    ],
+)
+def test_the_browser_says_which_language(liked: str, language: str) -> None:
+    client = TestClient(FastAPI(routes=routes.router.routes))
+    page = client.get("/studio/try", headers={"Accept-Language": liked})
+    assert f'<html lang="{language}"' in page.text
+
+
+def test_pages_allow_no_script_but_their_own_and_only_files_that_are_theirs() -> None:
+    client = TestClient(FastAPI(routes=routes.router.routes), root_path="/shop")
+    for name in PAGES:
+        page = client.get(f"/studio/{name}")
+        policy = page.headers["Content-Security-Policy"]
+        assert "default-src 'none'" in policy
+        assert "unsafe" not in policy
+        assert (
+            re.findall(r"<script(?![^>]* src=)|<style| style=| on\w+=|javascript:|https?://(?!www\.w3\.org)", page.text)
+            == []
+        )
+        for link in re.findall(r'(?:src|href)="([^"#?]+)"', page.text):
+            assert link.startswith("/shop/studio/")
+            assert client.get(link.removeprefix("/shop")).status_code == 200, link
+    for outside in ("../routes.py", "%2e%2e/routes.py", "words", "", "/etc/passwd"):
+        assert client.get(f"/studio/static/{outside}").status_code == 404
+    assert client.get("/studio/nothing").status_code == 404

@@ -91,7 +91,7 @@ async function load(image) {
 
 // Ids begin anew in a gallery that is made anew: what was kept of an older one may not be shown for it.
 export const pictures = { of: "" };
-const sized = (size) => ({ size, of: pictures.of });
+export const sized = (size) => ({ size, of: pictures.of });
 
 // Shows the picture of an entry in an <img>; one that cannot be shown becomes an empty frame with its `alt`.
 export function showPicture(image, path, size = 160) {

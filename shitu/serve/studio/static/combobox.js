@@ -8,9 +8,9 @@ import { t } from "./words.js";
 const MOST = 8;
 let numbers = 0;
 
-// Returns the input's frame, with `.input`. `near()`: [{label, id}] offered before anything is typed.
+// Returns the input's frame, with `.input`. `near()`: [{label, id}], offered by an arrow key as long as nothing is typed.
 // `onPick(label)`: Enter, or a click on one of the list.
-export function labelInput({ value = "", near = () => [], onPick = () => {}, hint = t("label.type"), name = "label" } = {}) {
+export function labelInput({ value = "", near = null, onPick = () => {}, hint = t("label.type"), name = "label" } = {}) {
   const id = `labels-${(numbers += 1)}`;
   const input = h("input", {
     role: "combobox", "aria-autocomplete": "list", "aria-expanded": "false", "aria-controls": id, "aria-label": hint,
@@ -83,8 +83,7 @@ export function labelInput({ value = "", near = () => [], onPick = () => {}, hin
   const suggest = async () => {
     const text = input.value.trim();
     const number = (asked += 1);
-    const offered = text === value.trim() ? near() : [];
-    if (offered.length) { open(offered); return; }
+    if (near && text === value.trim()) { open(near()); return; }
     try {
       const found = await get(at(gallery.name, "labels"), { text, limit: MOST, sort: "count" });
       if (number === asked) open(found.labels.map((each) => ({ label: each.label, count: each.count, id: each.newest })));
@@ -94,7 +93,7 @@ export function labelInput({ value = "", near = () => [], onPick = () => {}, hin
   };
 
   input.addEventListener("input", debounce(suggest, 120));
-  input.addEventListener("focus", () => { input.select(); suggest(); });
+  input.addEventListener("focus", () => { input.select(); if (!near) suggest(); });
   input.addEventListener("blur", close);
   input.addEventListener("keydown", (event) => {
     const count = list.matches(":popover-open") ? options.length : 0;

@@ -122,20 +122,6 @@ search.addEventListener("input", debounce(() => reload().catch(failed)));
 sort.addEventListener("change", () => { sessionStorage.setItem("shitu-sort", sort.value); reload().catch(failed); });
 sort.value = sessionStorage.getItem("shitu-sort") || "count";
 
-onGallery(async (why) => {
-  const here = new URL(location.href);
-  if (why === "chosen" && known !== "" && known !== gallery.name && here.searchParams.has("label")) {
-    here.searchParams.delete("label");
-    history.replaceState({}, "", here);
-  }
-  if (why === "chosen") grid.replaceChildren();
-  known = gallery.name;
-  const managed = gallery.info?.managed !== false;
-  for (const name of ["rename", "delete"]) $(`[data-do="${name}"]`).disabled = !managed || !gallery.name;
-  await view();
-});
-let known = "";
-
 // --- new things, dropped here: all of them one label
 
 async function teachNew(files) {
@@ -260,3 +246,17 @@ $("#doubtful").addEventListener("click", (event) => busy(event.currentTarget, as
   const result = await work(t("doubtful"), await startJob(gallery.name, { kind: "doubtful" }));
   if (result) showDoubts($("#doubts"), result.doubtful);
 }));
+
+let known = "";
+onGallery(async (why) => {
+  const here = new URL(location.href);
+  if (why === "chosen" && known !== "" && known !== gallery.name && here.searchParams.has("label")) {
+    here.searchParams.delete("label");
+    history.replaceState({}, "", here);
+  }
+  if (why === "chosen") grid.replaceChildren();
+  known = gallery.name;
+  const managed = gallery.info?.managed !== false;
+  for (const name of ["rename", "delete"]) $(`[data-do="${name}"]`).disabled = !managed || !gallery.name;
+  await view();
+});

@@ -127,23 +127,20 @@ async function renameTo(to) {
   if (!to || to === label) return;
   const from = label;
   const say = (merge) => post(at(gallery.name, "labels", "rename"), { from, to, merge });
-  let merged = false;
-  try {
-    await say(false);
-  } catch (error) {
-    if (error.code !== "label_exists") throw error;
+  const { labels } = await get(at(gallery.name, "labels"), { text: to, limit: 1000 });
+  const merged = labels.some((each) => each.label === to);
+  if (merged) {
     const yes = await ask(t("merge.title", { from, to }), { text: t("merge.text", { from, to }), yes: t("merge.yes") });
     if (!yes) return;
-    await say(true);
-    merged = true;
   }
+  await say(merged);
   go(to);
   await changed();
   back(t(merged ? "merged" : "renamed", { from, to }));
 }
 
 async function newName(title, yes, value) {
-  const combo = labelInput({ value, onPick: () => combo.input.form.requestSubmit() });
+  const combo = labelInput({ value, near: value ? () => [] : null, onPick: () => combo.input.form.requestSubmit() });
   const given = await ask(title, { yes, body: [combo] });
   return given?.get("label").trim();
 }

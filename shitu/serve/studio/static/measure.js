@@ -1,9 +1,9 @@
 // How well things are named: evaluate and calibrate on photos whose answers are known.
 
-import { at, call, cancelJob, follow, startJob } from "./api.js";
+import { at, call, cancelJob, follow, startJob, token } from "./api.js";
 import { $, busy, failed, h } from "./dom.js";
 import { gallery, onGallery } from "./header.js";
-import { score, t } from "./words.js";
+import { root, score, t } from "./words.js";
 
 const form = $("#measure");
 const frame = $("#page");
@@ -74,12 +74,20 @@ async function show(kind, found, job) {
   $("#figures").replaceChildren(...figures.filter(Boolean));
   $("#warnings").replaceChildren(...(found.warnings ?? []).map((each) => h("li", {}, each)));
   $("#result").hidden = false;
+  await showReport(Boolean(found.report), job);
+}
+
+// The page brings its own rules of what it may do. A frame sends no token: then it is a file to keep.
+async function showReport(there, job) {
   const report = $("#report");
-  report.hidden = frame.hidden = !found.report;
-  if (!found.report) return;
-  const blob = await (await call("GET", `jobs/${encodeURIComponent(job.id)}/report`, { raw: true })).blob();
-  URL.revokeObjectURL(report.href);
-  report.href = frame.src = URL.createObjectURL(blob);
+  const path = `jobs/${encodeURIComponent(job.id)}/report`;
+  report.hidden = !there;
+  frame.hidden = !there || Boolean(token());
+  if (!there) return;
+  if (!token()) { report.href = frame.src = `${root}/v1/${path}`; return; }
+  const blob = await (await call("GET", path, { raw: true })).blob();
+  report.href = URL.createObjectURL(blob);
+  report.download = "report.html";
 }
 
 form.addEventListener("submit", (event) => {

@@ -1,10 +1,10 @@
 // Points on a canvas: wheel and buttons zoom, a drag selects or moves, arrow keys walk from point to point.
 
-import { call, itemPicture } from "./api.js";
+import { call, itemPicture, sized } from "./api.js";
 import { gallery } from "./header.js";
 
-const FEW = 160; // so many points in sight are shown as pictures
-const SIDE = 40; // pixels of such a picture
+const FEW = 600; // so many points in sight are shown as pictures
+const SIDES = [22, 56]; // pixels of such a picture: so large that they would cover half of the plot
 const NEAR = 14; // pixels from which the pointer is on a point
 const style = getComputedStyle(document.documentElement);
 
@@ -33,6 +33,7 @@ export class Plot {
     this.hues = new Map(labels.map((label, place) => [label, (place * 137.5) % 360])); // the golden angle: neighbours differ
     this.only = null;
     this.at = null;
+    this.pictures.clear();
     this.pick([]);
     this.fit();
   }
@@ -75,19 +76,20 @@ export class Plot {
     [canvas.width, canvas.height] = [w * ratio, high * ratio];
     const pen = canvas.getContext("2d");
     pen.scale(ratio, ratio);
-    const seen = this.points.map((point) => [point, ...this.#place(point)]).filter(([, x, y]) => x > -SIDE && y > -SIDE && x < w + SIDE && y < high + SIDE);
+    const seen = this.points.map((point) => [point, ...this.#place(point)]).filter(([, x, y]) => x > -SIDES[1] && y > -SIDES[1] && x < w + SIDES[1] && y < high + SIDES[1]);
     const few = seen.length <= FEW;
+    const side = Math.min(Math.max(Math.sqrt((w * high) / (2 * seen.length + 1)), SIDES[0]), SIDES[1]);
     for (const [point, x, y] of seen) {
       pen.globalAlpha = this.only === null || this.only === point.label ? 1 : 0.12;
       const image = few ? this.#picture(point) : null;
       pen.fillStyle = pen.strokeStyle = this.colour(point.label);
-      if (image) this.#frame(pen, image, x, y);
+      if (image) this.#frame(pen, image, x, y, side);
       else { pen.beginPath(); pen.arc(x, y, few ? 7 : 4.5, 0, 7); pen.fill(); }
       if (this.chosen?.has(point) || point === this.at) {
         pen.lineWidth = 3;
         pen.strokeStyle = style.getPropertyValue(point === this.at ? "--accent" : "--ink");
         pen.beginPath();
-        pen.arc(x, y, image ? SIDE * 0.75 : 9, 0, 7);
+        pen.arc(x, y, image ? side * 0.75 : 9, 0, 7);
         pen.stroke();
       }
     }
@@ -100,8 +102,8 @@ export class Plot {
     }
   }
 
-  #frame(pen, image, x, y) {
-    const fit = SIDE / Math.max(image.width, image.height);
+  #frame(pen, image, x, y, side) {
+    const fit = side / Math.max(image.width, image.height);
     const [w, high] = [image.width * fit, image.height * fit];
     pen.fillRect(x - w / 2 - 2, y - high / 2 - 2, w + 4, high + 4);
     pen.drawImage(image, x - w / 2, y - high / 2, w, high);
@@ -110,7 +112,7 @@ export class Plot {
   #picture({ id }) {
     if (!this.pictures.has(id)) {
       this.pictures.set(id, null);
-      call("GET", itemPicture(gallery.name, id), { raw: true, query: { size: 96 } })
+      call("GET", itemPicture(gallery.name, id), { raw: true, query: sized(96) })
         .then((answer) => answer.blob()).then(createImageBitmap)
         .then((image) => { this.pictures.set(id, image); this.draw(); }).catch(() => {}); // it stays a dot
     }

@@ -207,8 +207,8 @@ function reveal(element) {
   const panel = list.closest(".panel");
   if (panel.scrollHeight <= panel.clientHeight) { element.scrollIntoView({ block: "nearest" }); return; }
   const [inside, outside] = [element.getBoundingClientRect(), panel.getBoundingClientRect()];
-  const by = inside.bottom > outside.bottom ? inside.bottom - outside.bottom : Math.min(0, inside.top - outside.top);
-  panel.scrollBy({ top: by + Math.sign(by) * 8 });
+  // At the top, so that there is room for suggestions below.
+  if (inside.bottom > outside.bottom || inside.top < outside.top) panel.scrollBy({ top: inside.top - outside.top - 8 });
 }
 
 // A picture beside the box was clicked: that is probably its name; Enter says so.
