@@ -286,6 +286,10 @@ PROMISES = {
     f"shitu config show -c {CONFIG}": Promise(rows(f"architecture=PicoDet # {CONFIG}:", "_BASE_=[] # default")),
     "shitu config schema --kind train": Promise(r'\{\n.*"title": "shitu: configs for training of the feature.*\}\n'),
     "shitu config schema --kind inference": Promise(r'\{\n.*"title": "shitu: configs for gallery, .*\}\n'),
+    "shitu serve -g my_gallery": Promise(err=r"Listening on http://127.0.0.1:\d+\n"),
+    "shitu serve --gallery drinks=my_drinks --host 0.0.0.0 --token a-long-secret": Promise(
+        err=r"Listening on http://0.0.0.0:\d+\n", files={"my_drinks/gallery.json": 1}
+    ),
     "shitu check": Promise(rows(*VERSIONS)[:-2] + r".*\n(ok [^\n]*\n){4}"),
     "shitu demo --output output/demo": Promise(
         rows(*(f"demo/photos/beach.jpg {name}" for name in BEACH)),

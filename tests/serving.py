@@ -29,7 +29,7 @@ pytest.importorskip("fastapi", reason="FastAPI, of the extra serve, is not insta
 pytest.importorskip("uvicorn", reason="uvicorn, of the extra serve, is not installed")
 
 BEACH = DEMO / "photos" / "beach.jpg"
-LABELS = {"ring_buoy", "bucket", "sailboat", "pretzel", "magnet", "ambulance"}
+LABELS = {"ring buoy", "bucket", "sailboat", "pretzel", "magnet", "ambulance"}
 SECONDS = 120  # a machine that is busy takes long to load models
 
 
@@ -117,7 +117,7 @@ def _address(lines: Queue[str], said: list[str]) -> str:
             line = lines.get(timeout=SECONDS)
         except Empty:
             pytest.fail(f"the server says nothing: {said}")
-        if found := re.search(r"Serving at (http://\S+?)/?\s", line):
+        if found := re.search(r"(http://\S+:\d+)\s", line):
             return found[1]
         if not line:
             pytest.fail(f"the server did not start: {''.join(said)}")

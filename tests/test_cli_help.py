@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
+import signal
 import stat
 import subprocess
 import sys
@@ -48,6 +49,7 @@ def examples(text: str) -> list[str]:
 
 HELP = dict(commands(main, click.Context(main, info_name="shitu")))
 EXAMPLES = [example for text in HELP.values() for example in examples(text)]
+SERVERS = [example for example in EXAMPLES if example.startswith("shitu serve")]
 
 
 @pytest.mark.parametrize("command", HELP)
@@ -83,6 +85,7 @@ def test_all_commands_of_the_issue_are_there() -> None:
         "benchmark",
         "init",
         "completion",
+        "serve",
     ]
     assert {f"shitu {name}" for name in names} <= set(HELP)
 
@@ -166,7 +169,9 @@ def test_example(example: str, repository: Path, tmp_path: Path, mirror: str, mo
     monkeypatch.setenv("SHITU_MODELS_URL", mirror)
     monkeypatch.setenv("SHITU_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("no_proxy", "*")
-    if "|" in example:
+    if example in SERVERS:
+        status, out, err = served(shlex.split(example)[1:])
+    elif "|" in example:
         shell = ["bash", "-o", "pipefail", "-c", example]
         done = subprocess.run(shell, capture_output=True, encoding="utf-8", timeout=120, check=False)
         status, out, err = done.returncode, done.stdout, done.stderr
@@ -175,6 +180,20 @@ def test_example(example: str, repository: Path, tmp_path: Path, mirror: str, mo
         status, out, err = run.exit_code, run.stdout, run.stderr
     assert status == 0, err
     PROMISES[example].check(out, err, repository)
+
+
+def served(arguments: list[str]) -> tuple[int, str, str]:
+    """A server is asked to stop once it listens."""
+    command = [sys.executable, "-m", "shitu", *arguments, "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8") as server:
+        assert server.stdout is not None
+        assert server.stderr is not None
+        said = []
+        for line in server.stderr:
+            said.append(line)
+            if "Listening on" in line:
+                server.send_signal(signal.SIGINT)
+        return server.wait(60), server.stdout.read(), "".join(said)
 
 
 def test_crops_and_the_command_that_they_tell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -201,7 +220,7 @@ def test_crops_and_the_command_that_they_tell(tmp_path: Path, monkeypatch: pytes
 def test_no_command_shows_the_commands() -> None:
     done = CliRunner().invoke(main, ["--help"])
     names = ["init", "build-gallery", "predict", "predict-det", "predict-rec", "evaluate", "calibrate", "gallery"]
-    names += ["models", "quantize", "benchmark"]
+    names += ["serve", "models", "quantize", "benchmark"]
     names += [
         "dataset",
         "finetune",

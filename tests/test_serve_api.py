@@ -25,13 +25,14 @@ PHOTOS = sorted((DEMO / "photos").glob("*.jpg"))
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("serve")
-    demo_gallery(folder)
+    for name in ("demo", "taught"):
+        demo_gallery(folder, name)
     return folder
 
 
 @pytest.fixture(scope="module")
 def server(place: Path) -> Iterator[Running]:
-    with serving(place, "-g", "demo") as running:
+    with serving(place, "-g", "demo", "-g", "taught") as running:
         yield running
 
 
@@ -79,9 +80,10 @@ def test_a_request_has_its_own_settings(client: Any) -> None:
     assert not none["regions"]
     assert "unnamed" not in bare
     assert [len(each["matches"]) for each in bare["regions"]] == [1] * len(bare["regions"])
-    (given,) = recognised(client, "demo", BEACH, regions=json.dumps([usual["regions"][0]["bbox"], [0, 0, 50, 50]]))
+    asked = [[0, 0, 50, 50], usual["regions"][0]["bbox"], [0, 0, 51, 50], [0, 0, 900, 675]]  # none covers another up
+    (given,) = recognised(client, "demo", BEACH, regions=json.dumps(asked))
     boxes = [each["bbox"] for each in (*given["regions"], *given["unnamed"])]
-    assert boxes == [usual["regions"][0]["bbox"], [0, 0, 50, 50]]
+    assert boxes == [asked[1], asked[0], asked[2], asked[3]]
     assert given["regions"][0]["rec_docs"] == usual["regions"][0]["rec_docs"]
 
 
@@ -147,7 +149,7 @@ def test_a_taught_region_is_named_in_the_next_photo(client: Any, gallery: str) -
 
 def test_what_is_there_already_is_not_added_again_but_moved_to_a_new_name(client: Any, gallery: str) -> None:
     def teach(label: str) -> dict[str, Any]:
-        form = {"label": label, "bbox": "[10, 10, 200, 200]"}
+        form = {"label": label, "bbox": "10,10,200,200"}
         told: dict[str, Any] = client.post(f"/v1/galleries/{gallery}/items", files=files(BEACH), data=form).json()
         return told
 
@@ -228,6 +230,18 @@ def test_taught_pictures_survive_compact_and_commands_find_them(
     assert (mapped["entries"], mapped["shown"]) == (3, 3)
     assert (place / "map.html").read_text(encoding="utf-8").count("data:image") >= 3
     assert client.get(f"/v1/galleries/{gallery}/items/1/picture").status_code == 200
+
+
+def test_a_gallery_that_a_command_built_is_taught(client: Any, place: Path, shitu: Run) -> None:
+    """Its other pictures lie where its list had them; the new one is named from there, and found from there."""
+    form = {"label": "a", "bbox": "[0, 0, 160, 160]"}
+    done = client.post("/v1/galleries/taught/items", files=[("files", ("a.png", drawn(1)))], data=form).json()
+    (item,) = client.get("/v1/galleries/taught/items", params={"label": "a"}).json()["items"]
+    assert item["image"] == f"photos/{item['sha256'][:2]}/{item['sha256']}.png"
+    assert client.get(f"/v1/galleries/taught/items/{done['ids'][0]}/picture").status_code == 200
+    mapped = json.loads(shitu("gallery", "map", "taught", "--html", "taught.html", cwd=place).stdout)
+    page = (place / "taught.html").read_text(encoding="utf-8")
+    assert page.count("data:image") >= mapped["shown"] == mapped["entries"]
 
 
 # --- galleries -------------------------------------------------------------------------------------------------------

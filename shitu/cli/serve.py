@@ -20,7 +20,9 @@ TOKEN = "SHITU_TOKEN"
 NEEDED = ("fastapi", "uvicorn", "python_multipart", "prometheus_client")
 
 
-@click.command(epilog=example("serve -g my_gallery", "serve --gallery drinks=my_drinks --host 0.0.0.0 --token SECRET"))
+@click.command(
+    epilog=example("serve -g my_gallery", "serve --gallery drinks=my_drinks --host 0.0.0.0 --token a-long-secret")
+)
 @config_options("score", "threshold", "device")
 @click.option(
     "-g",
@@ -40,7 +42,12 @@ NEEDED = ("fastapi", "uvicorn", "python_multipart", "prometheus_client")
 )
 @click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen; 0.0.0.0: everywhere.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True)
-@click.option("--token", metavar="SECRET", help=f"What every request has to bring.  [default: ${TOKEN}, else none]")
+@click.option(
+    "--token",
+    metavar="SECRET",
+    help="What every request has to bring; other users of this machine see it here, and not in the variable.  "
+    f"[default: ${TOKEN}, else none]",
+)
 @click.option(
     "--allow-url",
     "hosts",
@@ -67,6 +74,14 @@ NEEDED = ("fastapi", "uvicorn", "python_multipart", "prometheus_client")
 )
 @click.option(
     "--time-limit", type=click.FloatRange(min=1), default=60, show_default=True, metavar="SECONDS", help="Of a request."
+)
+@click.option(
+    "--busy-wait",
+    type=click.FloatRange(min=0),
+    default=10,
+    show_default=True,
+    metavar="SECONDS",
+    help="For a gallery that another process is changing.",
 )
 def serve(config_path: str | None, overrides: tuple[str, ...], named: tuple[str, ...], **given: object) -> None:
     """Serve galleries over HTTP: recognise, teach, look through them; a page in the browser does all of it.
@@ -102,6 +117,7 @@ def settings_of(
     max_upload: int,
     waiting: int,
     time_limit: float,
+    busy_wait: float,
 ) -> Settings:
     """Raises UsageError, ConfigError, GalleryError."""
     from shitu.serve.settings import Settings
@@ -125,6 +141,7 @@ def settings_of(
         max_upload << 20,
         waiting=waiting,
         time_limit=time_limit,
+        busy_wait=busy_wait,
     )
 
 

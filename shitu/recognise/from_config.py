@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from copy import copy
 from dataclasses import replace
 from functools import cache
 
@@ -43,7 +44,7 @@ class DetPredictor(Detector):
         options = options_from(section)
         streams = options.threads if many and not options.use_gpu else 1
         opened = open_model_session(model, replace(options, threads=options.threads // streams))
-        self.engine = f"{opened.engine}, {opened.precision}"
+        self.engine, self.program = f"{opened.engine}, {opened.precision}", opened.program
         super().__init__(
             model,
             opened.session,
@@ -54,6 +55,13 @@ class DetPredictor(Detector):
             labels=_labels(model, section.label_list),
             streams=streams,
         )
+
+    def at(self, threshold: float, max_results: int | None = None) -> DetPredictor:
+        """The same, on the same sessions, with another threshold, and if wanted another number of results."""
+        other = copy(self)
+        other.threshold, other.decode = threshold, decode_for(self.model, self.program, threshold)
+        other.max_results = self.max_results if max_results is None else max_results
+        return other
 
 
 class RecPredictor(Extractor):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import signal
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -15,7 +17,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
 from shitu import __version__
-from shitu.errors import ShituError
+from shitu.errors import ShituError, UsageError
 from shitu.serve import v1_galleries, v1_health, v1_items, v1_jobs, v1_recognise, v1_review
 from shitu.serve.incoming import sentences
 from shitu.serve.limits import Limits
@@ -56,7 +58,6 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_exception_handler(ShituError, _on_error)
     app.add_exception_handler(HTTPException, _on_http_error)
     app.add_exception_handler(RequestValidationError, _on_invalid)
-    app.add_exception_handler(Exception, _on_bug)
     app.openapi = lambda: document(app)  # type: ignore[method-assign]
     return app
 
@@ -87,11 +88,6 @@ async def _on_invalid(request: Request, error: Exception) -> JSONResponse:
     return _answer(HttpError(422, "invalid_request", sentences(error.errors())), request)
 
 
-async def _on_bug(request: Request, error: Exception) -> JSONResponse:
-    log.error("%s %s: %s: %s", request.method, request.url.path, type(error).__name__, error, exc_info=error)
-    return JSONResponse(body_of("internal_error", "a mistake of shitu's; the server's log says more"), 500)
-
-
 class Server(uvicorn.Server):
     """Tells the service as soon as it is asked to stop, so that streams end and jobs are given up."""
 
@@ -101,17 +97,23 @@ class Server(uvicorn.Server):
 
     async def startup(self, sockets: list[Any] | None = None) -> None:
         await super().startup(sockets)
-        for each in (each for server in self.servers for each in server.sockets):
+        for each in sockets or ():
             host, port = each.getsockname()[:2]
-            log.info("Serving at http://%s:%d/", f"[{host}]" if ":" in host else host, port)
+            log.info("Listening on http://%s:%d", f"[{host}]" if ":" in host else host, port)
 
     def handle_exit(self, sig: int, frame: Any) -> None:
+        """A second Ctrl-C ends it at once. (uvicorn's own would raise the signal again after all was well.)"""
+        self.force_exit = self.should_exit and sig == signal.SIGINT
         self._service.stopping.set()
-        super().handle_exit(sig, frame)
+        self.should_exit = True
 
 
 def run(settings: Settings) -> None:
-    """Serve until SIGINT or SIGTERM; returns when all that was accepted is answered."""
+    """Serve until SIGINT or SIGTERM; returns when all that was accepted is answered.
+
+    Raises UsageError where the address cannot be had, and what `create_app` raises.
+    """
+    place = _bound(settings)  # before models are loaded
     app = create_app(settings)
     config = uvicorn.Config(
         app,
@@ -124,4 +126,18 @@ def run(settings: Settings) -> None:
         timeout_graceful_shutdown=STOP_SECONDS,
         proxy_headers=False,
     )
-    Server(config, app.state.service).run()
+    Server(config, app.state.service).run(sockets=[place])
+
+
+def _bound(settings: Settings) -> socket.socket:
+    try:
+        family = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0][0]
+        found = socket.socket(family)
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        found.bind((settings.host, settings.port))
+    except OSError as error:
+        raise UsageError(
+            f"{settings.host}:{settings.port} cannot be listened at ({error.strerror}): another program may have it; "
+            "choose another --port, or another --host"
+        ) from None
+    return found

@@ -39,7 +39,7 @@ class Served:
         self._lock = threading.Lock()
         self.writing = ThreadPoolExecutor(1, thread_name_prefix="shitu-write")
         root = image_root_of(url) if "://" not in url else ""
-        self.photos = PhotoStore(place, root or config.IndexProcess.image_root or "")
+        self.photos = PhotoStore(place, root, config.IndexProcess.image_root or "")
 
     def recogniser(self) -> Recogniser:
         """With the gallery as it is on disk now. Raises GalleryError."""

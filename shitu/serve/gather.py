@@ -42,11 +42,12 @@ class SharedExtractor(Extractor):
         self._thread.start()
 
     def predict(self, images: Sequence[Picture]) -> NDArray[Any]:
-        if not images:
-            return self._rec.predict(images)
+        return self.submit(images).result() if images else self._rec.predict(images)
+
+    def submit(self, images: Sequence[Picture]) -> Future[NDArray[Any]]:
         future: Future[NDArray[Any]] = Future()
         self._queue.put((images, future))
-        return future.result()
+        return future
 
     def close(self) -> None:
         self._queue.put(None)

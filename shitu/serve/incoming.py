@@ -17,7 +17,7 @@ from starlette.datastructures import FormData, UploadFile
 from shitu.errors import ImageError
 from shitu.serve.problems import HttpError
 from shitu.serve.recognising import Upload
-from shitu.serve.schema import ImageIn
+from shitu.serve.schema import Base64Image, ImageIn
 from shitu.serve.settings import Settings
 from shitu.sources.web import fetch
 
@@ -77,14 +77,11 @@ async def images_in(images: Sequence[ImageIn], settings: Settings) -> list[Uploa
 
 async def _image(image: ImageIn, number: int, settings: Settings) -> Upload:
     name = clean(image.name or "", number)
-    if (image.base64 is None) == (image.url is None):
-        raise HttpError(422, "invalid_request", f"images.{number - 1}: wanted is either base64 or url")
-    if image.base64 is not None:
+    if isinstance(image, Base64Image):
         try:
             return Upload(name, base64.b64decode(image.base64.partition(",")[2] or image.base64, validate=True))
         except (binascii.Error, ValueError):
             return Upload(name, b"", f"{name}: not base64 of an image file")
-    assert image.url is not None
     return await fetched(image.url, name if image.name else "", settings)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import logging
+import json
 import secrets
 import shutil
 import threading
@@ -16,9 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from shitu.errors import ShituError
-from shitu.serve.problems import HttpError
+from shitu.serve.problems import BUG, HttpError, log_bug
 
-log = logging.getLogger("shitu")
 KEPT = 100  # jobs that are told of after their end
 MOST_WAITING = 20
 BEAT_SECONDS = 15.0
@@ -73,7 +72,6 @@ class Jobs:
         with self._lock:
             waiting = sum(each.state == "queued" for each in self._jobs.values())
             if waiting >= MOST_WAITING or self._stopping.is_set():
-                _clear(job)
                 raise HttpError(429, "too_many_jobs", f"{waiting} jobs are waiting already; come again", retry=10)
             self._jobs[job.id] = job
             ended = [each.id for each in self._jobs.values() if each.state in ENDED]
@@ -102,8 +100,8 @@ class Jobs:
         except ShituError as error:
             job.error, job.state = self._told(str(error)), "failed"
         except Exception as error:
-            log.error("job %s: %s: %s", job.kind, type(error).__name__, error, exc_info=error)
-            job.error, job.state = "a mistake of shitu's; the server's log says more", "failed"
+            log_bug(f"job {job.kind}", error)
+            job.error, job.state = BUG, "failed"
         finally:
             job.changes += 1
             _clear(job)
@@ -129,8 +127,6 @@ class Jobs:
 
 
 def _event(job: Job) -> str:
-    import json
-
     return f"event: job\ndata: {json.dumps(job.to_dict(), ensure_ascii=False)}\n\n"
 
 

@@ -6,20 +6,24 @@ import json
 import logging
 import secrets
 import time
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
 import anyio
 from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from shitu.serve.metrics import Metrics
-from shitu.serve.problems import HttpError, body_of
+from shitu.serve.problems import BUG, HttpError, body_of, log_bug
 from shitu.serve.settings import Settings
 
 log = logging.getLogger("shitu")
 OPEN_PATHS = ("/v1/health", "/v2/health/live", "/v2/health/ready", "/health", "/favicon.ico", "/")  # need no token
 OPEN_BELOW = ("/studio/",)
+BODIES = 512 << 20  # bytes of all requests that are in work; an import's lie on disk
+DRAIN_SECONDS, DRAIN_BYTES = 2.0, 16 << 20
 _SAFE = ("GET", "HEAD", "OPTIONS")
 _LOCAL = ("localhost", "127.0.0.1", "::1")
 
@@ -29,7 +33,7 @@ class Limits:
 
     def __init__(self, app: ASGIApp, settings: Settings, metrics: Metrics, slots: int) -> None:
         self._app, self._settings, self._metrics, self._slots = app, settings, metrics, slots
-        self._taken = 0
+        self._taken = self._held = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -40,7 +44,14 @@ class Limits:
             self._check(scope)
             await self._limited(scope, receive, answer)
         except HttpError as problem:
+            await _drained(receive)
             await answer.problem(problem)
+        except ClientDisconnect:
+            if answer.over is not None:
+                await answer.problem(answer.over)
+        except Exception as error:
+            log_bug(f"{scope['method']} {scope['path']}", error)
+            await answer.problem(HttpError(500, "internal_error", BUG))
         finally:
             self._count(scope, answer.status, time.monotonic() - start)
 
@@ -66,7 +77,7 @@ class Limits:
         settings = self._settings
         is_import = scope["path"].endswith("/jobs") and scope["method"] == "POST"
         most = settings.max_import if is_import else settings.max_upload
-        counted = _Counted(receive, most, answer)
+        counted = _Counted(receive, most, answer, self._may_hold if not is_import else lambda size: True)
         length = Headers(scope=scope).get("content-length", "")
         if length.isascii() and length.isdigit() and int(length) > most:
             raise _too_large(most)
@@ -85,7 +96,13 @@ class Limits:
                 raise HttpError(504, "timed_out", f"not done within {seconds:g} s, and given up")
         finally:
             self._taken -= waits
+            self._held -= 0 if is_import else counted.count
             self._metrics.in_work.set(self._taken)
+
+    def _may_hold(self, size: int) -> bool:
+        """Whether so much more of the bodies that are in work may be in memory."""
+        self._held += size
+        return self._held <= max(BODIES, self._settings.max_upload)
 
     def _count(self, scope: Scope, status: int, seconds: float) -> None:
         route = scope.get("route")
@@ -130,16 +147,31 @@ class _Answer:
 class _Counted:
     """`receive`, which ends the body where it goes on beyond what is allowed."""
 
-    def __init__(self, receive: Receive, most: int, answer: _Answer) -> None:
-        self._receive, self._most, self._answer, self._count = receive, most, answer, 0
+    def __init__(self, receive: Receive, most: int, answer: _Answer, taken: Callable[[int], bool]) -> None:
+        self._receive, self._most, self._answer, self._taken = receive, most, answer, taken
+        self.count = 0
 
     async def __call__(self) -> Message:
         message = await self._receive()
-        self._count += len(message.get("body", b""))
-        if self._count > self._most:
+        size = len(message.get("body", b""))
+        self.count += size
+        fits = self._taken(size)
+        if self.count > self._most:
             self._answer.over = _too_large(self._most)
-            return {"type": "http.disconnect"}
-        return message
+        elif not fits:
+            self._answer.over = HttpError(429, "too_many_requests", "too much is being sent; come again", retry=2)
+        return message if self._answer.over is None else {"type": "http.disconnect"}
+
+
+async def _drained(receive: Receive) -> None:
+    """Take what is on its way, within reason: who is cut off while sending does not read the answer."""
+    count = 0
+    with anyio.move_on_after(DRAIN_SECONDS):
+        while count < DRAIN_BYTES:
+            message = await receive()
+            count += len(message.get("body", b""))
+            if message["type"] != "http.request" or not message.get("more_body"):
+                return
 
 
 def _too_large(most: int) -> HttpError:

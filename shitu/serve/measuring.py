@@ -17,7 +17,7 @@ from shitu.evaluation.queries import Query, box_of
 from shitu.evaluation.report import write_report
 from shitu.serve.galleries import Served
 from shitu.serve.jobs import Job
-from shitu.serve.schema import JobIn
+from shitu.serve.schema_jobs import JobIn
 from shitu.serve.service import Service
 
 MOST_OWN = 2000  # of the gallery's own pictures, spread evenly
@@ -48,7 +48,7 @@ def own_queries(gallery: Served) -> list[Query]:
 
 def measured(service: Service, gallery: Served, asked: JobIn, queries: Sequence[Query], job: Job) -> dict[str, Any]:
     """Pictures of the gallery's own are asked without what was made of them, and by the boxes of their entries."""
-    own = asked.list is None and job.folder is None
+    own = asked.list == "gallery" and job.folder is None
     detector: DetectorUse = "given" if own else "on"
     job.total = len(queries)
     names = {query.path: query.image for query in queries}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Hashable
-from copy import copy
 
 from shitu.config import Config
 from shitu.measure import measure_of
@@ -12,8 +11,6 @@ from shitu.recognise.detect import Detector
 from shitu.recognise.embed import Extractor
 from shitu.recognise.from_config import DetPredictor, Parts, RecPredictor
 from shitu.serve.gather import SharedExtractor
-
-LEAST = 0.05  # a detector's score: the lowest threshold that a gallery or a request may have
 
 Key = tuple[Hashable, ...]
 
@@ -24,7 +21,7 @@ class Networks:
     def __init__(self, expected: Callable[[], int], seen: Callable[[int], object]) -> None:
         self._expected, self._seen = expected, seen
         self._lock = threading.Lock()
-        self._detectors: dict[Key, Detector] = {}
+        self._detectors: dict[Key, DetPredictor] = {}
         self._extractors: dict[Key, SharedExtractor] = {}
 
     def detector(self, config: Config) -> Detector | None:
@@ -35,12 +32,8 @@ class Networks:
         key = (section.det_inference_model_dir, repr(config.DetPreProcess), section.label_list)
         with self._lock:
             if key not in self._detectors:
-                # what it leaves out before anybody's threshold is asked
-                low = config.replace("Global", threshold=min(section.threshold, LEAST))
-                self._detectors[key] = DetPredictor(low, many=True)
-            found = copy(self._detectors[key])
-        found.threshold, found.max_results = section.threshold, section.max_det_results
-        return found
+                self._detectors[key] = DetPredictor(config, many=True)
+            return self._detectors[key].at(section.threshold, section.max_det_results)
 
     def extractor(self, config: Config) -> Extractor:
         index = config.IndexProcess

@@ -8,11 +8,11 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 
-from shitu.serve import schema
+from shitu.serve import schema, schema_jobs
 
 ABOUT = """Recognition by galleries, and teaching them: docs/service.md. Every error is
 `{"error": {"code", "message"}}`; the message says what came, what was wanted, and what to do next."""
-_BY_HAND = (schema.ImagesIn, schema.Teaching, schema.JobIn)
+_BY_HAND = (schema.ImagesIn, schema.Teaching, schema_jobs.JobIn)
 
 
 def document(app: FastAPI) -> dict[str, Any]:

@@ -33,10 +33,13 @@ _LARGEST = 256 << 20  # bytes of a file that is shown
 
 
 class PhotoStore:
-    """The photos of one gallery. `image_root`: where the paths of its entries begin, "" where nobody knows."""
+    """The photos of one gallery. `image_root`: where it remembers that the paths of its entries begin, or "".
 
-    def __init__(self, folder: Path, image_root: str) -> None:
-        self.folder, self.image_root = folder / PHOTOS, image_root
+    usual_root: where those begin of which it does not.
+    """
+
+    def __init__(self, folder: Path, image_root: str, usual_root: str = "") -> None:
+        self.folder, self.image_root, self._usual_root = folder / PHOTOS, image_root, usual_root
 
     def put(self, data: bytes | Path, sha256: str) -> str:
         """Keep an image file, given or to be read, durably; what its entry calls it. Raises GalleryError."""
@@ -84,7 +87,7 @@ class PhotoStore:
         """Only a file with the content that the entry was made of: a stranger's gallery may name any path."""
         candidates = sorted((self.folder / item.sha256[:2]).glob(f"{item.sha256}.*")) if item.sha256.isalnum() else []
         if item.image and item.sha256:
-            candidates.append(Path(self.image_root, item.image))
+            candidates.append(Path(self.image_root or self._usual_root, item.image))
         for path in candidates:
             try:
                 if path.is_file() and path.stat().st_size <= _LARGEST:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
+import traceback
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -17,6 +19,8 @@ from shitu.errors import (
     UsageError,
 )
 
+log = logging.getLogger("shitu")
+BUG = "a mistake of shitu's; the server's log says more"
 # by the first class that fits: HTTP status, code
 _KINDS: tuple[tuple[type[ShituError], int, str], ...] = (
     (GalleryBusyError, 503, "gallery_busy"),
@@ -43,7 +47,7 @@ STATUS_CODES = {
     503: "unavailable",
     504: "timed_out",
 }
-_PATH = re.compile(r"(?<![\w./:<])/(?:[^\s/'\",;()]+/)+([^\s/'\",;:()]*)")
+_PATH = re.compile(r"(?<![\w./:<])/(?!v1/)(?:[^\s/'\",;()]+/)+([^\s/'\",;:()]*)")
 
 
 class HttpError(ShituError):
@@ -57,6 +61,10 @@ class HttpError(ShituError):
     def headers(self) -> dict[str, str]:
         found = {"Retry-After": str(self.retry)} if self.retry is not None else {}
         return found | ({"WWW-Authenticate": "Bearer"} if self.status == 401 else {})
+
+
+def log_bug(where: str, error: BaseException) -> None:
+    log.error("%s: %s", where, "".join(traceback.format_exception(error)).rstrip())
 
 
 def problem_of(error: ShituError) -> HttpError:
@@ -75,9 +83,12 @@ def without_paths(text: str, names: Mapping[str, str], folders: Iterable[str] = 
 
     >>> without_paths("/srv/g/tea is busy, see /etc/x/y.yaml", {"/srv/g/tea": "tea"})
     'tea is busy, see y.yaml'
+    >>> without_paths("POST /v1/galleries/tea/undo takes image/jpeg", {})
+    'POST /v1/galleries/tea/undo takes image/jpeg'
     """
     for folder, name in sorted(names.items(), key=lambda pair: -len(pair[0])):
-        text = text.replace(folder, name)
+        if os.sep in folder:  # else it may be a word
+            text = text.replace(folder, name)
     for folder in sorted(folders, key=len, reverse=True):
         if len(folder) > 1:
             text = text.replace(folder.rstrip(os.sep) + os.sep, "")

@@ -14,8 +14,9 @@ import numpy as np
 from shitu.errors import EngineError, ImageError
 from shitu.images.boxes import clip_boxes
 from shitu.images.read import Picture, decode_image
+from shitu.recognise.from_config import DetPredictor
 from shitu.recognise.system import Recogniser
-from shitu.results import Box, DetectedObjects, Detection
+from shitu.results import Box, DetectedObjects, Detection, Recognition, Region
 from shitu.serve.galleries import Served
 from shitu.serve.pictures import Answered, shown_name
 from shitu.serve.problems import HttpError
@@ -43,16 +44,6 @@ class Options:
     regions: tuple[tuple[float, float, float, float], ...] | None = None
 
 
-class _Given:
-    """In the detector's place: the boxes of who asks."""
-
-    def __init__(self, boxes: Sequence[Sequence[float]]) -> None:
-        self._boxes = boxes
-
-    def predict(self, images: Sequence[Picture]) -> list[list[Detection]]:
-        return [[Detection(box, 1.0) for box in boxes_in(self._boxes, image)] for image in images]
-
-
 def boxes_in(boxes: Sequence[Sequence[float]], image: Picture) -> list[Box]:
     """Clipped to the image. Raises HttpError where nothing of one is inside."""
     height, width = image.shape[:2]
@@ -74,15 +65,23 @@ def set_up(recogniser: Recogniser, options: Options) -> Recogniser:
         now.return_k = options.return_k
     if options.score_thres is not None:
         now.suppression = replace(now.suppression, score_thres=options.score_thres, hamming_radius=options.score_thres)
-    if options.threshold is not None and now.det_predictor is not None:
-        now.det_predictor = copy(now.det_predictor)
-        now.det_predictor.threshold = options.threshold
+    if options.threshold is not None and isinstance(now.det_predictor, DetPredictor):
+        now.det_predictor = now.det_predictor.at(options.threshold)
     if options.whole_image is not None:
         now.whole_image = options.whole_image
-    if options.regions is not None:
-        now.det_predictor, now.whole_image = _Given(options.regions), "never"  # type: ignore[assignment]
-        now.suppression = replace(now.suppression, nms_threshold=1.0)  # every box is answered
     return now
+
+
+def named(recogniser: Recogniser, picture: Picture, name: str, boxes: Sequence[Sequence[float]]) -> Recognition:
+    """Every one of the boxes that who asks has given, named or not, in their order; none competes with another."""
+    given = [Detection(box, 1.0) for box in boxes_in(boxes, picture)]
+    (matched,) = recogniser.match_candidates([picture], [given])
+    near = recogniser.suppression.accepts
+    regions: tuple[list[Region], list[Region]] = ([], [])
+    for each in matched.regions:
+        kept = replace(each, matches=each.matches[: max(recogniser.return_k, each.chosen + 1)])
+        regions[not (each.matches and near(each.matches[each.chosen]))].append(kept)
+    return Recognition(name, picture.shape[1], picture.shape[0], tuple(regions[0]), unnamed=tuple(regions[1]))
 
 
 def recognised(service: Service, gallery: Served, upload: Upload, options: Options) -> dict[str, Any]:
@@ -91,7 +90,10 @@ def recognised(service: Service, gallery: Served, upload: Upload, options: Optio
     try:
         picture = _decoded(service, upload)
         start = time.monotonic()
-        (found,) = recogniser.predict([picture], [upload.name])
+        if options.regions is None:
+            (found,) = recogniser.predict([picture], [upload.name])
+        else:
+            found = named(recogniser, picture, upload.name, options.regions)
         service.metrics.stages.labels("recognise").observe(time.monotonic() - start)
     except (ImageError, EngineError) as error:
         service.metrics.pictures.labels("failed").inc()

@@ -100,12 +100,21 @@ class AllEmbedded(BaseModel):
     answers: list[Embedded]
 
 
-class ImageIn(In):
-    """A picture: `base64` of its file, or a `url` of a host that the service was allowed to fetch from."""
+class Base64Image(In):
+    """The file of a picture in Base64, or as a data: address."""
 
-    base64: str | None = None
-    url: str | None = Field(None, max_length=4096)
+    base64: str = Field(examples=["/9j/4AAQSkZJRgABAQ..."])
     name: str | None = Field(None, max_length=255)
+
+
+class UrlImage(In):
+    """A picture behind an address of a host that the service was allowed to fetch from."""
+
+    url: str = Field(max_length=4096, examples=["https://shop.example/tea.jpg"])
+    name: str | None = Field(None, max_length=255)
+
+
+ImageIn = Base64Image | UrlImage
 
 
 class ImagesIn(In):
@@ -233,84 +242,3 @@ class Status(BaseModel):
 class Version(BaseModel):
     version: str
     api: str = "v1"
-
-
-KINDS = ("import", "compact", "verify", "doubtful", "map", "evaluate", "calibrate")
-
-
-class JobIn(In):
-    kind: Literal["import", "compact", "verify", "doubtful", "map", "evaluate", "calibrate"]
-    label: Label | None = None
-    list: Literal["review"] | None = Field(None, description="evaluate, calibrate: on what was reviewed")
-    most: int = Field(2000, ge=1, le=20_000, description="map: entries shown, spread evenly")
-    false_accept: float = Field(0.05, gt=0, lt=1, description="calibrate: share of unknown things that may be named")
-
-
-JOB_BODY: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "application/json": {
-                "schema": {"$ref": "#/components/schemas/JobIn"},
-                "example": {"kind": "verify"},
-            },
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": ["kind", "files"],
-                    "properties": {
-                        "kind": {"type": "string", "enum": ["import", "evaluate", "calibrate"]},
-                        "files": {"type": "array", "minItems": 1, "items": {"type": "string", "format": "binary"}},
-                        "label": {"type": "string", "minLength": 1, "maxLength": 200},
-                    },
-                }
-            },
-        },
-    }
-}
-
-
-class JobOut(BaseModel):
-    id: str
-    kind: str
-    gallery: str
-    created: float = Field(description="Seconds since 1970")
-    state: Literal["queued", "running", "done", "failed", "cancelled"]
-    done: int
-    total: int
-    error: str | None
-    result: Any
-
-
-class JobStarted(BaseModel):
-    job: JobOut
-
-
-class Jobs(BaseModel):
-    jobs: list[JobOut]
-
-
-class ReviewOut(BaseModel):
-    id: str
-    gallery: str
-    name: str
-    time: float
-    record: Answer
-    verdict: str | None
-
-
-class Reviews(BaseModel):
-    photos: list[ReviewOut]
-    total: int
-
-
-class Verdict(In):
-    verdict: Literal["right", "wrong", "name"]
-    label: Label | None = None
-    region: int | None = Field(None, ge=0, description="Its place in `regions`, then `unnamed`, of the record")
-
-
-class Judged(BaseModel):
-    id: str
-    verdict: str
-    ids: list[int]

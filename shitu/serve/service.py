@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
+import shutil
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -26,6 +28,7 @@ from shitu.serve.review import Review
 from shitu.serve.settings import DEFAULT_GALLERY, Settings
 
 T = TypeVar("T")
+LEFT = (".job-", ".export-", ".deleted-")
 
 
 class Service:
@@ -39,6 +42,7 @@ class Service:
         self.networks = Networks(lambda: self._in_work, self.metrics.crops.observe)
         self.galleries = Galleries(settings, self.networks)
         self.stopping = threading.Event()
+        _clear_up(settings.root)
         self.jobs = Jobs(self.told, self.stopping)
         self.review = Review(settings.collect, settings.collect_below)
         self._kept = tempfile.TemporaryDirectory(prefix="shitu-serve-")
@@ -112,3 +116,10 @@ class Service:
         self.galleries.close()
         self.networks.close()
         self._kept.cleanup()
+
+
+def _clear_up(root: Path) -> None:
+    """Delete what a server that was killed left there, once it is a day old: another may be at work."""
+    for path in root.glob(".*"):
+        if path.name.startswith(LEFT) and path.is_dir() and path.stat().st_mtime < time.time() - 86_400:
+            shutil.rmtree(path, ignore_errors=True)

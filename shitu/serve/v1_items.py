@@ -51,7 +51,7 @@ def listed(
     responses=errors(400, 404, 409, 413, 415, 422, 503, 507),
     openapi_extra=pictures_body(
         ("label", {"type": "string", "minLength": 1, "maxLength": 200, "required": True}),
-        ("bbox", {"type": "string", "description": "[x1, y1, x2, y2]"}),
+        ("bbox", {"type": "string", "description": "x1, y1, x2, y2"}),
         other="Teaching",
     ),
 )
@@ -88,7 +88,7 @@ async def _asked(request: Request, service: Service) -> Asked:
             label, box = form.get("label"), form.get("bbox") or None
             if not isinstance(label, str) or not (box is None or isinstance(box, str)):
                 raise HttpError(422, "bad_label", "wanted is a part `label`: the name of what the pictures show")
-            found = boxes_of(f"[{box}]" if box else None)
+            found = boxes_of(f"[{box if '[' in box else f'[{box}]'}]" if box else None)
             boxes = [list(each) for each in found] if found else None
             return await files_in(form, service.settings), check_label(label), boxes
     body = await json_of(request, schema.Teaching)

@@ -8,12 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import anyio
+from anyio.to_thread import run_sync
 from fastapi import APIRouter, Request
 from fastapi.responses import FileResponse, StreamingResponse
 from starlette.datastructures import FormData, UploadFile
 
-from shitu.serve import job_work, measuring, schema
+from shitu.serve import job_work, measuring, schema_jobs
 from shitu.serve.archive import LIST_SUFFIXES, Sent, entries_of, unpack_zip
 from shitu.serve.common import TheGallery, TheService, errors
 from shitu.serve.export import zipped
@@ -31,9 +31,9 @@ Sending = tuple[list[Sent], list[str]]
 @router.post(
     "/galleries/{gallery}/jobs",
     status_code=202,
-    response_model=schema.JobStarted,
+    response_model=schema_jobs.JobStarted,
     responses=errors(400, 404, 409, 413, 415, 422, 503, 507),
-    openapi_extra=schema.JOB_BODY,
+    openapi_extra=schema_jobs.JOB_BODY,
 )
 async def start(request: Request, service: TheService, gallery: TheGallery) -> Any:
     """Start long work. `import`, and `evaluate` or `calibrate` on new photos, bring files: pictures, or a zip of them.
@@ -41,25 +41,25 @@ async def start(request: Request, service: TheService, gallery: TheGallery) -> A
     What they show is said by `label` for all, by a list (path, TAB, label, and for measuring if wanted TAB and a box),
     else by the folders of the zip.
     """
-    sending: Sending = ([], [])
     if not is_form(request):
-        asked, folder = await json_of(request, schema.JobIn), None
-    else:
-        async with request.form(max_files=10_000, max_fields=50, max_part_size=16 << 20) as form:
-            asked = _fields(form)
-            folder = await anyio.to_thread.run_sync(_new_folder, service)
-            try:
-                sending = await anyio.to_thread.run_sync(_received, form, folder)
-            except BaseException:
-                shutil.rmtree(folder, ignore_errors=True)
-                raise
-    job = Job(asked.kind, gallery.name, _work(service, gallery, asked, sending), folder)
-    return {"job": service.jobs.start(job).to_dict()}
+        asked = await json_of(request, schema_jobs.JobIn)
+        job = Job(asked.kind, gallery.name, _work(service, gallery, asked, ([], [])))
+        return {"job": service.jobs.start(job).to_dict()}
+    async with request.form(max_files=10_000, max_fields=50, max_part_size=16 << 20) as form:
+        asked = _fields(form)
+        folder = await run_sync(_new_folder, service)
+        try:
+            sending = await run_sync(_received, form, folder)
+            job = Job(asked.kind, gallery.name, _work(service, gallery, asked, sending), folder)
+            return {"job": service.jobs.start(job).to_dict()}
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
 
 
-def _fields(form: FormData) -> schema.JobIn:
+def _fields(form: FormData) -> schema_jobs.JobIn:
     given = {key: value for key, value in form.items() if isinstance(value, str) and key != "list"}
-    return validated(lambda: schema.JobIn.model_validate(given))
+    return validated(lambda: schema_jobs.JobIn.model_validate(given))
 
 
 def _new_folder(service: Service) -> Path:
@@ -91,7 +91,7 @@ def _received(form: FormData, folder: Path) -> Sending:
     return sent, lists
 
 
-def _work(service: Service, gallery: Served, asked: schema.JobIn, sending: Sending) -> Callable[[Job], Any]:
+def _work(service: Service, gallery: Served, asked: schema_jobs.JobIn, sending: Sending) -> Callable[[Job], Any]:
     """What the job does. Raises HttpError 422 where something is missing for it, UsageError for a wrong list."""
     kind, (sent, lists) = asked.kind, sending
     delimiter = gallery.config.IndexProcess.delimiter
@@ -123,12 +123,12 @@ def _work(service: Service, gallery: Served, asked: schema.JobIn, sending: Sendi
     return measure
 
 
-@router.get("/jobs", response_model=schema.Jobs, responses=errors())
+@router.get("/jobs", response_model=schema_jobs.Jobs, responses=errors())
 async def listed(service: TheService) -> Any:
     return {"jobs": [job.to_dict() for job in reversed(service.jobs.all())]}
 
 
-@router.get("/jobs/{job}", response_model=schema.JobOut, responses=errors(404))
+@router.get("/jobs/{job}", response_model=schema_jobs.JobOut, responses=errors(404, 422))
 async def one(service: TheService, job: str) -> Any:
     return service.jobs.get(job).to_dict()
 
@@ -136,7 +136,7 @@ async def one(service: TheService, job: str) -> Any:
 @router.get(
     "/jobs/{job}/events",
     response_class=StreamingResponse,
-    responses=errors(404) | {200: {"content": {"text/event-stream": {}}, "description": "The job, as it goes on"}},
+    responses=errors(404, 422) | {200: {"content": {"text/event-stream": {}}, "description": "The job, as it goes on"}},
 )
 async def events(service: TheService, job: str) -> StreamingResponse:
     """Server-sent events, `event: job` with the job as JSON, to its end."""
@@ -145,7 +145,7 @@ async def events(service: TheService, job: str) -> StreamingResponse:
     return StreamingResponse(service.jobs.events(found), media_type="text/event-stream", headers=headers)
 
 
-@router.delete("/jobs/{job}", response_model=schema.JobOut, responses=errors(404))
+@router.delete("/jobs/{job}", response_model=schema_jobs.JobOut, responses=errors(404, 422))
 async def cancel(service: TheService, job: str) -> Any:
     """Call it off; one that has ended stays as it is."""
     found = service.jobs.get(job)
@@ -156,7 +156,7 @@ async def cancel(service: TheService, job: str) -> Any:
 @router.get(
     "/jobs/{job}/report",
     response_class=FileResponse,
-    responses=errors(404) | {200: {"content": {"text/html": {}}, "description": "A page"}},
+    responses=errors(404, 422) | {200: {"content": {"text/html": {}}, "description": "A page"}},
 )
 async def report(service: TheService, job: str) -> FileResponse:
     """The page of an evaluation, with the worst mistakes as pictures."""

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from anyio.to_thread import run_sync
 from fastapi import APIRouter, Query, Request, Response
 
-from shitu.serve import schema
+from shitu.serve import schema, schema_jobs
 from shitu.serve.common import TheService, errors
 from shitu.serve.pictures import thumbnail
 from shitu.serve.problems import HttpError
@@ -18,7 +18,7 @@ from shitu.serve.v1_items import learn
 router = APIRouter(prefix="/v1/review", tags=["review"])
 
 
-@router.get("", response_model=schema.Reviews, responses=errors(404, 409, 422))
+@router.get("", response_model=schema_jobs.Reviews, responses=errors(404, 409, 422))
 def reviews(
     service: TheService,
     gallery: schema.GalleryName,
@@ -43,9 +43,9 @@ async def review_picture(
     return Response(await service.show(thumbnail, data, None, size), media_type="image/jpeg")
 
 
-@router.post("/{id}", response_model=schema.Judged, responses=errors(404, 409, 413, 422, 503))
+@router.post("/{id}", response_model=schema_jobs.Judged, responses=errors(404, 409, 413, 422, 503))
 async def judge(
-    request: Request, service: TheService, id: str, gallery: schema.GalleryName, body: schema.Verdict
+    request: Request, service: TheService, id: str, gallery: schema.GalleryName, body: schema_jobs.Verdict
 ) -> Any:
     """right: what was named is so; wrong: it is not; name: the region is `label`, and is learnt."""
     kept = await run_sync(service.review.get, gallery, id)
