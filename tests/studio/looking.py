@@ -1,53 +1,48 @@
-"""`shitu serve` as a process on loopback, and a Chromium that looks at it and remembers what went wrong."""
+"""What a test of the studio needs: galleries on a running service, and a Chromium that remembers what went wrong."""
 
 from __future__ import annotations
 
 import shutil
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
 from tests.conftest import DEMO
+from tests.serving import files, serving
 
-httpx = pytest.importorskip("httpx", reason="httpx asks the server beside the browser: pip install '.[dev,serve]'")
-pytest.importorskip("fastapi", reason="the service needs its extra: pip install '.[serve]'")
-sync_api = pytest.importorskip("playwright.sync_api", reason="Playwright drives the browser: pip install '.[dev]'")
+sync_api = pytest.importorskip("playwright.sync_api", reason="Playwright, of the extra dev, is not installed")
 
-CHROMIUM = next(
-    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
-)
-WITHOUT_CHROMIUM = "no Chromium is installed: apt-get install chromium"
-START_SECONDS, WAIT_MS = 120, 20_000
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+WAIT_MS = 20_000  # for what a busy machine does
 CAMERA = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
 KITCHEN = DEMO / "photos" / "kitchen_shelf.jpg"
+expect = sync_api.expect
+expect.set_options(timeout=WAIT_MS)
 
 
 @dataclass
 class Server:
-    """A running service; `api` speaks to its /v1."""
+    """A running service, its folder of galleries, and a client of its /v1."""
 
     url: str
     root: Path
     api: Any
-    numbers: Iterator[int] = field(default_factory=lambda: iter(range(10_000)))
+    count: int = 0
 
     def make(self, name: str = "") -> str:
         """An empty gallery."""
-        name = name or f"things {next(self.numbers)}"
+        self.count += 1
+        name = name or f"things {self.count}"
         assert self.api.post("galleries", json={"name": name}).status_code == 201
         return name
 
     def teach(self, gallery: str, label: str, *pictures: Path, box: str = "") -> list[int]:
-        files = [("files", (path.name, path.read_bytes())) for path in pictures]
-        told = self.api.post(f"galleries/{gallery}/items", files=files, data={"label": label, "bbox": box})
+        told = self.api.post(f"galleries/{gallery}/items", files=files(*pictures), data={"label": label, "bbox": box})
         assert told.status_code == 201, told.text
         return list(told.json()["ids"])
 
@@ -60,48 +55,17 @@ class Server:
 
 
 @contextmanager
-def serving(folder: Path, *options: str, token: str = "") -> Iterator[Server]:
-    """The process ends with the block. The bundled models, galleries in `folder`."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [
-        sys.executable,
-        "-m",
-        "shitu",
-        "serve",
-        "--root",
-        str(folder / "galleries"),
-        "--port",
-        str(port),
-        *options,
-    ]
-    log = (folder / "serve.log").open("wb")
-    process = subprocess.Popen([*command, *(("--token", token) if token else ())], cwd=folder, stderr=log)
-    headers = {"Authorization": f"Bearer {token}"} if token else {}
-    url = f"http://127.0.0.1:{port}"
-    try:
-        with httpx.Client(base_url=f"{url}/v1/", headers=headers, timeout=60) as api:
-            until = time.monotonic() + START_SECONDS
-            while True:
-                try:
-                    api.get("health").raise_for_status()
-                    break
-                except httpx.TransportError:
-                    assert process.poll() is None, (folder / "serve.log").read_text("utf-8")
-                    assert time.monotonic() < until, "the service does not start"
-                    time.sleep(0.05)  # between two tries
-            yield Server(url, folder / "galleries", api)
-    finally:
-        process.terminate()
-        process.wait(60)
-        log.close()
+def studio(folder: Path, *options: str, token: str = "") -> Iterator[Server]:
+    """A service with the bundled models, whose galleries lie in `folder`."""
+    with serving(folder, *options, token=token) as running, running.client() as client:
+        client.base_url = f"{running.url}/v1/"
+        yield Server(running.url, folder / "galleries", client)
 
 
 @contextmanager
 def chromium() -> Iterator[Any]:
     if CHROMIUM is None:
-        pytest.skip(WITHOUT_CHROMIUM)
+        pytest.skip("no Chromium is installed: apt-get install chromium")
     with sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", *CAMERA])
         yield browser
@@ -134,3 +98,21 @@ def looking(browser: Any, server: Server, **options: Any) -> Iterator[Any]:
         assert not seen.elsewhere, seen.elsewhere
     finally:
         context.close()
+
+
+def visit(page: Any, name: str, gallery: str, **more: str) -> None:
+    query = "&".join(f"{key}={quote(value)}" for key, value in {"g": gallery, **more}.items())
+    page.goto(f"/studio/{name}?{query}")
+    expect(page.locator("#gallery")).to_have_value(gallery)
+
+
+def show(page: Any, photo: Path) -> None:
+    """Choose a photo on the page Try, and wait for its boxes."""
+    page.locator("input.photos").first.set_input_files(photo)
+    expect(page.locator(".boxes")).to_have_attribute("aria-label", f"Boxes in {photo.name}")
+    expect(page.locator("#work")).to_have_attribute("aria-busy", "false")
+    expect(page.locator(".stage .box").first).to_be_visible()
+
+
+def pictures_of(name: str) -> list[Path]:
+    return sorted(DEMO.glob(f"gallery/*/{name}.*"))
