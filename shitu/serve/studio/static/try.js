@@ -206,9 +206,10 @@ function openForm(focus, { value, typing = false } = {}) {
 function reveal(element) {
   const panel = list.closest(".panel");
   if (panel.scrollHeight <= panel.clientHeight) { element.scrollIntoView({ block: "nearest" }); return; }
-  const [inside, outside] = [element.getBoundingClientRect(), panel.getBoundingClientRect()];
+  const inside = element.getBoundingClientRect();
+  const top = $(".threshold", panel).getBoundingClientRect().bottom + 12; // which stays where it is
   // At the top, so that there is room for suggestions below.
-  if (inside.bottom > outside.bottom || inside.top < outside.top) panel.scrollBy({ top: inside.top - outside.top - 8 });
+  if (inside.bottom > panel.getBoundingClientRect().bottom || inside.top < top) panel.scrollBy({ top: inside.top - top });
 }
 
 // A picture beside the box was clicked: that is probably its name; Enter says so.
