@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from hashlib import sha256
 from pathlib import Path
+from shutil import copy, make_archive
 from typing import Any
 
 import numpy as np
@@ -167,6 +168,18 @@ def test_a_doubtful_entry_is_called_what_it_is(page: Any, server: Server, doubtf
     expect(wrong).to_have_count(0)
 
 
+def test_a_label_shows_what_is_doubtful_in_it(page: Any, server: Server, doubtful: str) -> None:
+    visit(page, "gallery", doubtful)
+    page.get_by_role("button", name="Doubtful entries").click()
+    expect(page.locator(".doubts li").first).to_be_visible()
+    visit(page, "gallery", doubtful, label="tangerine")
+    expect(page.locator("#items .doubt")).not_to_have_count(0)
+    rows = page.locator("#label-doubts li")
+    rows.filter(has_text="like a picture of banana").first.get_by_role("button", name="Delete").click()
+    expect(page.locator("#items li")).to_have_count(3)
+    assert server.labels(doubtful) == {"avocado": 3, "banana": 2, "tangerine": 3}
+
+
 def test_what_is_kept_is_not_doubtful_again(page: Any, server: Server, doubtful: str) -> None:
     visit(page, "gallery", doubtful)
     button = page.get_by_role("button", name="Doubtful entries")
@@ -181,3 +194,42 @@ def test_what_is_kept_is_not_doubtful_again(page: Any, server: Server, doubtful:
     expect(page.locator("#doubts p")).to_be_visible()
     expect(rows).to_have_count(count - 1)
     assert len(server.items(doubtful)) == 9
+
+
+# --- in and out -------------------------------------------------------------------------------------------------------
+
+
+def test_folders_and_archives_come_in_and_the_gallery_goes_out(page: Any, server: Server, tmp_path: Path) -> None:
+    gallery = server.make()
+    for name in ("banana", "axe"):
+        (tmp_path / "things" / name).mkdir(parents=True)
+        for picture in pictures_of(name):
+            copy(picture, tmp_path / "things" / name / f"{picture.parent.name}{picture.suffix}")
+    visit(page, "gallery", gallery)
+    page.locator("#folder").set_input_files(tmp_path / "things")
+    expect(page.locator(".toast").last).to_contain_text("entries imported")
+    assert set(server.labels(gallery)) == {"axe", "banana"}
+    page.locator(".toast").last.get_by_role("button", name="Undo").click()
+    expect(page.locator("#empty")).to_be_visible()
+    packed = make_archive(str(tmp_path / "packed"), "zip", tmp_path, "things")
+    page.locator("#archive").set_input_files(packed)
+    expect(page.locator("#grid .name")).to_have_text(["axe", "banana"])
+    page.get_by_role("button", name="More").click()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download the gallery").click()
+    assert download.value.suggested_filename == f"{gallery}.zip"
+    page.get_by_role("button", name="More").click()
+    page.get_by_role("button", name="Check the gallery").click()
+    expect(page.locator(".toast").last).to_contain_text("The gallery is sound")
+
+
+def test_a_label_is_only_ever_text(page: Any, server: Server) -> None:
+    gallery, label = server.make(), "<img src=x onerror=alert(1)>&amp;\"'{name}"
+    server.teach(gallery, label, *pictures_of("axe"), box="[0,0,9999,9999]")
+    visit(page, "gallery", gallery)
+    expect(page.locator("#grid .name")).to_have_text(label)
+    page.locator("#grid a").click()
+    expect(page.locator("#label-name")).to_have_text(label)
+    expect(page.locator("#items li")).to_have_count(3)
+    page.goto(f"/studio/map?g={gallery}")
+    expect(page.locator("#legend .name")).to_have_text(label)

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from tests.conftest import DEMO
-from tests.studio.looking import KITCHEN, Server, expect, pictures_of, show, visit
+from tests.studio.looking import KITCHEN, Server, expect, looking, pictures_of, show, visit
 
 HONEY = [94, 144, 231, 284]  # of demo/photos.txt: the honey pot in KITCHEN
 
@@ -175,3 +175,32 @@ def test_a_photo_from_the_camera(page: Any, server: Server) -> None:
     expect(page.locator(".boxes")).to_have_attribute("aria-label", re.compile("Boxes in camera-"))
     expect(page.locator("#work")).to_have_attribute("aria-busy", "false")
     assert page.locator(".stage canvas").bounding_box()["height"] > 100
+
+
+def test_a_box_drawn_with_a_finger(browser: Any, server: Server) -> None:
+    phone = {"viewport": {"width": 390, "height": 800}, "has_touch": True, "is_mobile": True}
+    with looking(browser, server, **phone) as page:
+        visit(page, "try", server.make())
+        show(page, KITCHEN)
+        count = page.locator(".stage .box").count()
+        page.get_by_role("button", name="Draw a box").tap()
+        area = page.locator(".stage canvas").bounding_box()
+        fingers = page.context.new_cdp_session(page)
+        for kind, x, y in (("Start", 5, 5), ("Move", 30, 30), ("Move", 60, 60), ("End", 60, 60)):
+            points = [] if kind == "End" else [{"x": area["x"] + x, "y": area["y"] + y}]
+            fingers.send("Input.dispatchTouchEvent", {"type": f"touch{kind}", "touchPoints": points})
+        expect(page.locator(".stage .box")).to_have_count(count + 1)
+        expect(page.get_by_role("combobox", name="Type a name")).to_be_focused()
+        page.get_by_role("button", name="Remove this box").click()
+        expect(page.locator(".stage .box")).to_have_count(count)
+
+
+def test_other_photos_follow_when_they_are_looked_at(page: Any, server: Server, mirrored: Path) -> None:
+    visit(page, "try", server.make())
+    page.locator("input.photos").first.set_input_files([KITCHEN, mirrored])
+    expect(page.locator(".boxes")).to_have_attribute("aria-label", f"Boxes in {KITCHEN.name}")
+    expect(page.locator("#work")).to_have_attribute("aria-busy", "false")
+    learn(page, HONEY, "honey pot")
+    page.get_by_role("button", name=f"Show {mirrored.name}").click()
+    expect(page.locator(".box.named")).to_have_text(re.compile("honey pot"))
+    expect(page.locator(".boxes")).to_have_attribute("aria-label", f"Boxes in {mirrored.name}")

@@ -46,7 +46,8 @@ def language_of(request: Request) -> str:
 @router.get("/studio")
 @router.get("/studio/")
 def start(request: Request) -> RedirectResponse:
-    return RedirectResponse(f"{request.scope.get('root_path', '')}/studio/try", 307, HEADERS)
+    """To the first page, by a relative address, so that a proxy may put all of it below a path of its own."""
+    return RedirectResponse("try" if request.url.path.endswith("/studio/") else "studio/try", 307, HEADERS)
 
 
 @router.get("/studio/{page}")
@@ -59,13 +60,12 @@ def page(request: Request, page: str) -> Response:
     def t(key: str) -> str:
         return str(words[key])
 
-    root = request.scope.get("root_path", "")
     text = _templates.get_template(f"{page}.html").render(
-        t=t, page=page, pages=PAGES, root=root, language=language, languages=LANGUAGES
+        t=t, page=page, pages=PAGES, root="..", language=language, languages=LANGUAGES
     )
     answer = Response(text, media_type="text/html", headers=HEADERS)
     if request.query_params.get("lang") == language:
-        answer.set_cookie("shitu_lang", language, max_age=365 * 86400, path=f"{root}/studio", samesite="lax")
+        answer.set_cookie("shitu_lang", language, max_age=365 * 86400, path="", samesite="lax")
     return answer
 
 

@@ -1,20 +1,30 @@
 // Entries that may be mislabelled, there twice, or strangers in their label: each is kept, moved or removed.
 
-import { at, call, itemPicture, showPicture } from "./api.js";
+import { at, call, get, itemPicture, showPicture } from "./api.js";
 import { busy, h, toast } from "./dom.js";
 import { changed, gallery, undo } from "./header.js";
 import { scale } from "./objects.js";
 import { score, t } from "./words.js";
 
+// What the last search for doubtful entries found, also one that another page asked for; ids are never used again.
+export async function lastDoubts(name) {
+  const { jobs } = await get("jobs");
+  const last = jobs.find((job) => job.kind === "doubtful" && job.gallery === name && job.state === "done");
+  return last?.result.doubtful ?? [];
+}
+
 // "Keep" is remembered here, by gallery and entry: the entry itself is as it was.
 const KEPT = () => `shitu-kept-${gallery.name}`;
 const kept = () => new Set(JSON.parse(localStorage.getItem(KEPT()) || "[]"));
 
-export function showDoubts(element, entries) {
+// `quiet`: nothing is said where there are none.
+export function showDoubts(element, entries, quiet = false) {
   const fine = kept();
   const sign = scale(gallery.info).greater ? 1 : -1;
   const rows = entries.filter((each) => !fine.has(each.id)).sort((a, b) => sign * (b.score - a.score)).map((each) => row(element, each));
+  if (!rows.length && quiet) { element.replaceChildren(); return rows; }
   element.replaceChildren(h("p.hint", {}, t(rows.length ? "doubtful.text" : "doubtful.none", { n: rows.length })), h("ul.doubts", {}, rows));
+  return rows;
 }
 
 function picture({ id, label }) {

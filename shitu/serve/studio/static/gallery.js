@@ -72,6 +72,10 @@ function filled(found) {
   const { total } = found;
   $("#counts").textContent = search.value.trim() ? t("labels.found", { n: total })
     : `${t("labels.n", { n: total })}, ${t("pictures", { n: gallery.info.entries })}`;
+  tellEmpty();
+}
+
+function tellEmpty() {
   $("#empty").hidden = grid.children.length > 0;
   $("#empty").textContent = search.value.trim() ? t("search.none") : t("gallery.start");
 }
@@ -90,6 +94,7 @@ async function reload(shown = 0) {
   const old = [...grid.children];
   await more();
   for (const each of old) each.remove();
+  tellEmpty();
   while (grid.children.length < shown && !next.done) await more();
   if (shown) scrollTo({ top: before });
 }
@@ -237,11 +242,16 @@ for (const button of document.querySelectorAll("[data-do]")) {
   button.addEventListener("click", () => { $("#menu").hidePopover(); busy(button, DOINGS[button.dataset.do]); });
 }
 
+function hideDoubts(hide = true) {
+  $("#doubtful").setAttribute("aria-pressed", String(!hide));
+  for (const element of [grid, end]) element.hidden = !hide;
+  $("#doubts").hidden = hide;
+  $("#doubts").replaceChildren();
+}
+
 $("#doubtful").addEventListener("click", (event) => busy(event.currentTarget, async () => {
   const on = $("#doubts").hidden;
-  event.target.setAttribute("aria-pressed", String(on));
-  for (const element of [grid, end]) element.hidden = on;
-  $("#doubts").hidden = !on;
+  hideDoubts(!on);
   if (!on) return;
   const result = await work(t("doubtful"), await startJob(gallery.name, { kind: "doubtful" }));
   if (result) showDoubts($("#doubts"), result.doubtful);
@@ -254,7 +264,7 @@ onGallery(async (why) => {
     here.searchParams.delete("label");
     history.replaceState({}, "", here);
   }
-  if (why === "chosen") grid.replaceChildren();
+  if (why === "chosen") { grid.replaceChildren(); hideDoubts(); }
   known = gallery.name;
   const managed = gallery.info?.managed !== false;
   for (const name of ["rename", "delete"]) $(`[data-do="${name}"]`).disabled = !managed || !gallery.name;

@@ -3,6 +3,7 @@
 import { at, call, files, get, itemPicture, post, showPicture } from "./api.js";
 import { labelInput } from "./combobox.js";
 import { $, ask, busy, failed, h, toast } from "./dom.js";
+import { lastDoubts, showDoubts } from "./doubts.js";
 import { changed, gallery, undo } from "./header.js";
 import { t } from "./words.js";
 
@@ -36,7 +37,16 @@ export async function openLabel(name) {
     after = found.next;
   } while (after !== null && after !== undefined);
   $("#label-count").textContent = t("pictures", { n: all.length });
+  markDoubts(mine, new Set(all.map((each) => each.id))).catch(failed);
   for (const id of ["label-rename", "label-merge", "label-delete"]) $(`#${id}`).disabled = !all.length;
+}
+
+async function markDoubts(mine, there) {
+  const found = (await lastDoubts(gallery.name)).filter((each) => there.has(each.id));
+  if (mine !== round) return;
+  for (const row of showDoubts($("#label-doubts"), found, true)) {
+    $(`li[data-id="${row.dataset.id}"] .item`, list)?.classList.add("doubt");
+  }
 }
 
 function card(item) {

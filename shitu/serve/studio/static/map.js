@@ -7,6 +7,7 @@ import { changed, gallery, onGallery, undo } from "./header.js";
 import { Plot } from "./plot.js";
 import { t } from "./words.js";
 
+const MOST = 5000; // entries on the map, spread evenly over a larger gallery
 const SHOWN = 60; // pictures of the selection; more are counted
 const tip = $("#tip");
 const plot = new Plot($("#plot"), { onHover: hover, onPick: picked });
@@ -22,7 +23,7 @@ async function load() {
   }
   const name = gallery.name;
   $("#counts").textContent = t("map.working");
-  const result = await follow(await startJob(name, { kind: "map" }), (job) => {
+  const result = await follow(await startJob(name, { kind: "map", most: MOST }), (job) => {
     if (job.total) $("#counts").textContent = t("of", { done: job.done, total: job.total });
   });
   if (name !== gallery.name) return;

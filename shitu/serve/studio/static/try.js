@@ -9,7 +9,7 @@ import { accepts, nearest, recognise, scale } from "./objects.js";
 import { Stage, crop, decode } from "./stage.js";
 import { score, t } from "./words.js";
 
-const photos = []; // {file, name, state, seen, drawn, error, thumb, waiting}; `seen` is what recognise() told
+const photos = []; // {file, name, state, seen, drawn, error, thumb, waiting}: `seen` is what recognise() told, `waiting` who waits for it
 let current = null;
 let bitmap = null; // of the current photo alone: one takes 50 MB
 let selected = null; // the key of an object
@@ -33,6 +33,7 @@ function add(files) {
 }
 
 async function show(photo) {
+  if (photo.state === "stale") photo.state = "waiting";
   current = photo;
   selected = null;
   strip();
@@ -67,24 +68,33 @@ async function pump() {
   } catch (error) {
     photo.error = error.message;
     photo.state = "failed";
+    const again = () => { photo.state = "waiting"; pump(); };
+    if (photo === current) toast(error.message, { kind: "bad", action: { label: t("again"), run: again } });
   }
   working = false;
   if (photo === current && photo.seen) render();
   status();
   strip();
-  if (photo.state !== "waiting") for (const go of photo.waiting.splice(0)) go();
+  if (photo.state !== "waiting") release(photo);
   pump();
 }
 
-// Resolves when the photo has been recognised by the gallery as it is now.
+function release(photo) {
+  for (const go of photo.waiting.splice(0)) go();
+}
+
+// Resolves when the photo has been recognised by the gallery as it is now, or nobody looks at it any more.
 function settled(photo) {
-  if (photo.state === "done" || photo.state === "failed") return Promise.resolve();
+  if (photo.state !== "waiting" && photo.state !== "working") return Promise.resolve();
   return new Promise((resolve) => { photo.waiting.push(resolve); });
 }
 
-// All photos anew, since the gallery is another: the one in sight first.
+// The gallery is another now: the photo in sight is recognised anew, another when it is looked at.
 function stale() {
-  for (const photo of photos) photo.state = "waiting";
+  for (const photo of photos) {
+    photo.state = photo === current || !photo.seen ? "waiting" : "stale";
+    if (photo.state === "stale") release(photo);
+  }
   pump();
 }
 

@@ -1,7 +1,7 @@
 // The texts of the page's language, and numbers as it writes them.
 
 const page = document.documentElement;
-export const root = page.dataset.root;
+export const root = page.dataset.root; // where the service begins, seen from the page: a proxy may have put it anywhere
 const words = await (await fetch(`${root}/studio/static/words/${page.lang}.json`)).json();
 
 // Fills {names} in; with n = 1 the text under `key.one`, where there is one.
