@@ -27,7 +27,7 @@ FLOORS = (
     ("gallery.foreign",),
     ("gallery.origin", "gallery.inspect_foreign"),
     ("gallery.inspect", "gallery.write"),
-    ("gallery.reader", "gallery.export", "gallery.duplicates"),
+    ("gallery.reader", "gallery.export", "gallery.duplicates", "gallery.stores"),
     ("gallery.gallery", "gallery.open"),
     ("gallery",),
     ("recognise", "made_with"),
@@ -58,6 +58,9 @@ DOORS = {
     "pycocotools": ("training/det/evaluate.py",),
     "pypdfium2": ("sources/pdf_child.py",),
     "pillow_heif": ("images/formats.py",),
+    "pymilvus": ("gallery/stores/milvus_connection.py",),
+    "grpc": ("gallery/stores/milvus_connection.py",),
+    "psycopg": ("gallery/stores/postgres_connection.py",),
 }
 DYNAMIC = "a name that only running it tells"
 MAY_BE_DYNAMIC = ("__init__.py", "training/base/toolkits.py")

@@ -31,7 +31,20 @@ def _folder_writer(url: str, **options: Any) -> GalleryWriter:
     return FolderWriter(url, **options)
 
 
+def _database(url: str, **options: Any) -> GalleryReader:
+    from shitu.gallery.stores.kinds import reader  # who uses a folder needs none of it
+
+    return reader(url, **options)
+
+
+def _database_writer(url: str, **options: Any) -> GalleryWriter:
+    from shitu.gallery.stores.kinds import writer
+
+    return writer(url, **options)
+
+
 KINDS = {"": Kind(FolderReader.open, _folder_writer)}
+KINDS |= dict.fromkeys(("milvus", "postgresql"), Kind(_database, _database_writer))
 
 
 def open_reader(
