@@ -29,6 +29,7 @@ FLOORS = (
     ("gallery.inspect", "gallery.write"),
     ("gallery.reader", "gallery.export", "gallery.duplicates", "gallery.stores"),
     ("gallery.gallery", "gallery.open"),
+    ("gallery.copy",),
     ("gallery",),
     ("recognise", "made_with"),
     ("build", "self_test", "convert"),

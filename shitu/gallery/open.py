@@ -12,6 +12,7 @@ from shitu.errors import GalleryError
 from shitu.gallery.base import GalleryReader
 from shitu.gallery.read.store import settings_in
 from shitu.gallery.reader import FolderReader
+from shitu.gallery.stores.url import shown
 
 if TYPE_CHECKING:
     from shitu.gallery.change import GalleryWriter
@@ -78,5 +79,5 @@ def _kind(url: str) -> Kind:
     scheme = found[1].lower() if found else ""
     if scheme not in KINDS:
         known = ", ".join(f"{name}://" for name in KINDS if name) or "none"
-        raise GalleryError(f"{url}: galleries of {scheme}:// are unknown (known: {known}); give a folder's path")
+        raise GalleryError(f"{shown(url)}: galleries of {scheme}:// are unknown (known: {known}); give a folder's path")
     return KINDS[scheme]

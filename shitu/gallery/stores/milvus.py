@@ -160,7 +160,7 @@ class Milvus:
         return {"collection": state.table, "rows": int(stored.get("row_count", 0)), "consistency": self.level}
 
     def unchecked(self) -> list[str]:
-        return ["Every entry is compared with its checksum; Milvus's own files and index are its operator's to check."]
+        return ["Not looked at: Milvus's own files and index, which are its operator's to check."]
 
     # --- changing --------------------------------------------------------------------------------------------------
 

@@ -144,6 +144,8 @@ class StoreReader(GalleryReader):
     def vectors_of(self, ids: Iterable[int]) -> NDArray[Any]:
         wanted = list(ids)
         rows = self._together(set(wanted))
+        if changed := _changed(rows):
+            raise GalleryError(f"{self.url}: entry {changed[0]} changed since it was written; {_VERIFY}")
         places = {item.id: place for place, item in enumerate(rows.items)}
         if lacking := [number for number in wanted if number not in places]:
             raise GalleryError(f"{self.url} has no entry {lacking[0]}")
