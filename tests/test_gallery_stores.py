@@ -32,6 +32,12 @@ def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What belongs to this user and machine."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
 @pytest.fixture
 def place(kind: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
     return place_of(kind, request, tmp_path, monkeypatch)
@@ -76,11 +82,11 @@ MOMENTS = [
 ]
 
 
-@pytest.mark.parametrize(("what", "call", "when"), MOMENTS, ids="-".join)
+@pytest.mark.parametrize("moment", MOMENTS, ids="-".join)
 def test_a_writer_that_is_killed_before_its_commit_leaves_all_as_it_was(
-    place: Place, kind: str, tmp_path: Path, what: str, call: str, when: str
+    place: Place, kind: str, tmp_path: Path, moment: tuple[str, str, str]
 ) -> None:
-    url = killed(place, kind, tmp_path, what, call, when)
+    url = killed(place, kind, tmp_path, *moment)
     reader = open_reader(url)
     assert (plain(url), len(reader), reader.verify()) == (set(ITEMS), 40, [])
     change(url, VECTORS[:2], things(2, 200))
@@ -121,14 +127,11 @@ def killed(place: Place, kind: str, tmp_path: Path, *moment: str) -> str:
 # --- the connection ----------------------------------------------------------------------------------------------
 
 
-def test_a_connection_that_is_lost_in_the_middle(
-    postgres: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_connection_that_is_lost_in_the_middle(postgres: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     import psycopg
 
     from shitu.gallery.stores.postgres import Postgres
 
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     url = postgres.url("lost")
     build(url, VECTORS, ITEMS)
     reader = open_reader(url)
@@ -147,8 +150,7 @@ def test_a_connection_that_is_lost_in_the_middle(
     with pytest.raises(GalleryServerError, match="lost in the middle") as caught:
         change(url, VECTORS[:3], things(3, 90), remove=[1, 2])
     assert caught.value.exit_status == 1
-    monkeypatch.undo()
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(Postgres, "insert", insert)
     assert reader.search(VECTORS[:1], 1)[0][0].image == ITEMS[0].image, "a reader takes another connection"
     assert (plain(url), reader.verify()) == (set(ITEMS), [])
     change(url, VECTORS[:3], things(3, 90))
@@ -176,7 +178,6 @@ def test_a_milvus_server_that_dies_in_the_middle(tmp_path: Path, monkeypatch: py
     from shitu.gallery.stores import milvus_connection
     from shitu.gallery.stores.milvus import Milvus
 
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(milvus_connection, "CALL_SECONDS", 2)
     port = free_port()
     url = f"milvus://127.0.0.1:{port}/tea"
@@ -193,6 +194,8 @@ def test_a_milvus_server_that_dies_in_the_middle(tmp_path: Path, monkeypatch: py
             change(url, VECTORS[:3], things(3, 90), remove=[item.id for item in open_reader(url).items()][:4])
     monkeypatch.setattr(Milvus, "insert", upsert)
     monkeypatch.setattr(milvus_connection, "CALL_SECONDS", 60)
+    port = free_port()  # gRPC waits before it tries one again that has failed
+    url = f"milvus://127.0.0.1:{port}/tea"
     with milvus_server(tmp_path / "data", port):
         assert (plain(url), len(open_reader(url)), open_reader(url).verify()) == (set(ITEMS), 40, [])
         change(url, VECTORS[:3], things(3, 90))
@@ -213,8 +216,7 @@ def test_no_server(scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
         assert PASSWORD not in done.output
 
 
-def test_who_may_not_come_in(postgres: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+def test_who_may_not_come_in(postgres: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     build(postgres.url("doors"), VECTORS, ITEMS)
     by_port = postgres.by_port("doors")
     monkeypatch.setenv("PGPASSWORD", PASSWORD)
@@ -266,7 +268,7 @@ def test_a_milvus_that_lets_nobody_in(monkeypatch: pytest.MonkeyPatch) -> None:
         f"qdrant://me:{PASSWORD}@host/tea",
     ],
 )
-def test_no_password_is_ever_printed(url: str, tmp_path: Path) -> None:
+def test_no_password_is_ever_printed(url: str) -> None:
     for command in (["gallery", "info", url], ["gallery", "copy", url, url], ["predict", "-g", url, "x.jpg"]):
         done = CliRunner().invoke(main, command)
         assert done.exit_code == 2
@@ -313,12 +315,11 @@ def test_what_to_install_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_another_version_and_a_damaged_state(
-    postgres: Server, milvus_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    postgres: Server, milvus_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from shitu.gallery.stores import milvus
     from shitu.gallery.stores import postgres as ours
 
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     for url, module in ((postgres.url("newer"), ours), (f"milvus://{milvus_file}/newer", milvus)):
         with monkeypatch.context() as patch:
             patch.setattr(module, "FORMAT", 2)
@@ -336,27 +337,34 @@ def test_a_damaged_state_is_told() -> None:
     facts = {"dimension": 32, "dist_type": "IP", "index_method": "Flat", "fingerprint": "", "model_name": ""}
     facts |= {"uid": "", "created": "", "settings": ""}
     sound = {"table": "t", "facts": facts, "count": 1, "version": 1, "latest": 1, "next_id": 1, "previous": None}
-    assert State.from_text(json.dumps(sound), "x").count == 1
-    assert State.from_text(State.from_text(json.dumps(sound), "x").to_text(), "x").table == "t"
+    assert State.from_text(json.dumps(sound), "x", "t").count == 1
+    assert State.from_text(State.from_text(json.dumps(sound), "x", "t").to_text(), "x", "t").table == "t"
     bad: list[Any] = [
         *(sound | {key: value} for key in ("count", "version") for value in (-1, True, "1", 1.0, FOREVER, None)),
         *(sound | {"facts": facts | change_} for change_ in ({"dist_type": "cosine"}, {"dimension": 0}, {"uid": 3})),
-        *(sound | {"table": 3}, sound | {"previous": sound | {"previous": sound}}, [], 3, {}, {"facts": None}),
+        *(
+            sound | {"table": 3},
+            sound | {"table": "users"},
+            sound | {"previous": sound | {"table": "users"}},
+            sound | {"previous": sound | {"previous": sound}},
+            sound | {"previous": {}},
+            [],
+            3,
+            {},
+            {"facts": None},
+        ),
     ]
     for told in bad:
         with pytest.raises(GalleryError, match="x: what it says of itself is damaged"):
-            State.from_text(json.dumps(told), "x")
+            State.from_text(json.dumps(told), "x", "t")
     for text in ("", "{", "[" * 100_000, "1" * 2_000_000):
         with pytest.raises(GalleryError, match="x: what it says of itself is damaged"):
-            State.from_text(text, "x")
+            State.from_text(text, "x", "t")
 
 
-def test_verify_finds_what_was_changed_behind_our_back(
-    postgres: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_verify_finds_what_was_changed_behind_our_back(postgres: Server) -> None:
     import psycopg
 
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     url = postgres.url("changed")
     damages: list[Callable[[str], str]] = [
         lambda table: f"UPDATE {table} SET label = 'x' WHERE id = 3",
@@ -380,22 +388,18 @@ def test_verify_finds_what_was_changed_behind_our_back(
                 open_reader(url).vectors_of([3])
 
 
-def test_a_collection_of_somebody_else_is_left_alone(
-    milvus_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_collection_of_somebody_else_is_left_alone(milvus_file: Path) -> None:
     from pymilvus import MilvusClient
 
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     client = MilvusClient(str(milvus_file))
     client.create_collection("theirs", dimension=8)
-    for what in (lambda url: open_reader(url), lambda url: build(url, VECTORS, ITEMS)):
+    for what in (open_reader, lambda url: build(url, VECTORS, ITEMS)):
         with pytest.raises(GalleryError, match="no gallery of shitu"):
             what(f"milvus://{milvus_file}/theirs")
     assert "theirs" in client.list_collections()
 
 
-def test_a_second_process_on_milvus_lite(milvus_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+def test_a_second_process_on_milvus_lite(milvus_file: Path) -> None:
     url = f"milvus://{milvus_file}/lite"
     build(url, VECTORS, ITEMS)
     done = subprocess.run(
@@ -410,8 +414,10 @@ def test_a_second_process_on_milvus_lite(milvus_file: Path, tmp_path: Path, monk
     assert "Traceback" not in done.stderr
 
 
-def test_writers_of_two_machines_do_not_mix(milvus_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Milvus has no lock. Who commits second is told, and what it wrote is never seen."""
+def test_writers_of_two_machines(milvus_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A collection is the lock; who loses it all the same, since somebody dropped it, changes nothing."""
+    from pymilvus import MilvusClient
+
     url = f"milvus://{milvus_file}/mixed"
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "one"))
     build(url, VECTORS, ITEMS)
@@ -419,16 +425,16 @@ def test_writers_of_two_machines_do_not_mix(milvus_file: Path, tmp_path: Path, m
         mine = here.begin()
         mine.add(VECTORS[:3], things(3, 100))
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "another"))
+        with pytest.raises(GalleryBusyError, match=r"by another machine .*drop the collection mixed__lock"):
+            change(url, VECTORS[:2], things(2, 200))
+        MilvusClient(str(milvus_file)).drop_collection("mixed__lock")
         change(url, VECTORS[:2], things(2, 200))
         with pytest.raises(GalleryBusyError, match="changed by another writer meanwhile"):
             mine.commit()
     assert plain(url) == {*ITEMS, *things(2, 200)}
 
 
-def test_an_append_that_is_sent_again_adds_once(
-    milvus_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+def test_an_append_that_is_sent_again_adds_once(milvus_file: Path) -> None:
     url = f"milvus://{milvus_file}/again"
     build(url, VECTORS, ITEMS)
     first = change(url, VECTORS[:3], things(3, 100))
@@ -441,13 +447,10 @@ def test_an_append_that_is_sent_again_adds_once(
 
 
 @pytest.mark.parametrize(("dist_type", "dimension"), [("IP", 64), ("L2", 2100), ("hamming", 256)])
-def test_an_index_of_pgvector_finds_the_nearest(
-    postgres: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dist_type: str, dimension: int
-) -> None:
+def test_an_index_of_pgvector_finds_the_nearest(postgres: Server, dist_type: str, dimension: int) -> None:
     """By float32, half precision (above 2,000 dimensions) and bits; also what the index alone would not find."""
     from shitu.gallery.change import new_facts
 
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     centres = np.repeat(unit_vectors(20, dimension), 20, axis=0)
     vectors = np.asarray(centres + 0.3 * unit_vectors(400, dimension, seed=2), np.float32)
     queries = vectors[::40] + np.float32(0.01)
@@ -495,10 +498,9 @@ def _plan(server: Server, url: str, query: Any) -> str:
     return store._database.run(explain)
 
 
-def test_more_neighbours_than_milvus_tells(milvus_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_neighbours_than_milvus_tells(milvus_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from shitu.gallery.stores.milvus import Milvus
 
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     url = f"milvus://{milvus_file}/many"
     build(url, VECTORS, ITEMS)
     expected = open_reader(url).search(VECTORS[:3], 30)

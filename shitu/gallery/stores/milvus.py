@@ -6,10 +6,11 @@ state. An entry's id is a hash of what it is, so that an append that is sent twi
 
 from __future__ import annotations
 
+import platform
 import re
 import uuid
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,7 @@ from shitu.gallery.stores.milvus_rows import (
     visible,
 )
 from shitu.gallery.stores.state import FOREVER, FORMAT, Rows, State
-from shitu.gallery.stores.url import place_of
+from shitu.gallery.stores.url import machine, place_of
 from shitu.gallery.write.lock import write_lock
 
 MANY = 500  # values in one filter
@@ -67,7 +68,7 @@ class Milvus:
                 f"{self.url} has version {version[:20]}, this shitu reads version {FORMAT}: update shitu, or rebuild "
                 "it with `shitu build-gallery`"
             )
-        state = State.from_text(properties[_STATE], self.url)
+        state = State.from_text(properties[_STATE], self.url, f"{self.name}__[0-9a-f]{{12}}")
         if state.table != told["collection_name"]:
             raise GalleryError(f"{self.url} is not the collection that it says it is; rebuild the gallery")
         return state
@@ -164,9 +165,27 @@ class Milvus:
 
     # --- changing --------------------------------------------------------------------------------------------------
 
-    def writing(self) -> AbstractContextManager[Any]:
-        """Milvus has no lock: writers on other machines are found out by `publish`, which looks before it commits."""
-        return write_lock(place_of(self.url))
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """A lock of this machine, and for others a collection, which Milvus makes only once."""
+        lock = f"{self.name}__lock"
+        with write_lock(place_of(self.url)):
+            ours = {"shitu.machine": machine(), "shitu.host": platform.node(), "token": uuid.uuid4().hex}
+            holder = self._connection.claim(lock, ours)
+            if holder.get("shitu.machine") == ours["shitu.machine"] and holder["token"] != ours["token"]:
+                # of a writer that died here: this machine's lock is ours
+                self._call(self._client.drop_collection, lock)
+                holder = self._connection.claim(lock, ours)
+            if holder.get("token") != ours["token"]:
+                raise GalleryBusyError(
+                    f"{self.url} is being written by another machine ({holder.get('shitu.host', 'unknown')[:80]}); try "
+                    f"again when it is done. If that writer died, drop the collection {lock} in Milvus"
+                )
+            try:
+                yield
+            finally:
+                with suppress(GalleryError):
+                    self._call(self._client.drop_collection, lock)
 
     def transaction(self) -> AbstractContextManager[Any]:
         return nullcontext()
@@ -233,7 +252,7 @@ class Milvus:
 
     def publish(self, state: State, before: State | None) -> None:
         if self.head() != before:
-            raise GalleryBusyError(f"{self.url} was changed by another writer meanwhile; run the same command again")
+            raise GalleryBusyError(f"{self.url} was changed by another writer meanwhile; run it again")
         properties = {_STATE: state.to_text(), _FORMAT: str(FORMAT)}
         self._call(self._client.alter_collection_properties, state.table, properties=properties)
         if before is None:

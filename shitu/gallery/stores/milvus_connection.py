@@ -6,11 +6,12 @@ import logging
 import os
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # what fails is told by an exception
 import grpc
 from pymilvus import DataType, MilvusClient, MilvusException
 
@@ -65,7 +66,8 @@ class Connection:
         self._place = place
         logging.getLogger("pymilvus").setLevel(logging.CRITICAL)  # it prints each error that it raises, with a trace
         if place.lite:
-            logging.getLogger("grpc._server").setLevel(logging.CRITICAL)  # a server in this process, of which it tells
+            for name in ("grpc._server", "milvus_lite"):  # the server in this process
+                logging.getLogger(name).setLevel(logging.CRITICAL)
         token = "" if place.lite else os.environ.get(TOKEN, "")
         with self.told():
             self.client = MilvusClient(place.where, token=token, db_name=place.database, timeout=CONNECT_SECONDS)
@@ -84,6 +86,15 @@ class Connection:
                 if _is_missing(error):
                     return None
                 raise
+
+    def claim(self, name: str, holder: dict[str, str]) -> dict[str, str]:
+        """Make a collection that stands for a lock, unless it is there; what it says of who made it."""
+        schema = self.client.create_schema(auto_id=False, enable_dynamic_field=False, description=holder["token"])
+        schema.add_field("id", DataType.INT64, is_primary=True)
+        schema.add_field("vector", DataType.FLOAT_VECTOR, dim=2)
+        with suppress(MilvusException):  # there is one of another description; what it says decides
+            self.client.create_collection(name, schema=schema, properties=holder, timeout=CALL_SECONDS)
+        return dict((self.describe(name) or {}).get("properties") or {})
 
     def create(self, table: str, dimension: int, measure: str, index: tuple[str, dict[str, int]]) -> None:
         """A collection of a gallery's rows."""
@@ -120,7 +131,7 @@ class Connection:
                 f"{url} cannot be opened: its folder is not there, it is no milvus-lite, or another process has it "
                 "open, of which milvus-lite allows one; a Milvus server takes many"
             )
-        if re.search("auth|permission|privilege", f"{said} {code}", re.IGNORECASE):
+        if re.search("auth|permission|privilege", f"{said} {code} {_codes(error)}", re.IGNORECASE):
             return GalleryError(f"{url}: the server does not let us in ({said}); set ${TOKEN} to USER:PASSWORD")
         if isinstance(code, grpc.StatusCode) or code == 2:  # pymilvus's own code for a connection that failed
             return GalleryServerError(
@@ -130,6 +141,15 @@ class Connection:
         if _is_missing(error):
             return GalleryError(f"{url}: its collection is gone, it was built anew since; open it again ({said})")
         return GalleryError(f"{url}: Milvus refuses ({said})")
+
+
+def _codes(error: BaseException) -> set[str]:
+    """gRPC's codes of what led to an error, which pymilvus tells as a server that is not there."""
+    seen: list[BaseException] = []
+    while error not in seen:
+        seen.append(error)
+        error = error.__cause__ or error.__context__ or error
+    return {str(each.code()) for each in seen if isinstance(each, grpc.RpcError)}
 
 
 def _is_missing(error: Exception) -> bool:

@@ -29,6 +29,7 @@ class Postgres:
     def __init__(self, url: str) -> None:
         self._database = Database(url)
         self.url, self.name = self._database.url, self._database.name
+        self._tables = f"shitu_{self.name[:20].lower()}_"  # what the names of its tables begin with
 
     def close(self) -> None:
         self._database.close()
@@ -49,7 +50,7 @@ class Postgres:
                 f"{self.url} has version {version}, this shitu reads version {FORMAT}: update shitu, or rebuild it "
                 "with `shitu build-gallery`"
             )
-        return State.from_text(text, self.url)
+        return State.from_text(text, self.url, f"{self._tables}[0-9a-f]{{12}}")
 
     def _ask(self, statement: Any, **values: Any) -> list[Any]:
         return self._database.run(
@@ -164,7 +165,7 @@ class Postgres:
             yield
 
     def make(self, facts: Facts) -> State:
-        table = f"shitu_{self.name[:20].lower()}_{uuid.uuid4().hex[:12]}"
+        table = f"{self._tables}{uuid.uuid4().hex[:12]}"
 
         def run(connection: Connection) -> None:
             for statement in create(table, facts):

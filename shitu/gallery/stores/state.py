@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict, dataclass, fields, replace
 from hashlib import blake2b
 from typing import Any
@@ -40,12 +41,18 @@ class State:
         return json.dumps(asdict(self), ensure_ascii=True)
 
     @classmethod
-    def from_text(cls, text: str, where: str) -> State:
-        """Raises GalleryError for what this shitu could not have written."""
+    def from_text(cls, text: str, where: str, table: str) -> State:
+        """table: a pattern of the gallery's tables, the only ones that are ever read or dropped.
+
+        Raises GalleryError for what this shitu could not have written.
+        """
         try:
             if len(text) > _LONGEST:
                 raise ValueError(f"{len(text)} characters")
-            return cls._of(json.loads(text))
+            state = cls._of(json.loads(text))
+            if not all(re.fullmatch(table, each.table) for each in (state, state.previous) if each):
+                raise ValueError("tables that are not its own")
+            return state
         except (ValueError, TypeError, KeyError, RecursionError, GalleryError) as error:
             raise GalleryError(f"{where}: what it says of itself is damaged ({str(error)[:200]}); {REBUILD}") from error
 
@@ -61,7 +68,7 @@ class State:
             raise ValueError(f"numbers {numbers}")
         if not isinstance(told["table"], str):
             raise TypeError("no table")
-        return cls(told["table"], facts, **numbers, previous=previous and cls._of(previous, depth + 1))
+        return cls(told["table"], facts, **numbers, previous=None if previous is None else cls._of(previous, 1))
 
     def after(self, before: State | None) -> State:
         """This one, with `before` as what an undo goes back to."""
@@ -82,7 +89,9 @@ class State:
         return min(self.version, other.version) if other and other.table == self.table else self.version
 
 
-def _typed(told: dict[str, Any], of: type) -> dict[str, Any]:
+def _typed(told: Any, of: type) -> dict[str, Any]:
+    if not isinstance(told, dict):
+        raise TypeError("no facts")
     wanted = {field.name: int if field.name == "dimension" else str for field in fields(of)}
     wrong = [name for name, kind in wanted.items() if type(told.get(name)) is not kind]
     if wrong or told["dimension"] < 1:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import uuid
 from pathlib import Path
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
@@ -52,6 +53,17 @@ def checked_name(name: str, url: str) -> str:
             "letter first, at most 100"
         )
     return name
+
+
+def machine() -> str:
+    """What names this user on this machine to others: made once, and kept with his galleries' locks."""
+    from shitu.files import replace_file  # who only reads a folder's gallery needs none of it
+
+    path = user_cache() / "galleries" / "machine"
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(path, lambda file: file.write(uuid.uuid4().hex.encode()))
+    return path.read_text(encoding="ascii", errors="replace")[:32]
 
 
 def place_of(url: str) -> Path:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shitu.errors import GalleryError
+from shitu.errors import GalleryBusyError, GalleryError
 from shitu.gallery.base import Facts, Item
 from shitu.gallery.change import Change, Changed
 from shitu.gallery.stores.reader import BUILD
@@ -121,6 +121,10 @@ class StoreChange:
 
     def _unburdened(self, base: State) -> State:
         """The state without a version of after an undo, which the next number would show again."""
+        if self._store.head() != base:
+            raise GalleryBusyError(
+                f"{self._store.url} was changed by another writer meanwhile; run the same command again"
+            )
         redo = base.previous
         later = redo is not None and redo.table == base.table and redo.version > base.version
         return settled(self._store, base, replace(base, previous=None) if later else base)
