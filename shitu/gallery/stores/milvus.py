@@ -84,7 +84,7 @@ class Milvus:
             anns_field="vector",
             limit=k,
             filter=visible(state),
-            output_fields=["label", "image", "vector"],
+            output_fields=[*ITEM[1:], "vector"],
             search_params={"metric_type": state.facts.dist_type, "params": {"ef": effort, "nprobe": effort}},
             consistency_level=self.level,
         )

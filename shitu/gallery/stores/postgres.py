@@ -213,6 +213,7 @@ class Postgres:
     def finish(self, state: State) -> None:
         if index := index_of(state):
             self._do(index)
+        self._do(SQL("ANALYZE {}").format(Identifier(state.table)))  # else the planner would not take the index
 
     def publish(self, state: State, before: State | None) -> None:
         statement = SQL(
@@ -242,10 +243,10 @@ _CONTAINS = SQL("(%(text)s = '' OR strpos(lower(label), lower(%(text)s COLLATE \
 
 
 def _found(connection: Connection, statement: Any, query: Any, state: State) -> Rows:
-    cursor = connection.cursor(binary=True)
-    found = cursor.execute(statement, {"query": query, "version": state.version}).fetchall()
-    items = [Item(label, image, "", None, number) for number, label, image, _ in found]
-    return Rows(items, [], _stacked([row[-1] for row in found], state.facts))
+    values = {"query": query, "version": state.version}
+    # not prepared: a plan for any version would guess that few rows are seen, and not take the index
+    found = connection.cursor(binary=True).execute(statement, values, prepare=False).fetchall()
+    return _rows(found, state.facts, vectors=True)
 
 
 def _rows(found: list[Any], facts: Facts, *, vectors: bool) -> Rows:

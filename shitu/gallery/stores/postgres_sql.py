@@ -67,9 +67,8 @@ def index_of(state: State) -> Any:
 
 
 def nearest(state: State, k: int) -> Any:
-    """The k rows nearest to %(query)s at %(version)s: id, label, image, vector."""
+    """The k rows nearest to %(query)s at %(version)s, whole."""
     expression, _, kind = _compared(state.facts)
     return SQL(
-        "SELECT id, label, image, vector FROM {} WHERE added <= %(version)s AND gone > %(version)s "
-        "ORDER BY {} {} %(query)s::{} LIMIT {}"
-    ).format(Identifier(state.table), expression, SQL(_OPERATORS[state.facts.measure]), kind, Literal(k))
+        "SELECT {} FROM {} WHERE added <= %(version)s AND gone > %(version)s ORDER BY {} {} %(query)s::{} LIMIT {}"
+    ).format(COLUMNS[True], Identifier(state.table), expression, SQL(_OPERATORS[state.facts.measure]), kind, Literal(k))

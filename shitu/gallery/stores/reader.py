@@ -103,6 +103,9 @@ class StoreReader(GalleryReader):
         measure = self.facts.measure
         scores = measure.score(query, _vectors(rows))
         order = np.lexsort((rows.ids, -measure.sign * scores))[:k]
+        for place in order:  # what is answered is what was written
+            if sum_of(rows.items[place], _vectors(rows)[place]) != rows.sums[place]:
+                raise _other_than_written(self.url, rows.items[place].id)
         near = [(rows.items[place], float(scores[place])) for place in order]
         return [Match(item.label, score, item.id, item.image) for item, score in near]
 
@@ -145,7 +148,7 @@ class StoreReader(GalleryReader):
         wanted = list(ids)
         rows = self._together(set(wanted))
         if changed := _changed(rows):
-            raise GalleryError(f"{self.url}: entry {changed[0]} changed since it was written; {_VERIFY}")
+            raise _other_than_written(self.url, changed[0])
         places = {item.id: place for place, item in enumerate(rows.items)}
         if lacking := [number for number in wanted if number not in places]:
             raise GalleryError(f"{self.url} has no entry {lacking[0]}")
@@ -154,7 +157,7 @@ class StoreReader(GalleryReader):
     def blocks(self) -> Iterator[Block]:
         for part in self.store.rows(self.state, vectors=True):
             if changed := _changed(part):
-                raise GalleryError(f"{self.url}: entry {changed[0]} changed since it was written; {_VERIFY}")
+                raise _other_than_written(self.url, changed[0])
             yield part.ids, _vectors(part)
 
     # --- about it --------------------------------------------------------------------------------------------------
@@ -195,8 +198,11 @@ class StoreReader(GalleryReader):
         return self.store.unchecked()
 
 
-_VERIFY = "`shitu gallery verify` tells all such entries"
 _REPAIR = "remove the entry, or rebuild the gallery from its images"
+
+
+def _other_than_written(url: str, number: int) -> GalleryError:
+    return GalleryError(f"{url}: entry {number} changed since it was written; `shitu gallery verify` tells all such")
 
 
 def _vectors(rows: Rows) -> NDArray[Any]:

@@ -29,7 +29,7 @@ class Store(Protocol):
     # --- reading a state -------------------------------------------------------------------------------------------
 
     def nearest(self, state: State, queries: NDArray[Any], k: int, thorough: int | None) -> list[Rows]:
-        """Of each query about k rows, with vectors and without sums, that are likely the nearest, in any order."""
+        """Of each query about k rows, with vectors, that are likely the nearest, in any order."""
 
     def rows(
         self,
