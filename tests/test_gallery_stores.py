@@ -494,7 +494,6 @@ def _plan(url: str, query: Any) -> str:
 
     def explain(connection: Any) -> str:
         with connection.transaction():
-            connection.execute("SET LOCAL enable_seqscan = off")
             connection.execute("SET LOCAL enable_sort = off")
             values = {"query": wrapped, "version": state.version}
             rows = connection.execute(SQL("EXPLAIN {}").format(nearest(state, 5)), values).fetchall()

@@ -19,8 +19,8 @@ def copy(source: str, to: str, yes: bool) -> None:
     """Copy a gallery, and compare the copy with what was read; each place is a folder or a URL.
 
     \b
-    milvus://HOST:19530/NAME                            Milvus; $SHITU_MILVUS_TOKEN says who asks
-    postgresql://USER@HOST/DATABASE?gallery=NAME        Postgres with pgvector; $PGPASSWORD or ~/.pgpass
+    postgresql://USER@HOST/DATABASE?gallery=NAME   password: $PGPASSWORD or ~/.pgpass
+    milvus://HOST:19530/NAME                       password: $SHITU_MILVUS_TOKEN
 
     A copy that was broken off goes on when the same command is given again. Entries get new ids.
     """

@@ -68,10 +68,7 @@ class Milvus:
                 f"{self.url} has version {version[:20]}, this shitu reads version {FORMAT}: update shitu, or rebuild "
                 "it with `shitu build-gallery`"
             )
-        state = State.from_text(properties[_STATE], self.url, f"{self.name}__[0-9a-f]{{12}}")
-        if state.table != told["collection_name"]:
-            raise GalleryError(f"{self.url} is not the collection that it says it is; rebuild the gallery")
-        return state
+        return State.from_text(properties[_STATE], self.url, f"{self.name}__[0-9a-f]{{12}}")
 
     # --- reading ---------------------------------------------------------------------------------------------------
 

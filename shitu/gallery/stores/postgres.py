@@ -66,16 +66,18 @@ class Postgres:
         statement = nearest(state, k)
         wrap = _wrapper(state.facts)
 
+        # Without sorting only the index is left; the planner thinks a scan cheap, since it does not count the vectors,
+        # which lie beside the rows (TOAST).
+        settings = {"hnsw.ef_search": str(min(max(thorough or 64, k), 1000)), "hnsw.iterative_scan": "strict_order"}
+        settings |= {"enable_sort": "off"} if index_of(state) else {}
+
         def search(connection: Connection) -> list[Rows]:
             with connection.transaction():
-                connection.execute(
-                    "SELECT set_config('hnsw.ef_search', %s, true), "
-                    "set_config('hnsw.iterative_scan', 'strict_order', true)",
-                    (str(min(max(thorough or 64, k), 1000)),),
-                )
+                for setting in settings.items():
+                    connection.execute("SELECT set_config(%s, %s, true)", setting)
                 found = [_found(connection, statement, wrap(query), state) for query in queries]
                 if any(len(rows.items) < k for rows in found):  # the index has given up: compare with everything
-                    connection.execute("SET LOCAL enable_indexscan = off")
+                    connection.execute("SET LOCAL enable_sort = on; SET LOCAL enable_indexscan = off")
                     found = [_found(connection, statement, wrap(query), state) for query in queries]
             return found
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import struct
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
@@ -85,6 +86,7 @@ class Database:
         self._conninfo = urlunsplit((parts.scheme, parts.netloc, parts.path, query, ""))
         self._idle: LifoQueue[Connection] = LifoQueue()
         self.held: Connection | None = None
+        weakref.finalize(self, _close, self._idle)
 
     def run(self, work: Callable[[Connection], _T]) -> _T:
         """Do the work on the writer's connection, else on an idle one, or again on a new one where that was dead."""
@@ -130,9 +132,7 @@ class Database:
             connection.adapters.register_loader(info.oid, _DenseLoader)
 
     def close(self) -> None:
-        with suppress(Empty):
-            while True:
-                self._idle.get_nowait().close()
+        _close(self._idle)
 
     @contextmanager
     def told(self) -> Iterator[None]:
@@ -187,6 +187,12 @@ _MEANINGS: tuple[tuple[Callable[[psycopg.Error, str], bool], type[ShituError], s
     ),
     (_of(psycopg.Error), GalleryError, "this is what Postgres refuses"),
 )
+
+
+def _close(idle: LifoQueue[Connection]) -> None:
+    with suppress(Empty):
+        while True:
+            idle.get_nowait().close()
 
 
 def _dumper(base: type[Dumper], oid: int) -> type[Dumper]:
