@@ -27,8 +27,9 @@ FLOORS = (
     ("gallery.foreign",),
     ("gallery.origin", "gallery.inspect_foreign"),
     ("gallery.inspect", "gallery.write"),
-    ("gallery.reader", "gallery.export", "gallery.duplicates"),
+    ("gallery.reader", "gallery.export", "gallery.duplicates", "gallery.stores"),
     ("gallery.gallery", "gallery.open"),
+    ("gallery.copy",),
     ("gallery",),
     ("recognise", "made_with"),
     ("build", "self_test", "convert"),
@@ -62,6 +63,9 @@ DOORS = {
     "fastapi": ("serve/",),
     "uvicorn": ("serve/app.py",),
     "prometheus_client": ("serve/metrics.py",),
+    "pymilvus": ("gallery/stores/milvus_connection.py",),
+    "grpc": ("gallery/stores/milvus_connection.py",),
+    "psycopg": ("gallery/stores/postgres_connection.py",),
 }
 DYNAMIC = "a name that only running it tells"
 MAY_BE_DYNAMIC = ("__init__.py", "training/base/toolkits.py")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -29,7 +29,7 @@ def new_facts(
 class Changed:
     """What a change did: the ids of the entries added, in their order, and how many were removed."""
 
-    ids: range = range(0)
+    ids: Sequence[int] = ()
     removed: int = 0
 
 
