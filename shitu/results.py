@@ -40,6 +40,10 @@ class Match:
     def to_dict(self) -> dict[str, Any]:
         return {"label": self.label, "score": round(self.score, 6), "id": self.id, "image": self.image}
 
+    @classmethod
+    def from_dict(cls, told: dict[str, Any]) -> Match:
+        return cls(told["label"], told["score"], told["id"], told["image"])
+
 
 @dataclass(frozen=True)
 class Region:
@@ -75,6 +79,15 @@ class Region:
         matches = [match.to_dict() for match in self.matches]
         return {"bbox": list(self.bbox), "det_score": round(self.det_score, 6), "matches": matches}
 
+    @classmethod
+    def from_dict(cls, told: dict[str, Any]) -> Region:
+        """From either of them."""
+        matches = tuple(map(Match.from_dict, told["matches"]))
+        labels = [match.label for match in matches]
+        chosen = labels.index(told["rec_docs"]) if "rec_docs" in told else 0
+        left, top, right, bottom = told["bbox"]
+        return cls((left, top, right, bottom), told["det_score"], matches, chosen)
+
 
 @dataclass(frozen=True)
 class ImageResult:
@@ -103,6 +116,12 @@ class Recognition(ImageResult):
     def to_dict(self, unnamed: bool = False) -> dict[str, Any]:
         told = [each.unnamed_dict() for each in self.unnamed]
         return super().to_dict() | ({"unnamed": told} if unnamed else {})
+
+    @classmethod
+    def from_dict(cls, told: dict[str, Any]) -> Recognition:
+        """From what `to_dict(unnamed=True)` told. Raises KeyError, TypeError, ValueError."""
+        found = [tuple(map(Region.from_dict, told[key])) for key in ("regions", "unnamed")]
+        return cls(told["image"], told["width"], told["height"], found[0], told.get("error"), found[1])
 
 
 @dataclass(frozen=True)
