@@ -122,6 +122,11 @@ def test_what_goes_wrong_in_an_actor_is_told(tmp_path: Path, fleet: OnRay, monke
         list(fleet.map(Failing(""), shards, parts))
 
 
+def test_where_no_ray_is() -> None:
+    with pytest.raises(UsageError, match=r"no Ray at 127\.0\.0\.1:9: .*refused; is it running"), OnRay("127.0.0.1:9"):
+        pass
+
+
 def test_nothing_is_open_to_others(fleet: OnRay) -> None:
     """Ray of this machine alone listens on the loopback address alone."""
     import psutil

@@ -11,6 +11,7 @@ import logging
 import os
 import pickle
 import shutil
+import socket
 import tempfile
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -46,17 +47,17 @@ class OnRay:
         self._folder = ""
 
     def __enter__(self) -> OnRay:
+        _knock(self._address or "")
         try:
             if self._address:
-                ray = _ray()
-                ray.init(address=self._address, **_QUIET)
+                _ray().init(address=self._address, **_QUIET)
             else:
                 self._start_here()
         except BaseException as error:
             self.__exit__(None, None, None)
-            if not isinstance(error, ConnectionError | RuntimeError | ValueError):
+            if not isinstance(error, OSError | RuntimeError | ValueError):
                 raise
-            raise UsageError(f"no Ray at {self._address or 'this machine'}: {_first_line(error)}") from error
+            raise _no_ray(self._address or "this machine", error) from error
         return self
 
     def _start_here(self) -> None:
@@ -179,6 +180,23 @@ def _ray() -> Any:
         raise UsageError("--engine ray needs Ray: pip install 'shitu[ray]'") from error
     logging.getLogger("ray").setLevel(logging.ERROR)
     return ray
+
+
+def _knock(address: str) -> None:
+    """UsageError where nobody answers at HOST:PORT or ray://HOST:PORT; Ray would take minutes to say so."""
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if not host or not port.isdecimal():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+    except OSError as error:
+        raise _no_ray(address, error) from error
+
+
+def _no_ray(where: str, error: Exception) -> UsageError:
+    return UsageError(
+        f"no Ray at {where}: {_first_line(error)}; is it running, and does it want a token (RAY_AUTH_MODE=token)?"
+    )
 
 
 def _check(result: Any, shard: Shard) -> None:
