@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger("shitu")
 COLOURS = ("#1f5fa8", "#d9722e", "#3a8f5c", "#8f4a9c", "#7d7d7d")
 # Counts that an evaluation reports beside its metrics, and what every record has.
-NO_CURVE = {"epoch", "step", "lr", "images_per_s", "queries", "left_out", "bad_images"}
+NO_CURVE = {"epoch", "step", "lr", "images_per_s", "data_wait", "gpu_gb", "queries", "left_out", "bad_images"}
 
 
 def draw_curves(records_path: str | Path, picture_path: str | Path) -> None:

@@ -132,7 +132,7 @@ class DetConfig(Section):
 
     no_effect = frozenset(
         {"TestDataset", "TestReader", "InferDataset", "eval_height", "eval_width", "export", "export_onnx"}
-        | {"print_flops", "print_params", "use_vdl", "vdl_log_dir", "use_npu", "use_xpu", "use_mlu", "to_static"}
+        | {"print_flops", "print_params", "vdl_log_dir", "use_npu", "use_xpu", "use_mlu", "to_static"}
     )
     tags = frozenset({"COCODataSet", "CosineDecay", "PiecewiseDecay", "LinearWarmup"})  # its newer files spell them so
 
@@ -150,6 +150,8 @@ class DetConfig(Section):
     ema_decay_type: Choice[Literal["threshold", "normal", "exponential"]] = "threshold"
     cycle_epoch: Whole = -1  # the average begins anew after so many snapshots (not epochs: as in ppdet); -1: never
     use_amp: Flag = False
+    use_vdl: Flag = False  # VisualDL, in the run's folder
+    use_tensorboard: Flag = False  # ours
     norm_type: Choice[Literal["bn", "sync_bn"]] = "bn"
     find_unused_parameters: Flag = False  # no matter here: gradients are averaged after the backward pass
     log_iter: Whole = within(20, 1)

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from paddle import nn
 
 from shitu.errors import ShituError
 from shitu.training.base import loop, processes
+from shitu.training.base.boards import BOARDS, package
 from shitu.training.base.checkpoints import load_states
 from shitu.training.base.ema import MovingAverage
 from shitu.training.base.faults import Faults
@@ -36,7 +38,7 @@ from shitu.training.rec.summary import describe, summarise
 from shitu.training.rec.transforms import compile_transform
 
 _log = logging.getLogger("shitu")
-_OF_GLOBAL = "checkpoints output_dir epochs device early_stop max_minutes keep_checkpoints"
+_OF_GLOBAL = "checkpoints output_dir epochs device early_stop max_minutes keep_checkpoints use_visualdl use_tensorboard"
 MAY_CHANGE = ("source", *(f"Global.{key}" for key in _OF_GLOBAL.split()))  # by a resume
 
 
@@ -74,7 +76,7 @@ def settings_of(config: TrainConfig) -> Settings:
         "-o Global.pretrained_model=PATH",
         against_nan="A lower Optimizer.lr.learning_rate, a longer warmup_epoch or Optimizer.clip_norm often helps; "
         "with AMP, level O1",
-        visualdl=config.Global.use_visualdl,
+        boards=tuple(name for name in BOARDS if getattr(config.Global, f"use_{name}")),
         early_stop=config.Global.early_stop,
         most_seconds=config.Global.max_minutes and 60 * config.Global.max_minutes,
         keep_checkpoints=config.Global.keep_checkpoints,
@@ -203,6 +205,8 @@ def dry_run(config: TrainConfig, cards: int) -> list[str]:
         faults.of(lambda: build_optimizer(config.Optimizer, network, losses))
     if data:
         faults.of(lambda: compile_transform(data.dataset.transform_ops, "DataLoader.Train.dataset.transform_ops"))
+    for name in settings_of(config).boards:
+        faults.of(partial(package, name))
     if there := config.Global.checkpoints:
         faults.of(lambda: load_states(there))
     faults.end()
