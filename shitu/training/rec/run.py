@@ -21,6 +21,7 @@ from shitu.training.base.ema import MovingAverage
 from shitu.training.base.faults import Faults
 from shitu.training.base.memory import estimate_memory
 from shitu.training.base.task import Metrics, Plan, Settings, Task, learning_rate_table
+from shitu.training.rec.blocks import recomputable, recompute_blocks
 from shitu.training.rec.eval_lists import ClassSet, EvalSet, open_eval
 from shitu.training.rec.evaluate import check_metrics, evaluate, metric_names
 from shitu.training.rec.export import export_config
@@ -32,6 +33,7 @@ from shitu.training.rec.networks import DistillationModel, RecModel, build_netwo
 from shitu.training.rec.plan import build_optimizer, make_plan, train_data
 from shitu.training.rec.pretrained import start_from, to_fetch
 from shitu.training.rec.prune import prune
+from shitu.training.rec.rates import rates_told
 from shitu.training.rec.schema import TrainConfig
 from shitu.training.rec.schema_optimizer import SGD, Adam, AdamW
 from shitu.training.rec.summary import describe, summarise
@@ -113,6 +115,8 @@ class RecTask(Task[Batch]):
         prune(self.network, config)
         add_rounding(self.network, config, None if resumes else self._some_images)
         processes.same(self.network.state_dict().values(), world)
+        if config.Arch.recompute:
+            recompute_blocks(self.network)
         self.losses = build_losses(config.Loss.Train)
         self.optimizer = build_optimizer(config.Optimizer, self.network, self.losses)
 
@@ -236,12 +240,14 @@ def _summary(
 ) -> Iterator[str]:
     optimizer, shape = config.Optimizer, config.Global.image_shape
     slots = {Adam: 2, AdamW: 2, SGD: 0}.get(type(optimizer), 1)
-    ema = config.EMA is not None
-    return summarise(
+    how: dict[str, Any] = {"image_shape": shape, "optimizer_slots": slots, "ema": config.EMA is not None}
+    again = recomputable(network) if config.Arch.recompute else ()
+    yield from summarise(
         plan,
         counts=images.counts,
         size=describe(network, shape),
-        memory=estimate_memory(network, plan.batch_size, image_shape=shape, optimizer_slots=slots, ema=ema),
+        memory=estimate_memory(network, plan.batch_size, **how, recomputed=again),
         images_per_class=getattr(train_data(config).sampler, "sample_per_id", None),
         learning_rate=f"{optimizer.lr.learning_rate:g} in the config, {plan.schedule.scaling.reason}",
     )
+    yield from rates_told(network)
