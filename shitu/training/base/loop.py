@@ -113,7 +113,7 @@ class Loop(Generic[Batch]):
         self.pace.begin(self.step)
         with closing(self.task.batches(epoch, start)) as batches:
             for _ in range(min(self.plan.steps_per_epoch - start, self.plan.total_steps - self.step)):
-                self._train_step(batches)
+                self.make_step(batches)
                 last = self.step % self.plan.steps_per_epoch == 0 or self.step == self.plan.total_steps
                 due = last or self.step % self.settings.log_steps == 0
                 self.on_step()
@@ -122,7 +122,7 @@ class Loop(Generic[Batch]):
                 if not last:
                     self._between_steps(epoch, due)
 
-    def _train_step(self, batches: Iterator[Batch]) -> None:
+    def make_step(self, batches: Iterator[Batch]) -> None:
         for stream in self.plan.streams(self.rank):
             with self.pace.waiting():
                 batch = next(batches)

@@ -90,18 +90,9 @@ class RecTask(Task[Batch]):
 
     def __init__(self, config: TrainConfig, rank: int, world: int, *, resumes: bool) -> None:
         self.config, self.rank, self.world, self.settings = config, rank, world, settings_of(config)
-        data = train_data(config)
-        self.images = read_image_list(data.dataset, what="DataLoader.Train.dataset")
+        self.images = read_image_list(train_data(config).dataset, what="DataLoader.Train.dataset")
         self.plan = make_plan(config, self.images.labels, world)
-        self.loader = TrainLoader(
-            self.images,
-            self.plan.sampler,
-            compile_transform(data.dataset.transform_ops, "DataLoader.Train.dataset.transform_ops"),
-            seed=config.Global.seed,
-            streams=self.plan.streams(rank),
-            workers=data.loader.num_workers,
-            use_shared_memory=data.loader.use_shared_memory,
-        )
+        self.loader = train_loader(config, self.images, self.plan, rank)
         self.eval_set = _eval_set(config)
         paddle.seed(config.Global.seed)
         shape, classes = config.Global.image_shape, self.images.class_count
@@ -161,6 +152,20 @@ class RecTask(Task[Batch]):
 
     def summary(self) -> Iterator[str]:
         return _summary(self.config, self.images, self.plan, self.network)
+
+
+def train_loader(config: TrainConfig, images: ImageList, plan: Plan, rank: int) -> TrainLoader:
+    """Of one process's batches."""
+    data = train_data(config)
+    return TrainLoader(
+        images,
+        plan.sampler,
+        compile_transform(data.dataset.transform_ops, "DataLoader.Train.dataset.transform_ops"),
+        seed=config.Global.seed,
+        streams=plan.streams(rank),
+        workers=data.loader.num_workers,
+        use_shared_memory=data.loader.use_shared_memory,
+    )
 
 
 def _eval_set(config: TrainConfig) -> EvalSet | ClassSet | None:
