@@ -171,7 +171,10 @@ def _cards(gpus: str | None, nproc: int | None, ips: str | None) -> int:
 @with_extractor
 @launch_options
 @format_option("json")
-def evaluate(config: TrainConfig, style: str, **launching: Any) -> None:
+@click.option(
+    "--report", type=click.Path(path_type=Path), metavar="FILE.html", help="A page of the hardest pairs, with pictures."
+)
+def evaluate(config: TrainConfig, style: str, report: Path | None, **launching: Any) -> None:
     """Evaluate a feature extractor: Recall@k, mAP, mINP.
 
     The weights are those of Global.pretrained_model, the lists those of DataLoader.Eval, the metrics those of
@@ -182,6 +185,7 @@ def evaluate(config: TrainConfig, style: str, **launching: Any) -> None:
     from shitu.training.rec.eval_lists import open_eval
     from shitu.training.rec.evaluate import evaluate as measure
     from shitu.training.rec.evaluate import open_network
+    from shitu.training.rec.report import report_of
 
     if style == "table" and (launching["gpus"] or _cards(**launching) > 1):
         raise UsageError("--format table is printed by one process; leave it out for JSON")
@@ -190,12 +194,16 @@ def evaluate(config: TrainConfig, style: str, **launching: Any) -> None:
     use_device(config.Global.device)
     rank, world = processes.start()
     lists = open_eval(config.DataLoader.Eval, config.source)
+    page = report_of(lists, report, config) if report else None
     network = open_network(config)
     with out.progress(lists.image_count // world, "embedding") as bar:
-        found = measure(network, lists, config, rank=rank, world=world, progress=bar.update)
+        watched = {"look": page.look} if page else {}
+        found = measure(network, lists, config, rank=rank, world=world, progress=bar.update, **watched)
     if rank == 0:
         record = {name: int(value) if name in COUNTS else round(value, 6) for name, value in found.items()}
         rows = [(name, f"{value:,}" if name in COUNTS else f"{value:.4f}") for name, value in record.items()]
+        if page:
+            page.write(dict(rows))
         out.show(style, record, lambda: out.table(rows, tablefmt="plain", colalign=("left", "right")))
 
 
