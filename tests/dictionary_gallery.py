@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shitu.errors import GalleryError
-from shitu.gallery.base import Block, Facts, GalleryReader, Item
+from shitu.gallery.base import Block, Facts, GalleryReader, Item, LabelCount
 from shitu.gallery.change import Changed, GalleryWriter
 from shitu.gallery.open import Kind
 from shitu.results import Match
@@ -81,6 +81,23 @@ class Reader:
 
     def items(self) -> Iterator[Item]:
         return (item for item, _ in list(self._state.rows.values()))
+
+    def page(self, *, after: int = -1, limit: int = 100, label: str | None = None, text: str = "") -> list[Item]:
+        fits = (each for each in self.items() if label in (None, each.label) and text.lower() in each.label.lower())
+        return [each for each in fits if each.id > after][:limit]
+
+    def labels(self, *, text: str = "", after: str = "", limit: int | None = None) -> list[LabelCount]:
+        ids: dict[str, list[int]] = {}
+        for each in self.items():
+            if text.lower() in each.label.lower() and each.label > after:
+                ids.setdefault(each.label, []).append(each.id)
+        return [LabelCount(label, len(of), min(of), max(of)) for label, of in sorted(ids.items())][:limit]
+
+    def vectors_of(self, ids: Iterable[int]) -> NDArray[Any]:
+        try:
+            return np.stack([self._state.rows[number][1] for number in ids])
+        except KeyError as error:
+            raise GalleryError(f"no entry {error}") from error
 
     def blocks(self) -> Iterator[Block]:
         for number, (_, vector) in list(self._state.rows.items()):

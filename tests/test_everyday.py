@@ -116,7 +116,7 @@ def test_short_options_come_after_all_overrides(here: Path) -> None:
 
 def test_init_writes_what_later_commands_read(here: Path) -> None:
     run("build-gallery", "photos", "-g", "mine")
-    run("init")
+    assert run("init").stderr.endswith("next: shitu predict PHOTOS\n")
     text = Path("shitu.yaml").read_text(encoding="utf-8")
     assert Path(text.splitlines()[0].partition("$schema=")[2]).is_file()
     done = run("predict", "--no-pictures", "photos/tea")

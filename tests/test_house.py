@@ -50,7 +50,7 @@ DOORS = {
     "onnxruntime": ("engines/onnxruntime.py", "convert/quantize_onnx.py"),
     "openvino": ("engines/openvino.py",),
     "cv2": ("recognise/preprocess.py", "training/", "video/capture.py", "video/record.py"),
-    "sqlite3": ("gallery/read/items.py", "gallery/write/items.py"),
+    "sqlite3": ("gallery/read/items.py", "gallery/read/schema.py", "gallery/write/items.py"),
     "paddleclas": (),  # both by training/base/toolkits.py, which says how to install them
     "ppdet": (),
     "matplotlib": ("training/base/curves.py",),

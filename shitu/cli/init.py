@@ -49,13 +49,14 @@ def init(gallery: str | None) -> None:
         raise UsageError(f"{HERE} is there already; edit it, or delete it first")
     here = sorted(each.parent.name for each in Path().glob("*/gallery.json"))
     schema = bundled("configs") / "schema" / "inference.json"
-    name = json.dumps(gallery or next(iter(here), "gallery"), ensure_ascii=False)
-    text = TEMPLATE.format(schema=schema, gallery=name)
+    name = gallery or next(iter(here), "gallery")
+    text = TEMPLATE.format(schema=schema, gallery=json.dumps(name, ensure_ascii=False))
     try:
         replace_file(path, lambda file: file.write(text.encode("utf-8")))
     except OSError as error:
         raise ShituError(f"{HERE}: {error.strerror}; check space and permissions") from error
-    out.log.info("Wrote %s; next: shitu build-gallery PHOTOS", HERE)
+    command = "predict" if (Path(name) / "gallery.json").exists() else "build-gallery"
+    out.log.info("Wrote %s; next: shitu %s PHOTOS", HERE, command)
 
 
 @click.command("completion", epilog=example("completion --shell bash"))

@@ -36,6 +36,16 @@ class Item:
     id: int = -1
 
 
+@dataclass(frozen=True, slots=True)
+class LabelCount:
+    """A label, how many entries have it, and the ids of the first and the newest of them."""
+
+    label: str
+    count: int
+    first: int
+    newest: int
+
+
 @dataclass(frozen=True)
 class Facts:
     """What holds for a whole gallery. `fingerprint` names the model that made its vectors, "" where nobody knows."""
@@ -115,6 +125,18 @@ class GalleryReader(Protocol):
 
     def items(self) -> Iterator[Item]:
         """All entries, by id."""
+
+    def page(self, *, after: int = -1, limit: int = 100, label: str | None = None, text: str = "") -> list[Item]:
+        """The first `limit` entries by id, with an id above `after`: of that label, and with `text` in their label.
+
+        Upper and lower case of A to Z are the same in `text`.
+        """
+
+    def labels(self, *, text: str = "", after: str = "", limit: int | None = None) -> list[LabelCount]:
+        """The labels by name, those behind `after` alone, that contain `text`, as `page` compares it."""
+
+    def vectors_of(self, ids: Iterable[int]) -> NDArray[Any]:
+        """(m, width) vectors of the entries of those ids, in that order. Raises GalleryError where one is not there."""
 
     def blocks(self) -> Iterator[Block]:
         """All ids, ascending, (m,) int64 with their vectors (m, width), some thousands at a time."""

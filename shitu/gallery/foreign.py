@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from shitu.gallery.base import Block, Item
 from shitu.gallery.read.faiss_index import VectorIndex, core_of, faiss, faiss_errors
 from shitu.gallery.read.files import size_of
 from shitu.gallery.read.items import ItemDb, Meta
-from shitu.gallery.read.store import BLOCK_ROWS, POINTER
+from shitu.gallery.read.store import BLOCK_ROWS, POINTER, places_of
 from shitu.gallery.unpickle import ADVICE, IntsAndStrings
 from shitu.gallery.write.items import ItemWriter
 from shitu.list_line import split_label
@@ -69,6 +69,9 @@ class ForeignStore:
 
     def close(self) -> None:
         """Nothing: its memory is free when nobody uses it any more, and others may (`open_foreign`)."""
+
+    def vectors_of(self, ids: Iterable[int]) -> NDArray[Any]:
+        return vectors_in(self.index)[self.rows[places_of(self.ids, ids)]]
 
     def blocks(self) -> Iterator[Block]:
         vectors = self.stored_vectors()

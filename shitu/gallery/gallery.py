@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shitu.gallery.base import Block, Facts, GalleryReader, Item
+from shitu.gallery.base import Block, Facts, GalleryReader, Item, LabelCount
 from shitu.gallery.change import Changed, new_facts
 from shitu.gallery.reader import FolderReader
 from shitu.gallery.write.writer import FolderWriter
@@ -112,6 +112,15 @@ class Gallery(GalleryReader):
 
     def items(self) -> Iterator[Item]:
         return self._now.items()
+
+    def page(self, *, after: int = -1, limit: int = 100, label: str | None = None, text: str = "") -> list[Item]:
+        return self._now.page(after=after, limit=limit, label=label, text=text)
+
+    def labels(self, *, text: str = "", after: str = "", limit: int | None = None) -> list[LabelCount]:
+        return self._now.labels(text=text, after=after, limit=limit)
+
+    def vectors_of(self, ids: Iterable[int]) -> NDArray[Any]:
+        return self._now.vectors_of(ids)
 
     def blocks(self) -> Iterator[Block]:
         return self._now.blocks()

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shitu.errors import GalleryError
-from shitu.gallery.base import Block, GalleryReader, Item
+from shitu.gallery.base import Block, GalleryReader, Item, LabelCount
 from shitu.gallery.read.faiss_index import VectorIndex
 from shitu.gallery.read.files import readable
 from shitu.gallery.read.items import Meta
@@ -160,6 +160,15 @@ class FolderReader(GalleryReader):
 
     def items(self) -> Iterator[Item]:
         return self.store.db.items()
+
+    def page(self, *, after: int = -1, limit: int = 100, label: str | None = None, text: str = "") -> list[Item]:
+        return self.store.db.page(after, limit, label, text)
+
+    def labels(self, *, text: str = "", after: str = "", limit: int | None = None) -> list[LabelCount]:
+        return self.store.db.labels(text, after, -1 if limit is None else limit)
+
+    def vectors_of(self, ids: Iterable[int]) -> NDArray[Any]:
+        return self.store.vectors_of(ids)
 
     def blocks(self) -> Iterator[Block]:
         return self.store.blocks()

@@ -17,7 +17,9 @@ log = logging.getLogger("shitu")
 
 
 def is_drawn(path: str | Path) -> bool:
-    """Whether a file carries the mark; one that cannot be read does not."""
+    """Whether a file carries the mark; one that cannot be read does not, nor what is no file: a pipe never answers."""
+    if not os.path.isfile(path):
+        return False
     try:
         with open(path, "rb") as stream:
             return MARK in stream.read(4096)

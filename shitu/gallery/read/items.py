@@ -24,28 +24,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shitu.errors import GalleryError
-from shitu.gallery.base import Facts, Item
+from shitu.gallery.base import Facts, Item, LabelCount
 from shitu.gallery.read.files import check_journal, size_of
+from shitu.gallery.read.schema import REBUILD, VERSION, check_schema
 from shitu.results import Box
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-APPLICATION_ID = 0x53485455  # "SHTU"
-VERSION = 2
 BUSY_SECONDS = 30
+_CONTAINS = "(? = '' OR instr(lower(label), lower(?)) > 0)"  # LIKE would take % and _ for its own
 AT_ONCE = 500  # values in one SQL statement; SQLite promises 999
-_TABLES = """
-CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE item (id INTEGER PRIMARY KEY, row INTEGER NOT NULL UNIQUE, label TEXT NOT NULL, image TEXT NOT NULL,
-                   sha256 TEXT NOT NULL, box TEXT, crc INTEGER NOT NULL);
-CREATE INDEX item_label ON item (label);
-CREATE INDEX item_image ON item (image);
-CREATE INDEX item_sha256 ON item (sha256)"""
-ADD_SUM = "sum INTEGER NOT NULL DEFAULT 0"
-SCHEMA = {1: _TABLES, VERSION: _TABLES.replace("crc INTEGER NOT NULL)", f"crc INTEGER NOT NULL, {ADD_SUM})")}
 META_CRC = "crc"  # the key of meta whose value is the crc32 of all others
-REBUILD = "rebuild it with `shitu build-gallery`"
 
 
 @dataclass(frozen=True)
@@ -123,7 +113,7 @@ class ItemDb:
             # EXTRA: also the folder is synced, so that a commit cannot come undone once old files are deleted.
             for pragma in ("trusted_schema = OFF", "synchronous = EXTRA", "cell_size_check = ON"):
                 connection.execute(f"PRAGMA {pragma}")
-            version = _check_schema(connection, path)
+            version = check_schema(connection, path)
         except BaseException:
             connection.close()
             raise
@@ -210,6 +200,17 @@ class ItemDb:
             yield from map(self._item, rows)
             last = int(rows[-1][0])
 
+    def page(self, after: int, limit: int, label: str | None, text: str) -> list[Item]:
+        """The first entries with an id above `after`, of that label (None: of any) and with `text` in their label."""
+        sql = f"{self._select} WHERE id > ? AND (? IS NULL OR label = ?) AND {_CONTAINS} ORDER BY id LIMIT ?"
+        return [self._item(row) for row in self._ask(sql, (after, label, label, text, text, limit))]
+
+    def labels(self, text: str, after: str, limit: int) -> list[LabelCount]:
+        """The first labels behind `after` that contain `text`; a negative limit is none."""
+        sql = f"""SELECT label, COUNT(*), MIN(id), MAX(id) FROM item WHERE label > ? AND {_CONTAINS}
+                  GROUP BY label ORDER BY label LIMIT ?"""
+        return [LabelCount(str(label), *counts) for label, *counts in self._ask(sql, (after, text, text, limit))]
+
     def find(self, column: str, values: Iterable[Any]) -> list[int]:
         """Ids whose `id`, `label`, `image` or `sha256` is one of the values."""
         assert column in ("id", "label", "image", "sha256")
@@ -272,27 +273,3 @@ def _storable(value: Any) -> bool:
 
 def marks(values: Sequence[Any]) -> str:
     return ",".join("?" * len(values))
-
-
-def _check_schema(connection: sqlite3.Connection, path: Path) -> int:
-    """The version; GalleryError for another program's database, a newer version, or one that defines anything else."""
-    (application,) = connection.execute("PRAGMA application_id").fetchone()
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    if application != APPLICATION_ID:
-        raise GalleryError(f"{path} is not a gallery database of shitu; {REBUILD}")
-    if version not in SCHEMA:
-        raise GalleryError(
-            f"{path} has version {version}, this shitu reads version {VERSION}: update shitu, or {REBUILD}"
-        )
-    found = connection.execute("SELECT type, name, sql FROM sqlite_master").fetchall()
-    defined = {(kind, name, " ".join(str(sql).split())) for kind, name, sql in found if sql is not None}
-    automatic = {(kind, name) for kind, name, sql in found if sql is None}
-    wanted = {(*text.split()[1:3], " ".join(text.split())) for text in SCHEMA[version].split(";")}
-    wanted = {(kind.lower(), name, text) for kind, name, text in wanted}
-    if defined != wanted or automatic - _AUTOMATIC:
-        strange = ", ".join(sorted(str(name)[:40] for _, name, _ in defined - wanted)) or "its indexes"
-        raise GalleryError(f"{path} defines other tables or triggers than a gallery has ({strange}); {REBUILD}")
-    return int(version)
-
-
-_AUTOMATIC = {("index", "sqlite_autoindex_item_1"), ("index", "sqlite_autoindex_meta_1")}

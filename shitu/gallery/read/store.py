@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,8 @@ from shitu.errors import GalleryError
 from shitu.gallery.base import Block
 from shitu.gallery.read.faiss_index import VectorIndex
 from shitu.gallery.read.files import readable, size_of
-from shitu.gallery.read.items import REBUILD, ItemDb, Meta
+from shitu.gallery.read.items import ItemDb, Meta
+from shitu.gallery.read.schema import REBUILD
 
 FORMAT, VERSION = "shitu-gallery", 1
 POINTER = "gallery.json"
@@ -98,6 +99,13 @@ class Store:
         chosen = np.ascontiguousarray(self.vectors[rows])
         chosen.flags.writeable = False
         return chosen
+
+    def vectors_of(self, ids: Iterable[int]) -> NDArray[Any]:
+        """Those of the given ids, in that order; GalleryError where one is not there, or not what was written."""
+        places = places_of(self.ids, ids)
+        vectors = self.vectors[self.rows[places]]
+        check_crcs(vectors, self.crcs[places], self.ids[places])
+        return vectors
 
     def blocks(self) -> Iterator[Block]:
         """Live ids and their vectors, BLOCK_ROWS at a time; GalleryError where one is not what was written."""
@@ -181,6 +189,16 @@ def open_store(index_dir: Path) -> Store | None:
             if current_generation(index_dir) == folder:
                 raise
     raise GalleryError(f"{folder} is incomplete ({missing}); {REBUILD}") from missing
+
+
+def places_of(have: NDArray[np.int64], ids: Iterable[int]) -> NDArray[np.int64]:
+    """Where each id stands in the ascending `have`; GalleryError where one does not."""
+    wanted = np.fromiter(ids, np.int64)
+    places = np.searchsorted(have, wanted)
+    there = np.isin(wanted, have)
+    if not there.all():
+        raise GalleryError(f"the gallery has no entry {wanted[~there][0]}: it may just have been removed")
+    return places
 
 
 def check_crcs(vectors: NDArray[Any], crcs: NDArray[np.int64], ids: NDArray[np.int64]) -> None:

@@ -23,7 +23,8 @@ from shitu.gallery.base import Facts, Item
 from shitu.gallery.change import Changed
 from shitu.gallery.foreign import ForeignStore
 from shitu.gallery.read.faiss_index import VectorIndex
-from shitu.gallery.read.items import REBUILD, Meta
+from shitu.gallery.read.items import Meta
+from shitu.gallery.read.schema import REBUILD
 from shitu.gallery.read.store import ITEMS, UNDO_FILE, VECTORS, Store, map_vectors, open_store
 from shitu.gallery.write.generation import (
     commit_generation,
