@@ -93,7 +93,7 @@ def train(config: TrainConfig, show_batches: int | None, find_lr: bool, **how: A
 def train_det(config: DetConfig, show_batches: int | None, **how: Any) -> None:
     """Train the mainbody detector.
 
-    Reads PaddleDetection's PicoDet configs, written in one file. Weights, metrics.jsonl and curves.png go to
+    Reads PaddleDetection's PicoDet configs, with `_BASE_`. Weights, metrics.jsonl and curves.png go to
     save_dir/NAME-OF-THE-CONFIG. Ctrl-C saves and stops; --resume goes on at the same step.
     """
     from shitu.training.det import run

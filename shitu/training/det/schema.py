@@ -134,7 +134,10 @@ class DetConfig(Section):
         {"TestDataset", "TestReader", "InferDataset", "eval_height", "eval_width", "export", "export_onnx"}
         | {"print_flops", "print_params", "vdl_log_dir", "use_npu", "use_xpu", "use_mlu", "to_static"}
     )
-    tags = frozenset({"COCODataSet", "CosineDecay", "PiecewiseDecay", "LinearWarmup"})  # its newer files spell them so
+    based = True
+    tags = frozenset(
+        {"COCODataSet", "ImageFolder", "CosineDecay", "PiecewiseDecay", "LinearWarmup"}
+    )  # its newer files spell them so
 
     architecture: Choice[Literal["PicoDet"]] = "PicoDet"
     metric: Choice[Literal["COCO"]] = "COCO"
@@ -171,13 +174,10 @@ class DetConfig(Section):
     EvalDataset: Maybe[COCODataSet] = None
     TrainReader: _TrainReader = field(default_factory=_TrainReader)
     EvalReader: _EvalReader = field(default_factory=_EvalReader)
-    _BASE_: Several[Text] = ()
+    _BASE_: Several[Text] = ()  # files that this one is laid over, the later over the earlier; paths from this file on
     source: str = not_a_key("built-in defaults")
 
     def check(self) -> None:
-        if self._BASE_:
-            wanted = "nothing is wanted: write all keys into one file, as those in configs/det do"
-            raise BadValueError("_BASE_", list(self._BASE_), wanted)
         if self.eval_size is not None and self.eval_size != self.size:
             wanted = f"the target_size of EvalReader's Resize is wanted, {list(self.size)}"
             raise BadValueError("eval_size", list(self.eval_size), wanted)
