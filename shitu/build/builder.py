@@ -161,6 +161,7 @@ class GalleryBuilder:
             rec.fingerprint,
             rec.model.name,
             settings=settings_to_keep(self.config),
+            memory_limit=int((index.memory_limit or 0) * 1e9),
         )
         known: Labels | None = None
         if index.index_operation == "append":

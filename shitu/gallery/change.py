@@ -17,12 +17,21 @@ from shitu.measure import measure_of
 
 
 def new_facts(
-    dimension: int, dist_type: str, index_method: str, fingerprint: str, model_name: str = "", *, settings: str = ""
+    dimension: int,
+    dist_type: str,
+    index_method: str,
+    fingerprint: str,
+    model_name: str = "",
+    *,
+    settings: str = "",
+    memory_limit: int = 0,
 ) -> Facts:
     """The facts of a gallery that is made now. Raises GalleryError where there is no such measure."""
     measure_of(dist_type).width(dimension)
     now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
-    return Facts(dimension, dist_type, index_method, fingerprint, model_name, uuid.uuid4().hex, now, settings)
+    return Facts(
+        dimension, dist_type, index_method, fingerprint, model_name, uuid.uuid4().hex, now, settings, memory_limit
+    )
 
 
 @dataclass(frozen=True)

@@ -72,7 +72,7 @@ class ForeignStore:
         """Whether the folder still holds these files, and no gallery of ours."""
         return self.state == _state(self.folder)
 
-    def read_index(self) -> VectorIndex:
+    def read_index(self, *, mapped: bool = False) -> VectorIndex:
         return self.index
 
     def stored_vectors(self) -> NDArray[Any]:

@@ -95,9 +95,10 @@ class FolderReader(GalleryReader):
         before = self._before
         if before is not None and before._space is not None and before.store.index_key == self.store.index_key:
             return before._space.index
-        index = self.store.read_index()
+        index, meta = self.store.read_index(mapped=True), self.store.meta
         if index is not None:
-            index.tune(self._options["efSearch"], self._options["nprobe"])
+            ef_search, nprobe = self._options["efSearch"], self._options["nprobe"]
+            index.tune(ef_search or meta.ef_search or None, nprobe or meta.nprobe or None, meta.depth or None)
         return index
 
     def search(self, vectors: NDArray[Any], k: int) -> list[list[Match]]:

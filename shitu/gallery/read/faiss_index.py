@@ -32,6 +32,8 @@ PART = 4096 * 512  # components that are compared in about the time that startin
 MANY_VECTORS = 200_000  # in an index; from here on the queries of one photo are worth a thread each
 LEAST_EF_SEARCH = 64  # faiss's own 16 loses neighbours; 64 costs about a millisecond in a million
 LEAST_NPROBE = 8
+USUAL_DEPTH = 100  # of entries that a rough index names; twice as many where its codes have less than a bit a component
+MAPPED_FROM = 64 * 2**20  # bytes of a file
 _PRODUCTS_FROM = int(faiss.cvar.distance_compute_blas_threshold)  # 128,000 queries in 1.15
 
 
@@ -122,7 +124,7 @@ class VectorIndex:
         self.raw = raw
         self.measure = measure
         self.dimension = int(raw.d)
-        self.depth = 0  # so many are asked for at least, to be scored from the stored vectors; `tune` sets it
+        self.depth = usual_depth(core_of(raw))
 
     @property
     def count(self) -> int:
@@ -142,8 +144,18 @@ class VectorIndex:
         scores, ids = self.raw.search(queries, k)
         return scores.astype(np.float32), ids
 
-    def tune(self, ef_search: int | None, nprobe: int | None) -> None:
+    @property
+    def knob(self) -> str:
+        """Which of efSearch, nprobe and depth decides how much is found; "" where everything is compared exactly."""
+        core = core_of(self.raw)
+        if hasattr(core, "hnsw"):
+            return "efSearch"
+        return "nprobe" if getattr(core, "nlist", 0) else "depth" if usual_depth(core) else ""
+
+    def tune(self, ef_search: int | None, nprobe: int | None, depth: int | None = None) -> None:
         """Set how thoroughly HNSW and IVF look; None leaves our least values (64; 8 and a 16th of the lists).
+
+        depth: so many are asked for at least, and scored from the stored vectors.
 
         Scanning a 16th of lists that hold n / nlist entries each costs less than finding those lists, which is n / 8
         comparisons in PaddleClas's IVF; its own nprobe of 1 looks at 8 entries of the whole gallery.
@@ -156,6 +168,7 @@ class VectorIndex:
                 raise GalleryError(f"{name} is {value}: it must be 1 or more")
             if value is not None and not fits:
                 log.warning("%s has no meaning for this gallery's index (%s); ignored", name, self.describe())
+        self.depth = depth or self.depth
         if graph is not None:
             graph.efSearch = ef_search or max(graph.efSearch, LEAST_EF_SEARCH)
         if lists:
@@ -180,8 +193,11 @@ class VectorIndex:
         return np.arange(self.count, dtype=np.int64)
 
     @classmethod
-    def read(cls, path: Path, advice: str) -> VectorIndex:
-        """Read an index file that may be anything; GalleryError ending in `advice` where it is not an index."""
+    def read(cls, path: Path, advice: str, *, mapped: bool = False) -> VectorIndex:
+        """Read an index file that may be anything; GalleryError ending in `advice` where it is not an index.
+
+        mapped: of a large file only what is searched comes into memory, and nothing may be added to the index.
+        """
         size = size_of(path)
         limited = hasattr(faiss, "set_deserialization_vector_byte_limit")
         before = faiss.get_deserialization_vector_byte_limit() if limited else 0
@@ -191,8 +207,11 @@ class VectorIndex:
             if limited:  # no list in a file is longer than the file: a lying length allocates nothing
                 faiss.set_deserialization_vector_byte_limit(size + 2**20)
             try:
-                reader = faiss.PyCallbackIOReader(file.read)
-                raw = faiss.read_index_binary(reader) if binary else faiss.read_index(reader)
+                if mapped and size >= MAPPED_FROM and not binary and path.as_posix().isascii():
+                    raw = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
+                else:
+                    reader = faiss.PyCallbackIOReader(file.read)
+                    raw = faiss.read_index_binary(reader) if binary else faiss.read_index(reader)
             finally:
                 if limited:
                     faiss.set_deserialization_vector_byte_limit(before)
@@ -205,6 +224,14 @@ class VectorIndex:
         if binary:
             return cls(raw, HAMMING)
         return cls(raw, IP if raw.metric_type == faiss.METRIC_INNER_PRODUCT else L2)
+
+
+def usual_depth(core: Any) -> int:
+    """How many of those that the index names have to be compared exactly; 0 where it knows the vectors themselves."""
+    code = getattr(core, "code_size", 0) or getattr(getattr(core, "pq", None), "code_size", 0)
+    if isinstance(core, faiss.IndexBinary) or not code or code >= core.d:  # a byte for each component is near enough
+        return 0
+    return USUAL_DEPTH if code * 8 >= core.d else 2 * USUAL_DEPTH
 
 
 def core_of(raw: Any) -> Any:

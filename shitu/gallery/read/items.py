@@ -9,12 +9,9 @@ meta). A gallery of version 1 is read without the latter two, and gets them with
 
 from __future__ import annotations
 
-import json
-import re
 import sqlite3
 import threading
 import weakref
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -25,20 +22,25 @@ from numpy.typing import NDArray
 
 from shitu.errors import GalleryError
 from shitu.gallery.base import Facts, Item, LabelCount
+from shitu.gallery.read.columns import META_CRC, box_of, chunks, item_sum, marks, meta_crc
 from shitu.gallery.read.files import check_journal, size_of
 from shitu.gallery.read.schema import REBUILD, VERSION, check_schema
-from shitu.results import Box
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 BUSY_SECONDS = 30
 _CONTAINS = "(? = '' OR instr(lower(label), lower(?)) > 0)"  # LIKE would take % and _ for its own
-AT_ONCE = 500  # values in one SQL statement; SQLite promises 999
 Table = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
 """Of entries their ids, the row of each in vectors.bin and the crc32 of that row, (n,) int64 each."""
 _NO_TABLE: Table = (np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.int64))
-META_CRC = "crc"  # the key of meta whose value is the crc32 of all others
+
+
+_LATER = {"settings": "", "origin": "", "undo": "", "added": "", "index_made": "", "memory_limit": "0"} | {
+    "ef_search": "0",
+    "nprobe": "0",
+    "depth": "0",
+}  # what galleries of before do not have
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,10 @@ class Meta(Facts):
     index_count: int = 0  # vectors in the index file, ids removed since then included
     index_rows: int = 0  # the index covers what lived in the rows before this one; later rows are scanned
     index_learned: int = 0  # vectors that it was trained on
+    index_made: str = ""  # the method that it was made by, in faiss's words
+    ef_search: int = 0  # how thoroughly it looks, as `shitu gallery tune` found best; 0: as usual
+    nprobe: int = 0
+    depth: int = 0  # so many of those it names are compared exactly; 0: as usual
     undo: str = ""  # the file that undoes the last change; "" where none can be undone (write/undo.py)
     added: str = ""  # in a file that undoes: the ids that the change put in (write/undo.py)
     origin: str = ""  # of a gallery that was another program's: its files as they were then (gallery/origin.py)
@@ -65,9 +71,8 @@ class Meta(Facts):
     @classmethod
     def from_rows(cls, rows: Iterable[tuple[Any, Any]]) -> Meta:
         """KeyError or ValueError where something is missing or no number."""
-        values = {"settings": ""} | {str(key): str(value) for key, value in rows}  # older galleries have none
+        values = _LATER | {str(key): str(value) for key, value in rows}
         numbers = {field.name for field in fields(cls) if field.type == "int"}
-        values = {"origin": "", "undo": "", "added": ""} | values  # galleries of before do not have them
         made: dict[str, Any] = {field.name: values[field.name] for field in fields(cls)}
         made |= {name: int(made[name]) for name in numbers}
         impossible = any(not 0 <= made[name] < 2**62 for name in numbers) or not 0 < made["dimension"] < 2**24
@@ -147,9 +152,10 @@ class ItemDb:
         """A number that changes when another connection has committed something."""
         return int(self._ask("PRAGMA data_version")[0][0])
 
-    def live(self, below: int = 2**62) -> Table:
-        """Of all entries in rows `below` that one, by id."""
-        return self._table("SELECT id, row, crc FROM item WHERE row < ? ORDER BY id", (below,))
+    def live(self, below: int | None = None) -> Table:
+        """Of all entries, or of those in the rows before `below`, by id."""
+        which, values = ("", ()) if below is None else ("WHERE row < ? ", (below,))
+        return self._table(f"SELECT id, row, crc FROM item {which}ORDER BY id", values)
 
     def located(self, column: str, numbers: Iterable[int]) -> Table:
         """Of the entries whose `id` or `row` is among the numbers, ascending by that."""
@@ -268,44 +274,4 @@ class ItemDb:
                 f"{self.path}: entry {number} changed on disk since it was written (its checksum differs): "
                 f"`shitu gallery verify` tells all such entries; {REBUILD}"
             )
-        return Item(str(label), str(image), str(sha256), _box(box), int(number))
-
-
-def item_sum(*columns: Any) -> int:
-    """The crc32 of what an item says: id, row, label, image, sha256, box and crc, as the database holds them."""
-    text = "\0".join("" if column is None else str(column) for column in columns)
-    return zlib.crc32(text.encode("utf-8", "surrogatepass"))
-
-
-def meta_crc(rows: Iterable[tuple[Any, Any]]) -> str:
-    """The crc32 of all facts but itself."""
-    lines = sorted(f"{key}={value}" for key, value in rows if key != META_CRC)
-    return str(zlib.crc32("\n".join(lines).encode("utf-8", "surrogatepass")))
-
-
-def _box(text: Any) -> Box | None:
-    if text is None:
-        return None
-    try:
-        left, top, right, bottom = (int(edge) for edge in json.loads(text))
-        if any(not -(2**31) <= edge < 2**31 for edge in (left, top, right, bottom)):
-            raise ValueError("no pixels of a picture")
-        return left, top, right, bottom
-    except (ValueError, TypeError, OverflowError, RecursionError) as error:
-        raise GalleryError(f"an entry of the gallery has a damaged box {str(text)[:80]!r}; {REBUILD}") from error
-
-
-def chunks(values: Iterable[Any]) -> Iterator[list[Any]]:
-    """The values that SQLite can hold, in pieces: a number beyond 64 bits, or a text that is none, matches nothing."""
-    plain = (int(value) if isinstance(value, np.integer) else value for value in values)
-    sound = [value for value in plain if _storable(value)]
-    for start in range(0, len(sound), AT_ONCE):
-        yield sound[start : start + AT_ONCE]
-
-
-def _storable(value: Any) -> bool:
-    return -(2**63) <= value < 2**63 if isinstance(value, int) else not re.search("[\ud800-\udfff]", value)
-
-
-def marks(values: Sequence[Any]) -> str:
-    return ",".join("?" * len(values))
+        return Item(str(label), str(image), str(sha256), box_of(box), int(number))

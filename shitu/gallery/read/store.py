@@ -107,8 +107,11 @@ class Store:
         """Names the index file among those of all generations; "" where there is none."""
         return str(self.index_path) if self.meta.index_file else ""
 
-    def read_index(self) -> VectorIndex | None:
-        """The index, None where there is none; FileNotFoundError, or GalleryError where it is not what was written."""
+    def read_index(self, *, mapped: bool = False) -> VectorIndex | None:
+        """The index, None where there is none; FileNotFoundError, or GalleryError where it is not what was written.
+
+        mapped: to be searched only.
+        """
         meta, path = self.meta, self.index_path
         if not meta.index_file:
             return None
@@ -116,7 +119,7 @@ class Store:
             raise GalleryError(f"{self.folder}: {meta.index_file!r} is no name of an index file; {REBUILD}")
         if (size := size_of(path)) != meta.index_bytes:
             raise GalleryError(f"{path} has {size} bytes, {meta.index_bytes} were written: it is damaged; {COMPACT}")
-        index = VectorIndex.read(path, COMPACT)
+        index = VectorIndex.read(path, COMPACT, mapped=mapped)
         for name, have, wanted in (
             ("vectors", index.count, meta.index_count),
             ("dimensions", index.dimension, meta.dimension),
