@@ -91,7 +91,7 @@ def predict_far(
     place = place_of(far, config.Global.output_dir)
     with opened(far, config) as fleet:
         records = recognise_in_shards(config, names, fleet, place, typed=not listed)
-        _finish(((None, record) for record in records), len(names), config, Shown(style, False, unnamed))
+        finish(((None, record) for record in records), len(names), config.Global.output_dir, Shown(style, False, unnamed))
 
 
 @click.command("predict-det", epilog=example("predict-det --no-pictures demo/photos/beach.jpg"))
