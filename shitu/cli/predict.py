@@ -90,8 +90,9 @@ def predict_far(
     names = list(paths_in(sys.stdin.buffer) if listed else _found(config, inputs))
     place = place_of(far, config.Global.output_dir)
     with opened(far, config) as fleet:
-        records = recognise_in_shards(config, names, fleet, place, typed=not listed)
-        finish(((None, record) for record in records), len(names), config.Global.output_dir, Shown(style, False, unnamed))
+        found = recognise_in_shards(config, names, fleet, place, typed=not listed)
+        records = ((None, record) for record in found)
+        finish(records, len(names), config.Global.output_dir, Shown(style, False, unnamed))
 
 
 @click.command("predict-det", epilog=example("predict-det --no-pictures demo/photos/beach.jpg"))
