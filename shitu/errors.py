@@ -36,6 +36,12 @@ class GalleryWriteError(GalleryError):
     exit_status = 1
 
 
+class GalleryServerError(GalleryError):
+    """A database that cannot be reached, or was lost in the middle; no change was made unless its commit was."""
+
+    exit_status = 1
+
+
 class GalleryBusyError(ShituError):
     """Another process is writing the gallery."""
 

@@ -165,6 +165,10 @@ PROMISES = {
     "shitu gallery map my_gallery --html map.html --image-root demo": Promise(
         r'\{"entries": 24, "shown": 24, "doubtful": \d+, "to": "map.html"\}\n', files={"map.html": 1}
     ),
+    "shitu gallery copy my_gallery a_copy": Promise(
+        r'\{"entries": 24, "resumed": 0, "checksum": "[0-9a-f]{16}", "from": "my_gallery", "to": "a_copy"\}\n',
+        holds=labels("a_copy", green_tea=18),
+    ),
     "shitu gallery undo my_gallery": Promise(r'\{"entries_before": 24, "entries": 6\}\n'),
     "shitu gallery info my_gallery --format table": Promise(rows("path my_gallery", "entries 24", "labels 3")),
     "shitu gallery list my_gallery | grep '\"green tea\"'": Promise(r'(\{[^\n]*"label": "green tea"[^\n]*\}\n){18}'),

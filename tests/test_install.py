@@ -11,6 +11,8 @@ import pytest
 
 from tests.conftest import ROOT
 
+STUDIO = ("templates/base.html", "static/try.js", "static/studio.css", "static/words/zh.json")
+
 
 @pytest.fixture(scope="module")
 def binaries(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -42,5 +44,5 @@ def test_it_needs_neither_paddleclas_nor_paddledet(binaries: Path, tmp_path: Pat
     installed = binaries.parent / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
     assert (installed / "shitu" / "_bundled" / "models").is_dir()
     templates = ("evaluation/report.html", "evaluation/report_plots.html", "cli/evaluate.txt", "cli/calibrate.txt")
-    for data in (*templates, "datasets/public_sets.yaml"):
+    for data in (*templates, "datasets/public_sets.yaml", *(f"serve/studio/{name}" for name in STUDIO)):
         assert (installed / "shitu" / data).is_file()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from shitu.cli import out, sheets
+from shitu.cli.fleet import Far, fleet_options, opened, place_of
 from shitu.cli.options import example, format_option, with_config
 from shitu.cli.records import Shown, finish
 from shitu.cli.remote import or_server
@@ -33,8 +34,9 @@ PICTURES = click.option("--pictures/--no-pictures", default=True, help="Annotate
 @PICTURES
 @click.option("--unnamed", is_flag=True, help="Tell of objects without a name, too, in records and pictures.")
 @watching_options
+@fleet_options("OUT.parts")
 @INPUTS
-def predict(config: Config, inputs: tuple[str, ...], watching: Watching | None, **shown: Any) -> None:
+def predict(config: Config, inputs: tuple[str, ...], watching: Watching | None, far: Far | None, **shown: Any) -> None:
     """Find the objects in images and name them from the gallery.
 
     Without arguments, the images are those of Global.infer_imgs. `-` reads standard input: one image, or a list of
@@ -42,8 +44,13 @@ def predict(config: Config, inputs: tuple[str, ...], watching: Watching | None, 
 
     With --every the one input is a video file, a camera or a stream, and the records are events: a thing that is
     followed from frame to frame has got a name.
+
+    With --engine ray machines do the photos in shards, and draw no pictures; a run that was broken off goes on where it
+    was.
     """
-    if watching:
+    if far:
+        predict_far(config, inputs, watching, far, **shown)
+    elif watching:
         run_watch(config, inputs, watching, **shown)
     else:
         run_predict(config, inputs, **shown)
@@ -57,6 +64,35 @@ def run_predict(config: Config, inputs: tuple[str, ...], *, style: str, pictures
     images, count, many = _images(config, inputs)
     records = recognize_files(SystemPredictor(config, many=many), images, config.Global.batch_size)
     finish(records, count, config.Global.output_dir, Shown(style, pictures, unnamed))
+
+
+def predict_far(
+    config: Config,
+    inputs: tuple[str, ...],
+    watching: Watching | None,
+    far: Far,
+    *,
+    style: str,
+    pictures: bool,
+    unnamed: bool,
+) -> None:
+    """The same by a fleet. Raises UsageError for what is done in this process alone."""
+    from shitu.errors import UsageError
+    from shitu.images.read_ahead import paths_in
+    from shitu.recognise.in_shards import recognise_in_shards
+
+    if watching:
+        raise UsageError("--every watches in this process; leave --engine ray away")
+    drawing = click.get_current_context().get_parameter_source("pictures")
+    if pictures and drawing is not None and drawing.name == "COMMANDLINE":
+        raise UsageError("--pictures: machines of a fleet draw none; leave it away, or leave --engine ray away")
+    listed = inputs == ("-",)
+    names = list(paths_in(sys.stdin.buffer) if listed else _found(config, inputs))
+    place = place_of(far, config.Global.output_dir)
+    with opened(far, config) as fleet:
+        found = recognise_in_shards(config, names, fleet, place, typed=not listed)
+        records = ((None, record) for record in found)
+        finish(records, len(names), config.Global.output_dir, Shown(style, False, unnamed))
 
 
 @click.command("predict-det", epilog=example("predict-det --no-pictures demo/photos/beach.jpg"))
@@ -120,10 +156,22 @@ def _images(config: Config, inputs: tuple[str, ...]) -> tuple[Iterator[Read], in
 
     Paths are checked now, images read when wanted. Whoever pipes in paths waits for each answer.
     """
+    from shitu.images.read_ahead import read_stdin
+    from shitu.sources.read import read_sources
+
+    if inputs == ("-",):
+        return read_stdin(sys.stdin.buffer), None, False
+    found = _found(config, inputs)
+    shows = out.shows_progress()
+    first = list(found if shows else islice(found, 2))  # all of them for the time left
+    return read_sources(chain(first, found)), len(first) if shows else None, len(first) > 1
+
+
+def _found(config: Config, inputs: tuple[str, ...]) -> Iterator[str]:
+    """The names of the images, checked now and looked for as they are consumed. Raises UsageError."""
     from shitu.errors import UsageError
     from shitu.images.drawn import find_photos
-    from shitu.images.read_ahead import read_stdin
-    from shitu.sources.read import find_sources, read_sources
+    from shitu.sources.read import find_sources
 
     find = partial(find_photos, output_dir=config.Global.output_dir)
     if inputs:
@@ -133,13 +181,8 @@ def _images(config: Config, inputs: tuple[str, ...]) -> tuple[Iterator[Read], in
     if not inputs:
         raise UsageError("no images given; name images, folders or globs, or set Global.infer_imgs")
     if "-" in inputs:
-        if len(inputs) > 1:
-            raise UsageError("`-` (standard input) cannot be mixed with other images; give it alone")
-        return read_stdin(sys.stdin.buffer), None, False
-    found = find(inputs)
-    shows = out.shows_progress()
-    first = list(found if shows else islice(found, 2))  # all of them for the time left
-    return read_sources(chain(first, found)), len(first) if shows else None, len(first) > 1
+        raise UsageError("`-` (standard input) cannot be mixed with other images; give it alone")
+    return find(inputs)
 
 
 def _check_writable(path: str) -> None:

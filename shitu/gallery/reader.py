@@ -87,16 +87,7 @@ class FolderReader(GalleryReader):
         """What a search runs over; FileNotFoundError where a writer has just replaced the index, GalleryError."""
         with self._lock:
             if self._space is None:
-                store, index = self.store, self._index()
-                self._space = SearchSpace(
-                    store.meta.measure,
-                    store.ids,
-                    store.rows,
-                    store.vectors,
-                    index,
-                    store.meta.index_rows,
-                    getattr(store, "crcs", None),
-                )
+                self._space = SearchSpace(self.store, self._index())
                 self._before = None
             return self._space
 
@@ -104,9 +95,10 @@ class FolderReader(GalleryReader):
         before = self._before
         if before is not None and before._space is not None and before.store.index_key == self.store.index_key:
             return before._space.index
-        index = self.store.read_index()
+        index, meta = self.store.read_index(mapped=True), self.store.meta
         if index is not None:
-            index.tune(self._options["efSearch"], self._options["nprobe"])
+            ef_search, nprobe = self._options["efSearch"], self._options["nprobe"]
+            index.tune(ef_search or meta.ef_search or None, nprobe or meta.nprobe or None, meta.depth or None)
         return index
 
     def search(self, vectors: NDArray[Any], k: int) -> list[list[Match]]:
@@ -142,7 +134,7 @@ class FolderReader(GalleryReader):
         return self.store.meta
 
     def __len__(self) -> int:
-        return len(self.store.ids)
+        return self.store.count
 
     def find(
         self,

@@ -25,9 +25,9 @@ from shitu.serve.openapi import document
 from shitu.serve.problems import STATUS_CODES, HttpError, body_of, problem_of
 from shitu.serve.service import Service
 from shitu.serve.settings import Settings
+from shitu.serve.studio import routes as studio
 
 log = logging.getLogger("shitu")
-# studio.router goes here, too
 ROUTERS = (
     v1_health.router,
     v1_recognise.router,
@@ -37,6 +37,7 @@ ROUTERS = (
     v1_review.router,
     paddlex.router,
     paddleserving.router,
+    studio.router,
 )
 STOP_SECONDS = 60  # for what was accepted
 
