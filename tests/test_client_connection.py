@@ -146,12 +146,19 @@ def test_nobody_there_and_no_address(script: Script, shitu: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [["-c", "general"], ["-o", "Global.threshold=0.3"], ["--device", "cpu"], ["--every", "1s"]]
+    "words",
+    [
+        ["--config", "general"],
+        ["--override", "Global.threshold=0.3"],
+        ["--device", "cpu"],
+        ["--every", "1s"],
+        ["--engine", "ray"],
+    ],
 )
-def test_what_is_of_here_is_refused_with_a_server(words: list[str], shitu: Run) -> None:
-    done = shitu("predict", "--server", "http://127.0.0.1:9", *words, PHOTO)
+def test_what_is_of_here_is_refused_with_a_server(words: str, shitu: Run) -> None:
+    done = shitu("predict", "--server", "http://127.0.0.1:9", *words.split(), PHOTO)
     assert done.returncode == 2
-    assert words[0] in done.stderr
+    assert words.split(maxsplit=1)[0] in done.stderr
 
 
 def test_a_client_loads_no_engine(shitu: Run) -> None:
