@@ -92,6 +92,20 @@ def test_a_picture_that_fails_leaves_the_others(client: shitu.Client, tmp_path: 
     assert good.error is None
 
 
+def test_a_picture_that_is_too_large_leaves_the_others(tmp_path: Path) -> None:
+    """Whatever of the refusal arrives while the picture is still on its way."""
+    large = tmp_path / "large.bmp"
+    Image.fromarray(np.zeros((2000, 2000, 3), np.uint8)).save(large)
+    with serving(tmp_path, "--max-upload", 1) as service:
+        client = shitu.Client(service.url)
+        for _ in range(5):
+            refused, good = client.predict([large, PHOTOS / "desk.jpg"])
+            assert f"{large}: the request " in (refused.error or "")
+            assert good.error is None
+        with pytest.raises(shitu.ShituError, match="the request"):
+            client.add(large, label="x")
+
+
 def test_a_thing_is_taught_corrected_and_taken_back(client: shitu.Client, tmp_path: Path) -> None:
     first, second = noise(tmp_path / "一.png", 1), noise(tmp_path / "two.png", 2)
     shelf = client.create("试 1")

@@ -9,7 +9,7 @@ import urllib.error
 import urllib.request
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -26,6 +26,28 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
     def redirect_request(self, *arguments: Any) -> None:
         return None
+
+
+class _Heard(http.client.HTTPConnection):
+    """Who refuses a large request answers before it has read all, and hangs up: the answer is there to read."""
+
+    def send(self, data: Any) -> None:
+        with suppress(BrokenPipeError, ConnectionResetError):
+            super().send(data)
+
+
+class _HeardSafely(_Heard, http.client.HTTPSConnection):
+    pass
+
+
+class _Web(urllib.request.HTTPHandler):
+    def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+        return self.do_open(_Heard, req)
+
+
+class _SafeWeb(urllib.request.HTTPSHandler):
+    def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+        return self.do_open(_HeardSafely, req)
 
 
 class Connection:
@@ -49,7 +71,7 @@ class Connection:
         self._headers = {"User-Agent": "shitu"} | ({"Authorization": f"Bearer {token}"} if token else {})
         # what http_proxy and its like name cannot reach this machine's own services
         direct = [urllib.request.ProxyHandler({})] if parts.hostname in ("localhost", "127.0.0.1", "::1") else []
-        self._opener = urllib.request.build_opener(_NoRedirect, *direct)
+        self._opener = urllib.request.build_opener(_NoRedirect, _Web, _SafeWeb, *direct)
 
     def ask(self, method: str, *path: str | int, body: Any = None, **query: Any) -> Any:
         """The JSON that is answered. `body` is sent as JSON; of `query`, None is left out. Raises ServiceError."""
@@ -124,6 +146,9 @@ class Connection:
             return ServiceError(f"{self.url}: {told['message']}", told["code"], error.code, told["message"])
         except (ValueError, KeyError, TypeError, OSError, http.client.HTTPException):
             pass
+        if error.code == 413:  # of which often no more than the first line arrives
+            reason = "the request is larger than it takes (--max-upload); shrink the image"
+            return ServiceError(f"{self.url}: {reason}", "too_large", error.code, reason)
         if 300 <= error.code < 400:
             place = error.headers.get("Location", "elsewhere")
             return ServiceError(f"{self.url}: redirects to {place}; give that address", "", error.code)
