@@ -267,7 +267,7 @@ def main() -> None:
     if arguments.write:
         told = {"command": "python -m benchmarks.fan_out", "machine": machine(), "measured": rows}
         told |= {"tail at scale": tail, "rate": arguments.rate, "simulated": found}
-        arguments.write.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+        arguments.write.write_text(json.dumps(told) + "\n", encoding="utf-8")
 
 
 def show(rows: list[dict[str, Any]]) -> None:
