@@ -20,6 +20,7 @@ from click.testing import CliRunner
 
 from shitu.build import in_shards
 from shitu.build.builder import BuildReport, GalleryBuilder
+from shitu.build.embed import InThreads
 from shitu.build.in_shards import InShards
 from shitu.build.source import Source, Stored
 from shitu.cli import main
@@ -29,7 +30,9 @@ from shitu.cores import available_cores
 from shitu.errors import ImageError, ShituError, UsageError
 from shitu.fleet.parts import Parts
 from shitu.fleet.shards import Run, Shard, cut, in_order
+from shitu.gallery import open_reader
 from shitu.gallery.gallery import Gallery
+from shitu.gallery.open import KINDS
 from shitu.object_store import delete, find_stored, identity_of, is_stored, open_stored, put
 from shitu.recognise.files import recognize_files
 from shitu.recognise.from_config import SystemPredictor
@@ -37,6 +40,7 @@ from shitu.recognise.in_shards import recognise_in_shards
 from shitu.results import Recognition
 from shitu.sources.read import find_sources, read_sources
 from tests.conftest import DEMO, index_overrides
+from tests.dictionary_gallery import KIND
 from tests.fleet_in_threads import InThreadPool
 
 PHOTOS = sorted(map(str, (DEMO / "photos").glob("*.jpg")))
@@ -156,6 +160,20 @@ def test_append_leaves_out_what_is_there(tmp_path: Path, small_list: Path) -> No
         report = build(more, fleet)
         assert (report.images, report.already_there, report.total) == (12, 12, 24)
     same(tmp_path / "here", tmp_path / "there")
+
+
+def test_another_kind_of_gallery_is_committed_by_the_driver(
+    tmp_path: Path, small_list: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(KINDS, "dictionary", KIND)
+    galleries = []
+    for name, fleet in (("here", None), ("there", InThreadPool())):
+        config = load_config(None, index_overrides(small_list, f"dictionary://{name}"))  # type: ignore[arg-type]
+        executor = partial(InShards, fleet=fleet, place=str(tmp_path / "parts")) if fleet else InThreads
+        GalleryBuilder(config, executor=executor).run()
+        galleries.append(list(open_reader(f"dictionary://{name}").items()))
+    assert galleries[0] == galleries[1]
+    assert len(galleries[0]) == 24
 
 
 KILLED = """
