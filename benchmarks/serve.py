@@ -3,9 +3,10 @@
 python -m benchmarks.serve [--seconds 10] [--rounds 3] [--clients 1 4 16] [--paddlex URL] [--json FILE]
     The service and the demo's gallery are started here. Each round measures all in turn: the photos in this process
     (as `shitu predict` does a folder), then the service by so many clients that each ask again as soon as they are
-    answered. "of one process" is the rate as a share of that of this process: what is missing, HTTP took. --paddlex: a
-    server of PaddleX at that address (`paddlex --serve --pipeline PP-ShiTuV2`) is asked what ours is, by its
-    /shitu-infer without pictures; its index is made of the demo's pictures first. Ratios within one run tell.
+    answered. "of one process" is the rate as a share of that of this process: what is missing, HTTP took; "processor
+    ms" is what the service's process uses for a photo, which others on the machine change less. --paddlex: a server of
+    PaddleX at that address (`paddlex --serve --pipeline PP-ShiTuV2`) is asked what ours is, by its /shitu-infer without
+    pictures; its index is made of the demo's pictures first. Ratios within one run tell.
 python -m benchmarks.serve --soak 10000 [--kills 10]
     So many requests by four clients while a fifth teaches and removes things, and then a service killed (SIGKILL) while
     it is taught, so many times. Ends with status 1 where an answer shows half a change, an acknowledged change is lost,
@@ -24,6 +25,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -64,9 +66,9 @@ def asked(ask: Callable[[str], object], clients: int, seconds: float) -> list[fl
     return waits
 
 
-def in_process(predictor: SystemPredictor, config: Config, seconds: float) -> float:
-    """Photos a second."""
-    start, count = time.monotonic(), 0
+def in_process(predictor: SystemPredictor, config: Config, seconds: float) -> tuple[float, float]:
+    """Photos a second, and processor seconds a photo."""
+    start, busy, count = time.monotonic(), time.process_time(), 0
 
     def names() -> Iterator[str]:
         while time.monotonic() < start + seconds:
@@ -74,7 +76,7 @@ def in_process(predictor: SystemPredictor, config: Config, seconds: float) -> fl
 
     for _ in recognize_files(predictor, read_ahead(names()), config.Global.batch_size):
         count += 1
-    return count / (time.monotonic() - start)
+    return count / (time.monotonic() - start), (time.process_time() - busy) / count
 
 
 def infer_by(url: str) -> Callable[[str], object]:
@@ -96,32 +98,39 @@ def infer_by(url: str) -> Callable[[str], object]:
     return lambda path: post("shitu-infer", image=photos[path], indexKey=key, visualize=False)
 
 
-Rates = dict[str, list[float]]
+@dataclass
+class Measured:
+    """Of all rounds: photos a second, processor seconds a photo of the service, how long each answer took."""
+
+    rates: list[float] = field(default_factory=list)
+    busy: list[float] = field(default_factory=list)
+    waits: list[float] = field(default_factory=list)
 
 
 def measure(
     works: dict[str, Callable[[str], object]],
-    clients: Sequence[int],
-    alone: Callable[[], float],
+    alone: Callable[[], tuple[float, float]],
+    busy: Callable[[], float],
     args: argparse.Namespace,
-) -> tuple[list[float], dict[str, list[float]], Rates]:
-    """Rates of this process, and by work and clients the waits of all rounds and the rates of each."""
-    own: list[float] = []
-    waits: dict[str, list[float]] = {}
-    rates: Rates = {}
+) -> tuple[Measured, dict[str, Measured]]:
+    """This process, and by work and number of clients; `busy`: processor seconds of the service until now."""
+    own, found = Measured(), dict[str, Measured]()
     for number in range(args.rounds + 1):
-        rate = alone()
-        own += [rate] if number else []
+        rate, each = alone()
+        if number:  # the first warms up
+            own.rates.append(rate)
+            own.busy.append(each)
         for name, work in works.items():
-            for count in clients:
-                start = time.monotonic()
-                found = asked(work, count, args.seconds if number else 2.0)
-                if number:  # the first warms up
-                    key = f"{name}, {count} client{'s' * (count > 1)}"
-                    waits.setdefault(key, []).extend(found)
-                    rates.setdefault(key, []).append(len(found) / (time.monotonic() - start))
+            for count in args.clients:
+                start, before = time.monotonic(), busy()
+                waits = asked(work, count, args.seconds if number else 2.0)
+                if number:
+                    one = found.setdefault(f"{name}, {count} client{'s' * (count > 1)}", Measured())
+                    one.rates.append(len(waits) / (time.monotonic() - start))
+                    one.busy.append((busy() - before) / len(waits))
+                    one.waits += waits
         print(f"round {number} of {args.rounds}", file=sys.stderr, flush=True)
-    return own, waits, rates
+    return own, found
 
 
 def at(waits: Sequence[float], share: float) -> float:
@@ -140,18 +149,20 @@ def load(args: argparse.Namespace) -> None:
                 works |= {"shitu, PaddleX's route": infer_by(server.url), "PaddleX": infer_by(args.paddlex.rstrip("/"))}
             else:
                 print("PaddleX is not measured: --paddlex names no server of it", file=sys.stderr)
-            own, waits, rates = measure(works, args.clients, lambda: in_process(predictor, config, args.seconds), args)
-    print(f"{'':38}{'photos/s':>10}{'p50 ms':>9}{'p95':>8}{'p99':>8}{'of one process':>16}")
-    print(f"{'one process, photos side by side':38}{median(own):10.1f}")
+            alone = lambda: in_process(predictor, config, args.seconds)  # noqa: E731
+            own, found = measure(works, alone, server.processor, args)
+    print(f"{'':38}{'photos/s':>10}{'of one process':>16}{'p50 ms':>9}{'p95':>8}{'p99':>8}{'processor ms':>14}")
+    print(f"{'one process, photos side by side':38}{median(own.rates):10.1f}{'':41}{1000 * median(own.busy):14.1f}")
     told = []
-    for name, found in waits.items():
-        shares = [rate / alone for rate, alone in zip(rates[name], own, strict=True)]
-        row = [median(rates[name]), *(at(found, share) for share in (0.5, 0.95, 0.99)), median(shares)]
-        print(f"{name:38}{row[0]:10.1f}{row[1]:9.0f}{row[2]:8.0f}{row[3]:8.0f}{row[4]:15.0%}")
-        told.append(dict(zip(("name", "rate", "p50", "p95", "p99", "share"), (name, *row), strict=True)))
+    for name, each in found.items():
+        shares = [rate / alone for rate, alone in zip(each.rates, own.rates, strict=True)]
+        p50, p95, p99 = (at(each.waits, share) for share in (0.5, 0.95, 0.99))
+        busy = "" if name.startswith("PaddleX") else f"{1000 * median(each.busy):.1f}"  # another's process
+        print(f"{name:38}{median(each.rates):10.1f}{median(shares):16.0%}{p50:9.0f}{p95:8.0f}{p99:8.0f}{busy:>14}")
+        told.append({"name": name, "share": median(shares), "p50": p50, "p95": p95, "p99": p99, "rates": each.rates})
     if args.json:
         machine = {"cores": os.cpu_count(), "load": os.getloadavg()[0], "command": sys.argv}
-        Path(args.json).write_text(json.dumps({"one process": own, "served": told, **machine}, indent=1), "utf-8")
+        Path(args.json).write_text(json.dumps({"one process": own.rates, "served": told, **machine}, indent=1), "utf-8")
 
 
 def main() -> None:

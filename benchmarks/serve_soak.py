@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 import signal
 import subprocess
@@ -105,7 +104,7 @@ def soak(requests: int) -> bool:
             demo = Client(server.url, "demo")
             small = demo.create("soak")
             wanted = {photo: demo.predict(photo)[0].to_dict() for photo in photos}
-            whole = {"regions": json.dumps([WHOLE]), "return_k": 4 * ALIVE, "score_thres": -1.0}
+            whole: dict[str, Any] = {"regions": [WHOLE], "return_k": 4 * ALIVE, "score_thres": -1.0}
 
             def ask() -> None:
                 while (number := next_of(left, lock)) is not None:

@@ -75,6 +75,11 @@ def test_options_go_with_a_request(client: shitu.Client) -> None:
     assert {len(region.matches) for region in all_of_it} == {2}
     (nothing,) = client.predict(PHOTOS / "picnic.jpg", score_thres=1.1)
     assert (bool(nothing), bool(nothing.found.unnamed)) == (False, True)
+    box = (10, 20, 200, 220)
+    (given,) = client.predict(PHOTOS / "picnic.jpg", regions=[box])
+    assert [region.bbox for region in (*given.found.regions, *given.found.unnamed)] == [box]
+    with pytest.raises(shitu.ShituError, match="score_threshold: no option of predict"):
+        client.predict(PHOTOS / "picnic.jpg", score_threshold=1.1)
     with pytest.raises(shitu.ServiceError) as caught:
         client.predict(PHOTOS / "picnic.jpg", return_k=0)
     assert (caught.value.status, caught.value.exit_status) == (422, 2)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -130,9 +132,7 @@ def test_refusals_are_told(script: Script, status: int, body: Any, words: str) -
     assert caught.value.exit_status == (2 if status in (401, 404) else 1)
 
 
-def test_nobody_there_and_no_address(script: Script, shitu: Run) -> None:
-    import shitu as library
-
+def test_nobody_there(script: Script, shitu: Run) -> None:
     script.server.shutdown()
     script.server.server_close()
     done = shitu("predict", "--server", script.url, "-g", "x", PHOTO)
@@ -140,13 +140,23 @@ def test_nobody_there_and_no_address(script: Script, shitu: Run) -> None:
     assert done.stdout == ""
     assert "no answer" in done.stderr
     assert "check the address" in done.stderr
-    for wrong in ("127.0.0.1:8080", "ftp://x", "http://", "http://a:b@c", "http://[x"):
-        with pytest.raises(library.ShituError, match="wanted the address of a service"):
-            library.Client(wrong)
+
+
+@pytest.mark.parametrize("wrong", ["127.0.0.1:8080", "ftp://x", "http://", "http://a:b@c", "http://[x"])
+def test_what_is_no_address(wrong: str) -> None:
+    with pytest.raises(shitu.ShituError, match="wanted the address of a service"):
+        shitu.Client(wrong)
 
 
 @pytest.mark.parametrize(
-    "words", [["-c", "general"], ["-o", "Global.threshold=0.3"], ["--device", "cpu"], ["--every", "1s"]]
+    "words",
+    [
+        ["--config", "general"],
+        ["--override", "Global.threshold=0.3"],
+        ["--device", "cpu"],
+        ["--every", "1s"],
+        ["--engine", "ray"],
+    ],
 )
 def test_what_is_of_here_is_refused_with_a_server(words: list[str], shitu: Run) -> None:
     done = shitu("predict", "--server", "http://127.0.0.1:9", *words, PHOTO)
@@ -154,10 +164,7 @@ def test_what_is_of_here_is_refused_with_a_server(words: list[str], shitu: Run) 
     assert words[0] in done.stderr
 
 
-def test_a_client_loads_no_engine(shitu: Run) -> None:
-    import subprocess
-    import sys
-
+def test_a_client_loads_no_engine() -> None:
     code = "import sys, shitu; shitu.Client('http://127.0.0.1:9', 'x'); print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not {"paddle", "faiss", "cv2", "onnxruntime", "sqlite3", "pydantic"} & set(loaded)

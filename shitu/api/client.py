@@ -16,7 +16,7 @@ from typing import Any
 from shitu.api.answers import Answer, Answers
 from shitu.api.connection import Connection, File
 from shitu.api.uploads import Upload, read_file, uploads
-from shitu.errors import ImageError, ServiceError, ShituError
+from shitu.errors import ImageError, ServiceError, ShituError, UsageError
 from shitu.files import replace_file
 from shitu.images.find import find_images
 from shitu.images.read_ahead import map_ahead
@@ -25,6 +25,7 @@ from shitu.results import Box, Recognition
 PARCEL, PARCEL_BYTES = 16, 16 << 20  # files of one request that adds
 PAGE = 1000  # entries or labels of one request
 AT_ONCE = 4  # requests on their way; the service recognises together what arrives together
+OPTIONS = ("return_k", "score_thres", "threshold", "whole_image", "regions")
 OF_THE_PICTURE = ("bad_image", "not_recognised", "too_large")  # refused for what was sent: other pictures go on
 log = logging.getLogger("shitu")
 
@@ -63,8 +64,9 @@ class Client:
     def predict(self, source: Any, *, bgr: bool = False, **options: Any) -> Answers:
         """Find the objects in pictures and name them: one Answer for each picture, in order; `Pipeline.predict`.
 
-        options: return_k, score_thres, threshold, whole_image, each for the config's of the service. Web addresses are
-        fetched here. A picture that cannot be read has an Answer with `error`, and a warning is logged.
+        options: return_k, score_thres, threshold, whole_image, each for the config's of the service; regions: boxes to
+        be named in place of what the detector finds. Web addresses are fetched here. A picture that cannot be read has
+        an Answer with `error`, and a warning is logged. Raises UsageError as `Pipeline.predict`, and for other options.
         """
         answers = Answers(list(self.answers(source, bgr=bgr, **options)))
         for one in answers:
@@ -80,6 +82,10 @@ class Client:
         self, groups: Iterable[Iterable[Upload]], at_once: int = AT_ONCE, **options: Any
     ) -> Iterator[Answer]:
         """The same of what is on its way already; `at_once` groups are asked for side by side."""
+        if unknown := sorted(options.keys() - OPTIONS):
+            raise UsageError(f"{', '.join(unknown)}: no option of predict, which are {', '.join(OPTIONS)}")
+        if options.get("regions") is not None:
+            options["regions"] = json.dumps([list(box) for box in options["regions"]])
         place = ("v1", "galleries", self.gallery, "recognise")
 
         def ask(group: Iterable[Upload]) -> list[Answer]:

@@ -8,6 +8,7 @@ from functools import partial, wraps
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from shitu.cli import out
 from shitu.cli.records import Shown, finish
@@ -19,8 +20,9 @@ if TYPE_CHECKING:
     from shitu.images.read import Picture
     from shitu.results import Recognition
 
-# What says how to recognise here, by the name under which the command gets it.
-_HERE = {"config_path": "-c", "overrides": "-o", "short_device": "--device", "every": "--every", "video": "--video"}
+# What --server goes with, by the names under which the command gets it; all else says how to recognise here.
+_ASKED = {"score_thres": "short_score", "return_k": "short_top_k", "threshold": "short_threshold"}
+_WITH = {"server", "inputs", "style", "pictures", "unnamed", "short_gallery", "short_out", *_ASKED.values()}
 _OUT = "./output"  # as Global.output_dir
 
 
@@ -37,14 +39,15 @@ def or_server(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _predict(server: str, given: dict[str, Any]) -> None:
-    for name, flag in _HERE.items():
-        if given[name]:
-            raise UsageError(f"{flag} says how to recognise here, and with --server it is done there; leave one out")
+    context = click.get_current_context()
+    for option in context.command.params:
+        said = context.get_parameter_source(option.name or "") is ParameterSource.COMMANDLINE
+        if said and option.name not in _WITH:
+            raise UsageError(f"{option.opts[-1]} is of recognition here, --server has it done there; leave one out")
     from shitu.api.client import Client
 
     shown, folder = Shown(given["style"], given["pictures"], given["unnamed"]), given["short_out"] or _OUT
-    asked = {"score_thres": "short_score", "return_k": "short_top_k", "threshold": "short_threshold"}
-    options = {name: given[option] for name, option in asked.items()}
+    options = {name: given[option] for name, option in _ASKED.items()}
     client = Client(server, given["short_gallery"])
     answers, count = _answers(client, given["inputs"], folder, options)
     finish((_with_picture(answer, shown.pictures) for answer in answers), count, folder, shown)

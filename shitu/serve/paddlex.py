@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from typing import Any, Generic, Literal, TypeVar
 
 from fastapi import APIRouter, HTTPException, Request, Response
@@ -18,11 +18,9 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel, Field
 
 from shitu.errors import ShituError
-from shitu.serve.common import WORDS, TheService
+from shitu.serve.common import WORDS, TheService, who
 from shitu.serve.paddlex_calls import Wanted, add, build, infer, remove
 from shitu.serve.problems import HttpError, enveloped, problem_of
-from shitu.serve.service import Service
-from shitu.serve.v1_galleries import changed
 
 Result = TypeVar("Result")
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
@@ -153,17 +151,14 @@ async def health() -> NoResult:
 @router.post("/shitu-index-build", operation_id="buildIndex", **_TOLD)
 async def build_index(request: Request, service: TheService, asked: BuildIndexRequest) -> Answer[IndexResult]:
     """A new gallery of these images, each entered whole; `indexKey` is its name."""
-    key, ids = await build(service, _pairs(asked.imageLabelPairs))
-    await changed(request, service, key, "create", {})
-    await _added(request, service, key, asked.imageLabelPairs, ids)
+    key, ids = await build(service, _pairs(asked.imageLabelPairs), who(request))
     return _answer(asked, IndexResult(indexKey=key, imageCount=len(ids), ids=ids))
 
 
 @router.post("/shitu-index-add", operation_id="addImagesToIndex", **_TOLD)
 async def add_images(request: Request, service: TheService, asked: AddImagesToIndexRequest) -> Answer[IndexResult]:
     """All of these images, or none."""
-    ids, count = await add(service, asked.indexKey, _pairs(asked.imageLabelPairs))
-    await _added(request, service, asked.indexKey, asked.imageLabelPairs, ids)
+    ids, count = await add(service, asked.indexKey, _pairs(asked.imageLabelPairs), who(request))
     return _answer(asked, IndexResult(imageCount=count, ids=ids))
 
 
@@ -172,8 +167,7 @@ async def remove_images(
     request: Request, service: TheService, asked: RemoveImagesFromIndexRequest
 ) -> Answer[IndexResult]:
     """Ids that are not there are passed over."""
-    removed, count = await remove(service, asked.indexKey, asked.ids)
-    await changed(request, service, asked.indexKey, "remove", {"ids": asked.ids, "removed": removed})
+    count = await remove(service, asked.indexKey, asked.ids, who(request))
     return _answer(asked, IndexResult(imageCount=count))
 
 
@@ -185,11 +179,6 @@ async def infer_image(service: TheService, asked: InferRequest) -> Answer[InferR
     )
     found = await infer(service, asked.indexKey, asked.image, wanted)
     return _answer(asked, InferResult.model_validate(found))
-
-
-async def _added(request: Request, service: Service, key: str, pairs: list[ImageLabelPair], ids: Sequence[int]) -> None:
-    labels = sorted({pair.label for pair in pairs})
-    await changed(request, service, key, "add", {"label": labels, "ids": ids})
 
 
 def _pairs(pairs: list[ImageLabelPair]) -> list[tuple[str, str]]:

@@ -33,6 +33,7 @@ from shitu.serve.service import Service
 from shitu.serve.teaching import Lesson, check_label
 
 Pairs = Sequence[tuple[str, str]]  # of an image and its label
+Noted = tuple[str, dict[str, Any], str]  # kind of change, what, who
 _GREATEST_ID = (1 << 63) - 1
 MOST_MATCHES = 1000  # as of /v1
 
@@ -48,26 +49,31 @@ class Wanted:
     visualize: bool = True
 
 
-async def build(service: Service, pairs: Pairs) -> tuple[str, list[int]]:
+async def build(service: Service, pairs: Pairs, by: str) -> tuple[str, list[int]]:
     """A new gallery of (image, label): its name, and the ids of its entries. Raises ShituError."""
     lessons = await _lessons(service, service.settings.config, pairs)
     gallery = await asyncio.to_thread(service.galleries.create, str(uuid.uuid4()))
-    ids, _ = await _taught(service, gallery, lessons)
+    await asyncio.to_thread(service.noted, gallery.name, "create", {}, by)
+    ids, _ = await _taught(service, gallery, lessons, by)
     return gallery.name, ids
 
 
-async def add(service: Service, key: str, pairs: Pairs) -> tuple[list[int], int]:
+async def add(service: Service, key: str, pairs: Pairs, by: str) -> tuple[list[int], int]:
     """The ids of the new entries, and how many entries there are now."""
     gallery = await asyncio.to_thread(service.galleries.get, key)
-    return await _taught(service, gallery, await _lessons(service, gallery.config, pairs))
+    return await _taught(service, gallery, await _lessons(service, gallery.config, pairs), by)
 
 
-async def remove(service: Service, key: str, ids: Sequence[int]) -> tuple[int, int]:
-    """How many were there, and how many entries are left."""
+async def remove(service: Service, key: str, ids: Sequence[int], by: str) -> int:
+    """How many entries are left."""
     gallery = await asyncio.to_thread(service.galleries.get, key)
     there = [number for number in ids if 0 <= number <= _GREATEST_ID]
-    found: tuple[int, int] = await service.change(gallery, teaching.remove(gallery, there))
-    return found
+
+    def note(done: tuple[int, int]) -> Noted | None:
+        return ("remove", {"ids": there, "removed": done[0]}, by) if done[0] else None
+
+    _, left = await service.change(gallery, teaching.remove(gallery, there), note)
+    return int(left)
 
 
 async def infer(service: Service, key: str | None, image: str, wanted: Wanted) -> dict[str, Any]:
@@ -139,7 +145,7 @@ def _lesson(extractor: Extractor, upload: Upload, label: str) -> Lesson:
     return Lesson(upload.data, hashlib.sha256(upload.data).hexdigest(), label, (None,), vectors)
 
 
-async def _taught(service: Service, gallery: Served, lessons: Sequence[Lesson]) -> tuple[list[int], int]:
+async def _taught(service: Service, gallery: Served, lessons: Sequence[Lesson], by: str) -> tuple[list[int], int]:
     """Each becomes an entry, as in PaddleX also where its picture is there already."""
 
     def work(writer: GalleryWriter) -> tuple[list[int], int]:
@@ -149,7 +155,10 @@ async def _taught(service: Service, gallery: Served, lessons: Sequence[Lesson]) 
         change.add(np.concatenate([each.vectors for each in lessons]), items, made_by=gallery.facts())
         return list(change.commit().ids), len(gallery.reader())
 
-    return await service.change(gallery, work)
+    def note(done: tuple[list[int], int]) -> Noted:
+        return "add", {"label": sorted({each.label for each in lessons}), "ids": done[0]}, by
+
+    return await service.change(gallery, work, note)
 
 
 async def upload_of(service: Service, image: str, name: str) -> Upload:
