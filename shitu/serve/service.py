@@ -57,7 +57,7 @@ class Service:
     def _first_galleries(self) -> None:
         """Those that were named and are not there yet are made, empty; where there would be none, one is."""
         for name, url in self.settings.fixed.items():
-            if "://" not in url and not (os.path.isdir(url) and os.listdir(url)):
+            if "://" not in url and not (os.path.isdir(url) and any(name[0] != "." for name in os.listdir(url))):
                 make_empty(url, self.settings.config, self.networks)
                 self.audit.write(name, "create", {})
         if not self.galleries.names():
