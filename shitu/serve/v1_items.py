@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from typing import Annotated, Any
 
@@ -74,8 +73,7 @@ async def add(request: Request, service: TheService, gallery: TheGallery) -> Any
 async def learn(request: Request, service: Service, gallery: Served, asked: Asked) -> Learnt:
     """Teach pictures a label, noted in the audit log."""
     pictures, label, boxes = asked
-    jobs = [service.run(lesson, gallery, picture, label, boxes) for picture in pictures]
-    lessons = await asyncio.gather(*jobs)
+    lessons = await service.run_all(lambda picture: lesson(gallery, picture, label, boxes), pictures)
 
     def note(done: Learnt) -> tuple[str, dict[str, Any], str] | None:
         return ("add", {"label": label, "ids": done.ids}, who(request)) if done.ids else None
