@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from shitu.cli import main
-from shitu.evaluation.gallery_map import _flat
+from shitu.evaluation.gallery_map import flat
 from shitu.gallery import Item
 from shitu.gallery.gallery import Gallery
 from tests.test_gallery_formats import unit
@@ -88,7 +88,7 @@ def test_places_are_principal_components() -> None:
             for start in range(0, 200, 64):
                 yield np.arange(start, min(start + 64, 200)), points[start : start + 64]
 
-    found = _flat(Stub(), points)  # type: ignore[arg-type]
+    found = flat(Stub(), points)  # type: ignore[arg-type]
     _, _, rotation = np.linalg.svd(plane - plane.mean(axis=0), full_matrices=False)
     right = (plane - plane.mean(axis=0)) @ rotation.T
     for axis in range(2):

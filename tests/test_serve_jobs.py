@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from shitu.gallery.gallery import Gallery
-from tests.conftest import DEMO, Run
+from tests.conftest import DEMO, ROOT, Run
 from tests.serving import BEACH, LABELS, SECONDS, Running, demo_gallery, drawn, files, serving
 
 
@@ -192,6 +192,8 @@ def test_evaluate_and_calibrate_say_what_the_commands_say(client: Any, place: Pa
     page = client.get(found["result"]["report"])
     assert "sandbox" in page.headers["content-security-policy"]
     assert str(place) not in page.text
+    assert str(ROOT) not in page.text
+    assert "inference_general.yaml" in page.text
     own = do(client, "demo", kind="evaluate")["result"]  # its own pictures, each without itself
     with Gallery.open(place / "demo") as opened:
         assert own["queries"] == len(opened)

@@ -46,6 +46,20 @@ def test_every_operation_says_what_it_is_for_and_how_it_fails(document: dict[str
             assert {"404", "409"} <= set(operation["responses"]), name
 
 
+def test_answers_have_examples_that_are_as_their_schema_says(document: dict[str, Any]) -> None:
+    validator = pytest.importorskip("jsonschema").Draft202012Validator
+    for name, operation in operations(document):
+        if not name.split()[1].startswith("/v1/galleries"):
+            continue
+        for status, answer in operation["responses"].items():
+            schema = answer.get("content", {}).get("application/json", {}).get("schema")
+            if status.startswith("2") and schema:
+                told = document["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
+                for each in told["examples"]:
+                    wrong = validator({**told, "components": document["components"]}).iter_errors(each)
+                    assert not list(wrong), (name, each)
+
+
 def test_every_reference_is_there(document: dict[str, Any]) -> None:
     def references(value: Any) -> Iterator[str]:
         if isinstance(value, dict):

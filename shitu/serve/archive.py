@@ -5,6 +5,7 @@ Nothing of an archive's names is ever a path here: its members are written under
 
 from __future__ import annotations
 
+import errno
 import stat
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -22,6 +23,7 @@ MOST_BYTES = 16 << 30  # of all that is in an archive
 LARGEST = 256 << 20  # of one picture
 LIST_SUFFIXES = (".txt", ".tsv")
 _BLOCK = 1 << 20
+FULL = (errno.ENOSPC, errno.EDQUOT)  # what a disk says that is full
 _UTF8_FLAG, _ENCRYPTED_FLAG = 0x800, 0x1
 
 
@@ -53,7 +55,12 @@ def unpack_zip(stream: BinaryIO, folder: Path, start: int = 0) -> tuple[list[Sen
                         path.unlink()
                     else:
                         sent.append(Sent(name, path))
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError, ValueError) as error:
+    except UsageError:
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in FULL:
+            raise
+        # zlib's, struct's or zipfile's own: of a malformed file all are one kind of news
         raise UsageError(f"the archive cannot be read ({type(error).__name__}); send a zip") from error
     return sent, lists
 

@@ -8,7 +8,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -37,7 +37,7 @@ class Served:
         self.name, self.url, self.config, self.place, self.managed = name, url, config, place, managed
         self._recogniser: Recogniser = SystemPredictor(config, parts=networks.parts(config))
         self._lock = threading.Lock()
-        self.writing = ThreadPoolExecutor(1, thread_name_prefix="shitu-write")
+        self._writing, self._closed = ThreadPoolExecutor(1, thread_name_prefix="shitu-write"), False
         root = image_root_of(url) if "://" not in url else ""
         self.photos = PhotoStore(place, root, config.IndexProcess.image_root or "")
 
@@ -54,8 +54,24 @@ class Served:
         """Of the model that makes this service's vectors."""
         return facts_of(self.config, self.recogniser())
 
-    def write(self, work: Callable[[GalleryWriter], T], patience: float) -> T:
-        """`work` as the gallery's one writer, in the thread `writing`; GalleryBusyError where others will not end."""
+    def submit(self, work: Callable[[GalleryWriter], T], patience: float) -> Future[T]:
+        """`work` as the gallery's one writer, after those that came before.
+
+        It raises GalleryBusyError where another process writes for longer than `patience` seconds, HttpError 409 where
+        the gallery was renamed, deleted or replaced meanwhile.
+        """
+        try:
+            return self._writing.submit(self._write, work, patience)
+        except RuntimeError:
+            raise self._gone() from None
+
+    def _gone(self) -> HttpError:
+        return HttpError(409, "gallery_replaced", f"{self.name} was renamed, deleted or replaced just now; ask again")
+
+    def _write(self, work: Callable[[GalleryWriter], T], patience: float) -> T:
+        if self._closed:
+            raise self._gone()
+        self.recogniser()  # is it there, and of this model? A writer would make its folder
         until = time.monotonic() + patience
         while True:
             try:
@@ -74,7 +90,8 @@ class Served:
         return "://" in self.url or os.access(self.url, os.W_OK)
 
     def close(self, wait: bool = True) -> None:
-        self.writing.shutdown(wait=wait)
+        self._closed = True
+        self._writing.shutdown(wait=wait)
 
 
 class Galleries:
@@ -169,11 +186,13 @@ class Galleries:
         return served
 
     def _leave(self, served: Served, move: Callable[[], object]) -> None:
-        patience = self.settings.busy_wait
-        served.writing.submit(served.write, lambda writer: move(), patience).result()
+        def leave(writer: GalleryWriter) -> None:
+            move()
+            served.close(wait=False)
+
+        served.submit(leave, self.settings.busy_wait).result()
         with self._lock:
             self._open.pop(served.name, None)
-        served.close()
 
     def described(self, name: str) -> dict[str, Any]:
         """What is told of a gallery, also of one that cannot be used."""

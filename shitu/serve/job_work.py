@@ -58,12 +58,13 @@ def add_all(service: Service, gallery: Served, entries: Sequence[Entry], job: Jo
         learnt: Learnt = teach(gallery, lessons, move=False)(writer)
         return learnt
 
-    learnt = gallery.writing.submit(gallery.write, work, service.settings.busy_wait).result()
+    def note(learnt: Learnt) -> tuple[str, dict[str, Any], str] | None:
+        ids = learnt.ids
+        return ("import", {"ids": [ids[0], ids[-1]], "count": len(ids), "job": job.id}, job.by) if ids else None
+
+    learnt = service.changing(gallery, work, note).result()
     told = {"added": len(learnt.ids), "already_there": learnt.already_there, "entries": learnt.entries}
     told |= {"other_label": learnt.relabelled}
-    if learnt.ids:
-        audited = {"ids": [learnt.ids[0], learnt.ids[-1]], "count": len(learnt.ids), "job": job.id}
-        service.audit.write(gallery.name, "import", audited)
     return told | {"failed": failed[:MOST_TOLD], "failed_count": len(failed)}
 
 
@@ -82,9 +83,8 @@ def compact(service: Service, gallery: Served, job: Job) -> dict[str, Any]:
         told = {"entries": len(reader), "bytes_before": before, "bytes": reader.info().get("bytes")}
         return told | {"photos_removed": removed}
 
-    told: dict[str, Any] = gallery.writing.submit(gallery.write, work, service.settings.busy_wait).result()
-    service.audit.write(gallery.name, "compact", {"job": job.id})
-    return told
+    found: dict[str, Any] = service.changing(gallery, work, lambda told: ("compact", {"job": job.id}, job.by)).result()
+    return found
 
 
 def verify(service: Service, gallery: Served, job: Job) -> dict[str, Any]:

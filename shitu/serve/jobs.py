@@ -30,12 +30,13 @@ class CancelledJob(ShituError):  # noqa: N818 (it is no error)
 
 @dataclass
 class Job:
-    """`folder` holds what was sent for it, until its end. `work` is called with this."""
+    """`folder` holds what was sent for it, until its end. `work` is called with this. `by`: who asked for it."""
 
     kind: str
     gallery: str
     work: Callable[[Job], Any]
     folder: Path | None = None
+    by: str = ""
     id: str = field(default_factory=lambda: secrets.token_hex(8))
     created: float = field(default_factory=time.time)
     state: str = "queued"

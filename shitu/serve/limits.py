@@ -15,6 +15,7 @@ from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from shitu.serve.archive import FULL
 from shitu.serve.metrics import Metrics
 from shitu.serve.problems import BUG, HttpError, body_of, log_bug
 from shitu.serve.settings import Settings
@@ -50,6 +51,9 @@ class Limits:
             if answer.over is not None:
                 await answer.problem(answer.over)
         except Exception as error:
+            if isinstance(error, OSError) and error.errno in FULL:
+                await answer.problem(HttpError(507, "disk_full", "the disk is full; nothing was changed"))
+                return
             log_bug(f"{scope['method']} {scope['path']}", error)
             await answer.problem(HttpError(500, "internal_error", BUG))
         finally:

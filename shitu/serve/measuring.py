@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from datetime import date
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,8 @@ def measured(service: Service, gallery: Served, asked: JobIn, queries: Sequence[
         told["gallery"]["path"] = gallery.name
         page = service.reports / f"{job.id}.html"
         write_report(evaluated, page, date=date.today().isoformat())
-        _without_paths(page, {**names, **service.galleries.folders(), str(service.reports): ""})
+        config = gallery.config.source
+        _without_paths(page, {**names, **service.galleries.folders(), config: Path(config).name})
         told["report"] = f"/v1/jobs/{job.id}/report"
     return dict(service.told_all(told, names))
 
@@ -71,5 +73,6 @@ def measured(service: Service, gallery: Served, asked: JobIn, queries: Sequence[
 def _without_paths(page: Path, names: dict[str, str]) -> None:
     text = page.read_text(encoding="utf-8")
     for path in sorted(names, key=len, reverse=True):
-        text = text.replace(path, names[path])
+        if path:
+            text = text.replace(escape(path), escape(names[path]))
     page.write_text(text, encoding="utf-8")

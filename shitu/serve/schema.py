@@ -16,6 +16,20 @@ Id = Annotated[int, Field(ge=0, lt=2**63)]
 Ids = Annotated[list[Id], Field(min_length=1, max_length=100_000, examples=[[17, 18]])]
 
 
+_MATCH = {"label": "green tea", "score": 0.71, "id": 17, "image": "green tea/1.jpg"}
+_FOUND = {"bbox": [12, 30, 240, 410], "rec_docs": "green tea", "rec_scores": 0.71, "det_score": 0.9}
+_FOUND |= {"matches": [_MATCH]}
+_PHOTO = {"image": "shelf.jpg", "width": 900, "height": 675}
+_GALLERY = {"name": "drinks", "entries": 160, "labels": 80, "model": "efficientnet_lite0_512", "writable": True}
+_GALLERY |= {"managed": True, "default": True}
+_ITEM = {"id": 17, "label": "green tea", "image": "green tea/1.jpg", "bbox": [12, 30, 240, 410], "sha256": "9f86d0…"}
+
+
+def example(**values: Any) -> ConfigDict:
+    """What one looks like, for the OpenAPI document."""
+    return ConfigDict(json_schema_extra={"examples": [values]})
+
+
 class In(BaseModel):
     """Unknown keys are a mistake that is told."""
 
@@ -63,6 +77,10 @@ class Answer(BaseModel):
 
 
 class Answers(BaseModel):
+    model_config = example(
+        answers=[{"answer": "3q2-7wAAAAAAAAAA", **_PHOTO, "regions": [{**_FOUND, "matches": [_MATCH]}]}]
+    )
+
     answers: list[Answer]
 
 
@@ -80,6 +98,8 @@ class Objects(BaseModel):
 
 
 class AllObjects(BaseModel):
+    model_config = example(answers=[{**_PHOTO, "regions": [{"bbox": [12, 30, 240, 410], "det_score": 0.9}]}])
+
     answers: list[Objects]
 
 
@@ -97,6 +117,8 @@ class Embedded(BaseModel):
 
 
 class AllEmbedded(BaseModel):
+    model_config = example(answers=[{**_PHOTO, "vectors": [{"bbox": [0, 0, 900, 675], "vector": [0.01, -0.04]}]}])
+
     answers: list[Embedded]
 
 
@@ -122,11 +144,13 @@ class ImagesIn(In):
 
 
 class SearchIn(In):
-    vectors: list[list[float]] = Field(min_length=1, max_length=1000)
+    vectors: list[list[float]] = Field(min_length=1, max_length=1000, examples=[[[0.01, -0.04]]])
     k: int = Field(5, ge=1, le=1000)
 
 
 class SearchOut(BaseModel):
+    model_config = example(results=[[_MATCH]])
+
     results: list[list[Match]]
 
 
@@ -135,6 +159,8 @@ class GalleryIn(In):
 
 
 class GalleryOut(BaseModel):
+    model_config = example(**_GALLERY)
+
     name: str
     entries: int
     labels: int
@@ -145,10 +171,14 @@ class GalleryOut(BaseModel):
 
 
 class Galleries(BaseModel):
+    model_config = example(galleries=[_GALLERY])
+
     galleries: list[GalleryOut]
 
 
 class GalleryInfo(GalleryOut):
+    model_config = example(**_GALLERY, info={"dimension": 512, "index_method": "HNSW32"}, settings={"score_thres": 0.4})
+
     info: dict[str, Any] = Field(description="As `shitu gallery info`, without its path")
     settings: dict[str, Any] = Field(description="What a request may set otherwise")
 
@@ -162,6 +192,8 @@ class ItemOut(BaseModel):
 
 
 class Items(BaseModel):
+    model_config = example(items=[_ITEM], next=17)
+
     items: list[ItemOut]
     next: int | None = Field(description="`after` of the next page; null at the end")
 
@@ -185,6 +217,8 @@ class Teaching(RootModel[RegionIn | ImagesWithLabel]):
 
 
 class Taught(BaseModel):
+    model_config = example(ids=[161], already_there=0, relabelled=0, entries=162)
+
     ids: list[int]
     already_there: int
     relabelled: int = 0
@@ -201,11 +235,15 @@ class Remove(In):
 
 
 class Changed(BaseModel):
+    model_config = example(ids=[162, 163], entries=162)
+
     ids: list[int] = Field(description="The new ids, in the order of the old")
     entries: int
 
 
 class Removed(BaseModel):
+    model_config = example(removed=2, entries=160)
+
     removed: int
     entries: int
 
@@ -218,6 +256,10 @@ class LabelOut(BaseModel):
 
 
 class Labels(BaseModel):
+    model_config = example(
+        labels=[{"label": "green tea", "count": 2, "first": 17, "newest": 18}], total=80, next="green tea"
+    )
+
     labels: list[LabelOut]
     total: int
     next: str | None = None
@@ -232,10 +274,14 @@ class Rename(In):
 
 
 class Undone(BaseModel):
+    model_config = example(entries=160)
+
     entries: int
 
 
 class Status(BaseModel):
+    model_config = example(status="ok")
+
     status: Literal["ok", "stopping"] = "ok"
 
 

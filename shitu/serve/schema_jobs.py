@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
-from shitu.serve.schema import Answer, In, Label
+from shitu.serve.schema import Answer, In, Label, example
 
 
 class JobIn(In):
@@ -44,7 +44,13 @@ JOB_BODY: dict[str, Any] = {
 }
 
 
+_JOB = {"id": "5f0c…", "kind": "import", "gallery": "drinks", "created": 1764262800.0, "state": "running"}
+_JOB |= {"done": 12, "total": 300}
+
+
 class JobOut(BaseModel):
+    model_config = example(**_JOB)
+
     id: str
     kind: str
     gallery: str
@@ -52,15 +58,19 @@ class JobOut(BaseModel):
     state: Literal["queued", "running", "done", "failed", "cancelled"]
     done: int
     total: int
-    error: str | None
-    result: Any
+    error: str | None = None
+    result: Any = None
 
 
 class JobStarted(BaseModel):
+    model_config = example(job=_JOB)
+
     job: JobOut
 
 
 class Jobs(BaseModel):
+    model_config = example(jobs=[_JOB])
+
     jobs: list[JobOut]
 
 

@@ -10,7 +10,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,11 +23,12 @@ from shitu.serve.jobs import Jobs
 from shitu.serve.metrics import Metrics
 from shitu.serve.models import Networks
 from shitu.serve.pictures import Answers
-from shitu.serve.problems import HttpError, without_paths
+from shitu.serve.problems import without_paths
 from shitu.serve.review import Review
 from shitu.serve.settings import DEFAULT_GALLERY, Settings
 
 T = TypeVar("T")
+Note = Callable[[T], tuple[str, Mapping[str, Any], str] | None]
 LEFT = (".job-", ".export-", ".deleted-")
 
 
@@ -62,6 +63,10 @@ class Service:
         if not self.galleries.names():
             self.galleries.create(DEFAULT_GALLERY)
             self.audit.write(DEFAULT_GALLERY, "create", {})
+        for (
+            name
+        ) in self.settings.fixed:  # what is wrong with one is told to who starts it, and the first answer is quick
+            self.galleries.get(name)
 
     async def run(self, work: Callable[..., T], *given: Any) -> T:
         """`work(*given)` by a worker: what takes a network, or pixels."""
@@ -83,15 +88,28 @@ class Service:
             with self._lock:
                 self._in_work -= 1
 
-    async def change(self, gallery: Served, work: Callable[[GalleryWriter], T]) -> T:
-        """`work` as the gallery's writer, after those that came before; what it has committed when this returns."""
-        try:
-            future = gallery.writing.submit(gallery.write, work, self.settings.busy_wait)
-        except RuntimeError:  # closed meanwhile
-            raise HttpError(
-                409, "gallery_replaced", f"the gallery {gallery.name} was replaced just now; ask again"
-            ) from None
-        return await asyncio.shield(asyncio.wrap_future(future))
+    async def change(self, gallery: Served, work: Callable[[GalleryWriter], T], note: Note[T] | None = None) -> T:
+        """As `changing`; waits for it without a thread. Once begun it is done, also where who asked has gone."""
+        return await asyncio.shield(asyncio.wrap_future(self.changing(gallery, work, note)))
+
+    def changing(self, gallery: Served, work: Callable[[GalleryWriter], T], note: Note[T] | None = None) -> Future[T]:
+        """`work` as the gallery's writer, after those that came before.
+
+        note: what the audit log says of it: kind of change, what, who; None for nothing. Raises HttpError 409.
+        """
+
+        def noted(writer: GalleryWriter) -> T:
+            done = work(writer)
+            if note is not None and (told := note(done)) is not None:
+                self.noted(gallery.name, *told)
+            return done
+
+        return gallery.submit(noted, self.settings.busy_wait)
+
+    def noted(self, gallery: str, change: str, told: Mapping[str, Any], by: str) -> None:
+        """Counted, and in the audit log."""
+        self.metrics.changes.labels(gallery, change).inc()
+        self.audit.write(gallery, change, told, by)
 
     def told(self, text: str) -> str:
         """A message without a path of this machine."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -39,7 +40,8 @@ class Lesson:
 
 def check_label(label: str) -> str:
     """Raises HttpError 422 where it is no label: empty, too long, or with what would break a line of a list."""
-    if not label.strip() or len(label) > LONGEST_LABEL or any(ord(each) < 32 for each in label):
+    odd = any(unicodedata.category(each) in ("Cc", "Cs", "Zl", "Zp") for each in label)
+    if odd or not label.strip() or len(label) > LONGEST_LABEL:
         raise HttpError(
             422,
             "bad_label",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from bisect import bisect_right
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
@@ -29,7 +30,7 @@ def listed(service: TheService) -> Any:
 def make(request: Request, service: TheService, body: schema.GalleryIn) -> Any:
     """An empty gallery, of the model and thresholds that the service was started with."""
     service.galleries.create(body.name)
-    service.audit.write(body.name, "create", {}, who(request))
+    service.noted(body.name, "create", {}, who(request))
     return describe(service, body.name)
 
 
@@ -53,7 +54,7 @@ def info(service: TheService, gallery: TheGallery) -> Any:
 @router.patch("/{gallery}", response_model=schema.GalleryOut, responses=errors(404, 409, 413, 422, 503))
 def rename(request: Request, service: TheService, gallery: TheGallery, body: schema.GalleryIn) -> Any:
     service.galleries.rename(gallery.name, body.name)
-    service.audit.write(gallery.name, "rename", {"to": body.name}, who(request))
+    service.noted(gallery.name, "rename", {"to": body.name}, who(request))
     return describe(service, body.name)
 
 
@@ -61,7 +62,7 @@ def rename(request: Request, service: TheService, gallery: TheGallery, body: sch
 def delete(request: Request, service: TheService, gallery: TheGallery) -> Any:
     """With all its entries and the pictures that it was taught from; there is no undo."""
     service.galleries.delete(gallery.name)
-    service.audit.write(gallery.name, "delete", {}, who(request))
+    service.noted(gallery.name, "delete", {}, who(request))
     return {"status": "ok"}
 
 
@@ -79,7 +80,11 @@ def labels(
         found.sort(key=lambda each: (-each.count, each.label))
     elif sort == "newest":
         found.sort(key=lambda each: -each.newest)
-    start = next((place + 1 for place, each in enumerate(found) if each.label == after), 0) if after else 0
+    start = 0
+    if after:
+        labels = [each.label for each in found]
+        here = bisect_right(labels, after) if sort == "name" else len(labels)
+        start = labels.index(after) + 1 if after in labels else here  # it may have gone since
     page = found[start : start + limit]
     told = [{"label": one.label, "count": one.count, "first": one.first, "newest": one.newest} for one in page]
     more = page[-1].label if page and start + limit < len(found) else None
@@ -90,20 +95,21 @@ def labels(
 async def rename_one(request: Request, service: TheService, gallery: TheGallery, body: schema.Rename) -> Any:
     """All entries of a label under another; where that is there already, only with `merge`."""
     new = check_label(body.to)
-    ids, entries = await service.change(gallery, rename_label(gallery, body.from_, new, body.merge))
-    told = {"from": body.from_, "to": new, "count": len(ids)}
-    await changed(request, service, gallery.name, "rename_label", told)
+
+    def note(done: tuple[list[int], int]) -> tuple[str, dict[str, Any], str]:
+        return "rename_label", {"from": body.from_, "to": new, "count": len(done[0])}, who(request)
+
+    ids, entries = await service.change(gallery, rename_label(gallery, body.from_, new, body.merge), note)
     return {"ids": ids, "entries": entries}
 
 
 @router.post("/{gallery}/undo", response_model=schema.Undone, responses=errors(404, 409, 422, 503, 507))
 async def take_back(request: Request, service: TheService, gallery: TheGallery) -> Any:
     """Take the last change back; twice, and it is as before."""
-    entries = await service.change(gallery, undo(gallery))
-    await changed(request, service, gallery.name, "undo", {"entries": entries})
+    entries = await service.change(gallery, undo(gallery), lambda left: ("undo", {"entries": left}, who(request)))
     return {"entries": entries}
 
 
 async def changed(request: Request, service: Service, gallery: str, change: str, told: dict[str, Any]) -> None:
-    service.metrics.changes.labels(gallery, change).inc()
-    await asyncio.to_thread(service.audit.write, gallery, change, told, who(request))
+    """A change that was made without a note."""
+    await asyncio.to_thread(service.noted, gallery, change, told, who(request))

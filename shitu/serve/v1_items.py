@@ -10,7 +10,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 
 from shitu.gallery import Item
 from shitu.serve import schema
-from shitu.serve.common import TheGallery, TheService, errors, pictures_body
+from shitu.serve.common import TheGallery, TheService, errors, pictures_body, who
 from shitu.serve.galleries import Served
 from shitu.serve.incoming import boxes_of, files_in, images_in, is_form, json_of
 from shitu.serve.pictures import shown_name, thumbnail
@@ -18,7 +18,6 @@ from shitu.serve.problems import HttpError
 from shitu.serve.recognising import Upload
 from shitu.serve.service import Service
 from shitu.serve.teaching import Learnt, check_label, lesson, relabel, remove, teach
-from shitu.serve.v1_galleries import changed
 
 router = APIRouter(prefix="/v1/galleries/{gallery}/items", tags=["items"])
 Boxes = list[list[float]] | None
@@ -75,9 +74,11 @@ async def learn(request: Request, service: Service, gallery: Served, asked: Aske
     pictures, label, boxes = asked
     jobs = [service.run(lesson, gallery, picture, label, boxes) for picture in pictures]
     lessons = await asyncio.gather(*jobs)
-    done: Learnt = await service.change(gallery, teach(gallery, lessons))
-    if done.ids:
-        await changed(request, service, gallery.name, "add", {"label": label, "ids": done.ids})
+
+    def note(done: Learnt) -> tuple[str, dict[str, Any], str] | None:
+        return ("add", {"label": label, "ids": done.ids}, who(request)) if done.ids else None
+
+    done: Learnt = await service.change(gallery, teach(gallery, lessons), note)
     return done
 
 
@@ -111,15 +112,19 @@ async def _asked(request: Request, service: Service) -> Asked:
 async def move(request: Request, service: TheService, gallery: TheGallery, body: schema.Relabel) -> Any:
     """Entries under another label. They get new ids."""
     label = check_label(body.label)
-    ids, entries = await service.change(gallery, relabel(gallery, body.ids, label))
-    await changed(request, service, gallery.name, "relabel", {"label": label, "ids": body.ids, "new_ids": ids})
+
+    def note(done: tuple[list[int], int]) -> tuple[str, dict[str, Any], str]:
+        return "relabel", {"label": label, "ids": body.ids, "new_ids": done[0]}, who(request)
+
+    ids, entries = await service.change(gallery, relabel(gallery, body.ids, label), note)
     return {"ids": ids, "entries": entries}
 
 
 async def _removed(request: Request, service: Service, gallery: Served, ids: list[int]) -> Any:
-    removed, entries = await service.change(gallery, remove(gallery, ids))
-    if removed:
-        await changed(request, service, gallery.name, "remove", {"ids": ids, "removed": removed})
+    def note(done: tuple[int, int]) -> tuple[str, dict[str, Any], str] | None:
+        return ("remove", {"ids": ids, "removed": done[0]}, who(request)) if done[0] else None
+
+    removed, entries = await service.change(gallery, remove(gallery, ids), note)
     return {"removed": removed, "entries": entries}
 
 

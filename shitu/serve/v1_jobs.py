@@ -15,7 +15,7 @@ from starlette.datastructures import FormData, UploadFile
 
 from shitu.serve import job_work, measuring, schema_jobs
 from shitu.serve.archive import LIST_SUFFIXES, Sent, entries_of, unpack_zip
-from shitu.serve.common import TheGallery, TheService, errors
+from shitu.serve.common import TheGallery, TheService, errors, who
 from shitu.serve.export import zipped
 from shitu.serve.galleries import Served
 from shitu.serve.incoming import clean, is_form, json_of, validated
@@ -43,14 +43,14 @@ async def start(request: Request, service: TheService, gallery: TheGallery) -> A
     """
     if not is_form(request):
         asked = await json_of(request, schema_jobs.JobIn)
-        job = Job(asked.kind, gallery.name, _work(service, gallery, asked, ([], [])))
+        job = Job(asked.kind, gallery.name, _work(service, gallery, asked, ([], [])), by=who(request))
         return {"job": service.jobs.start(job).to_dict()}
     async with request.form(max_files=10_000, max_fields=50, max_part_size=16 << 20) as form:
         asked = _fields(form)
         folder = await run_sync(_new_folder, service)
         try:
             sending = await run_sync(_received, form, folder)
-            job = Job(asked.kind, gallery.name, _work(service, gallery, asked, sending), folder)
+            job = Job(asked.kind, gallery.name, _work(service, gallery, asked, sending), folder, who(request))
             return {"job": service.jobs.start(job).to_dict()}
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
