@@ -465,6 +465,24 @@ def test_an_append_that_is_sent_again_adds_once(milvus_file: Path) -> None:
     assert (len(open_reader(url)), open_reader(url).verify()) == (43, [])
 
 
+def test_a_reader_whose_gallery_was_built_anew_twice(place: Place) -> None:
+    url = place()
+    build(url, VECTORS, ITEMS)
+    old = open_reader(url)
+    build(url, VECTORS[:5], things(5, 100))
+    assert old.search(VECTORS[7:8], 1)[0][0].image == ITEMS[7].image
+    build(url, VECTORS[:3], things(3, 200))
+    for ask in (
+        lambda: old.search(VECTORS[:1], 1),
+        lambda: list(old.items()),
+        lambda: old.find(labels=["x"]),
+        old.labels,
+    ):
+        with pytest.raises(GalleryError, match="built anew since; open it again"):
+            ask()
+    assert len(old.refreshed()) == 3
+
+
 # --- search through an index ---------------------------------------------------------------------------------------
 
 
