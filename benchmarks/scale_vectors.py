@@ -57,12 +57,20 @@ class Likeness:
 
     def blocks(self, count: int, seed: int = 0, extra: int = 0) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """`count` unit vectors (n, d) float32, class after class, in blocks, each with (m, d) further members."""
-        classes = -(-count // MEMBERS)
-        for number, start in enumerate(range(0, classes, CLASSES_AT_ONCE)):
-            rng = np.random.default_rng([seed, number])
-            made = self._classes(rng, min(CLASSES_AT_ONCE, classes - start), MEMBERS + extra)
-            inside = made[:, :MEMBERS].reshape(-1, made.shape[2])
-            yield inside[: count - start * MEMBERS], made[:, MEMBERS:].reshape(-1, made.shape[2])
+        for number in range(-(-count // (MEMBERS * CLASSES_AT_ONCE))):
+            yield self._block(count, number, seed, extra)
+
+    def extras(self, count: int, numbers: set[int], extra: int, seed: int = 0) -> Iterator[np.ndarray]:
+        """The further members of some of the blocks."""
+        for number in sorted(numbers):
+            yield self._block(count, number, seed, extra)[1]
+
+    def _block(self, count: int, number: int, seed: int, extra: int) -> tuple[np.ndarray, np.ndarray]:
+        start = number * CLASSES_AT_ONCE
+        classes = min(CLASSES_AT_ONCE, -(-count // MEMBERS) - start)
+        made = self._classes(np.random.default_rng([seed, number]), classes, MEMBERS + extra)
+        inside = made[:, :MEMBERS].reshape(-1, made.shape[2])
+        return inside[: count - start * MEMBERS], made[:, MEMBERS:].reshape(-1, made.shape[2])
 
     def _classes(self, rng: np.random.Generator, classes: int, members: int) -> np.ndarray:
         dimension = len(self.mean)

@@ -12,19 +12,27 @@ import sys
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 from shitu.build import in_shards
 from shitu.build.builder import BuildReport, GalleryBuilder
+from shitu.build.embed import InThreads
 from shitu.build.in_shards import InShards
 from shitu.build.source import Source, Stored
+from shitu.cli import main
+from shitu.cli.fleet import Far, place_of
 from shitu.config import Config, load_config
+from shitu.cores import available_cores
 from shitu.errors import ImageError, ShituError, UsageError
 from shitu.fleet.parts import Parts
 from shitu.fleet.shards import Run, Shard, cut, in_order
+from shitu.gallery import open_reader
 from shitu.gallery.gallery import Gallery
+from shitu.gallery.open import KINDS
 from shitu.object_store import delete, find_stored, identity_of, is_stored, open_stored, put
 from shitu.recognise.files import recognize_files
 from shitu.recognise.from_config import SystemPredictor
@@ -32,6 +40,7 @@ from shitu.recognise.in_shards import recognise_in_shards
 from shitu.results import Recognition
 from shitu.sources.read import find_sources, read_sources
 from tests.conftest import DEMO, index_overrides
+from tests.dictionary_gallery import KIND
 from tests.fleet_in_threads import InThreadPool
 
 PHOTOS = sorted(map(str, (DEMO / "photos").glob("*.jpg")))
@@ -153,6 +162,20 @@ def test_append_leaves_out_what_is_there(tmp_path: Path, small_list: Path) -> No
     same(tmp_path / "here", tmp_path / "there")
 
 
+def test_another_kind_of_gallery_is_committed_by_the_driver(
+    tmp_path: Path, small_list: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(KINDS, "dictionary", KIND)
+    galleries = []
+    for name, fleet in (("here", None), ("there", InThreadPool())):
+        config = load_config(None, index_overrides(small_list, f"dictionary://{name}"))  # type: ignore[arg-type]
+        executor = partial(InShards, fleet=fleet, place=str(tmp_path / "parts")) if fleet else InThreads
+        GalleryBuilder(config, executor=executor).run()
+        galleries.append(list(open_reader(f"dictionary://{name}").items()))
+    assert galleries[0] == galleries[1]
+    assert len(galleries[0]) == 24
+
+
 KILLED = """
 import os, sys
 from functools import partial
@@ -241,6 +264,7 @@ def recognising(tmp_path_factory: pytest.TempPathFactory) -> Config:
     return config
 
 
+@pytest.mark.parametrize("place", ["folder", "memory://"], indirect=True)
 def test_photos_are_recognised_as_here(recognising: Config, tmp_path: Path, place: str) -> None:
     (tmp_path / "坏的.jpg").write_bytes(Path(PHOTOS[0]).read_bytes()[:900])
     names = [*PHOTOS[:4], str(tmp_path / "坏的.jpg"), str(tmp_path / "gone.jpg"), *PHOTOS[4:6]]
@@ -355,9 +379,94 @@ def test_an_object_that_is_replaced_is_another(store: str) -> None:
 
 
 def test_schemes_that_reach_further_are_none() -> None:
+    pytest.importorskip("fsspec")
     for name in ("zip://a::http://b", "simplecache::s3://a", "http://a/b", "reference://x", "github://x", r"C:\x", "a"):
         assert not is_stored(name)
     with pytest.raises(ImageError, match="no such object"), open_stored("file:///a::memory://b"):
         pass
     with pytest.raises(UsageError, match=r"s3:// needs a library of its own: Install s3fs"):
         find_stored("s3://bucket/x")
+
+
+# --- the commands ----------------------------------------------------------------------------------------------------
+
+
+class InPlaceOfRay(InThreadPool):
+    """What the commands open; the Ray that they would have opened is in `asked`."""
+
+    asked: ClassVar[list[tuple[object, ...]]] = []
+
+    def __init__(self, address: str | None, *, cores: int, gpus: int) -> None:
+        super().__init__()
+        self.asked.append((address, cores, gpus))
+
+    def __enter__(self) -> InPlaceOfRay:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+
+def run(*arguments: object, status: int = 0, stdin: str | None = None) -> tuple[str, str]:
+    done = CliRunner().invoke(main, [*map(str, arguments)], input=stdin)
+    assert done.exit_code == status, done.output
+    return done.stdout, done.stderr
+
+
+def test_the_commands_say_the_same_with_ray(
+    tmp_path: Path, store: str, monkeypatch: pytest.MonkeyPatch, small_list: Path
+) -> None:
+    monkeypatch.setattr("shitu.fleet.on_ray.OnRay", InPlaceOfRay)
+    monkeypatch.chdir(tmp_path)
+    one_core = ("-o", "Global.cpu_num_threads=1")
+    settings = [part for each in index_overrides(with_bad_images(small_list), Path("here")) for part in ("-o", each)]
+    here = run("build-gallery", *settings, status=1)
+    there = run("build-gallery", *settings, *one_core, "-g", "there", "--engine", "ray", "--address", "a:1", status=1)
+    assert there[1].replace("there holds", "here holds") == here[1]
+    assert InPlaceOfRay.asked.pop() == ("a:1", 1, 0)
+    same(tmp_path / "here", tmp_path / "there")
+
+    photos = [*PHOTOS[:3], small_list.parent / "坏的.jpg"]
+    for style in ("json", "csv", "table"):
+        options = ["--format", style, "--unnamed", "-g", "here"]
+        alone = run("predict", *photos, *options, "--no-pictures", status=1)
+        assert run("predict", *photos, *options, "--engine", "ray", status=1) == alone
+    listed = "".join(f"{photo}\n" for photo in photos)
+    assert run("predict", "-", *options, "--engine", "ray", "--parts", "p", stdin=listed, status=1)[0] == alone[0]
+    told = run("predict", store, "-g", "here", "--engine", "ray")[0]
+    assert [json.loads(line)["image"] for line in told.splitlines()] == list(find_sources([store]))
+    run("build-gallery", store, "-g", "stored", "--engine", "ray")
+    with Gallery.open("stored") as gallery:
+        assert {item.label for item in gallery.items()} == {"cola", "tea"}
+    small_list.write_text("tea/b.jpg\ttea\n/etc/hostname\tx\n", encoding="utf-8")
+    root = ("-o", f"IndexProcess.image_root={store}", "-o", r"IndexProcess.delimiter=\t")
+    told = run("build-gallery", small_list, *root, "-g", "listed", status=1)[1]
+    assert "1 image indexed" in told
+    assert "/etc/hostname: does not lie below memory://" in told
+    assert not {path.name for path in tmp_path.iterdir()} & {"here.parts", "there.parts", "output.parts", "p"}
+
+
+def test_what_goes_together_and_what_does_not(tmp_path: Path, store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shitu.fleet.on_ray.OnRay", InPlaceOfRay)
+    config = tmp_path / "my.yaml"
+    config.write_text(f"base: general\nIndexProcess:\n  image_root: {store}\n  data_file: list.txt\n", encoding="utf-8")
+    ray = ("--engine", "ray")
+    for arguments, message in {
+        ("build-gallery", store, "--address", "auto"): "--address is for a Ray cluster; add --engine ray",
+        ("predict", PHOTOS[0], "--parts", "x"): "--parts is for a Ray cluster; add --engine ray",
+        ("predict", PHOTOS[0], *ray, "--pictures"): "machines of a fleet draw none",
+        ("predict", "0", *ray, "--every", "1s"): "--every watches in this process",
+        ("build-gallery", store, "--crops", tmp_path / "crops"): "copy the photos here",
+        ("build-gallery", "-c", config): f"image_root is {store}: nothing is fetched because a file says so",
+    }.items():
+        assert message in run(*arguments, status=2)[1]
+    with pytest.raises(UsageError, match="where shall parts lie"):
+        place_of(Far(None, None), "milvus://host/x")
+    assert place_of(Far(None, None), "my_gallery/") == "my_gallery.parts"
+
+
+def test_a_process_can_be_told_its_share_of_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    all_of_them = available_cores()
+    for said, cores in {"1": 1, "0": 1, "9999": all_of_them, "": all_of_them, "x": all_of_them}.items():
+        monkeypatch.setenv("SHITU_CORES", said)
+        assert available_cores() == cores

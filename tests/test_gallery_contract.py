@@ -351,3 +351,72 @@ def test_threads_search_while_a_writer_changes(url: str) -> None:
             thread.join(60)
     assert not wrong
     assert (len(open_reader(url)), open_reader(url).verify()) == (66, [])
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_any_order_of_changes_gives_what_a_dictionary_would(place: Place, kind: str, seed: int) -> None:
+    """Appends, removals, builds, undo, compact and failed changes, at random; after each, a set says what is there."""
+    url, random = place(), np.random.default_rng(seed)
+    everything, fresh = unit_vectors(300, seed=seed + 50), iter(things(300))
+    vectors: dict[Item, Any] = {}
+
+    def some(count: int) -> list[Item]:
+        items = [next(fresh) for _ in range(count)]
+        vectors.update((item, everything[int(item.sha256, 16)]) for item in items)
+        return items
+
+    def put(items: list[Item], remove: list[int]) -> None:
+        change(url, np.stack([vectors[item] for item in items]) if items else None, items, remove)
+
+    now = set(some(6))
+    build(url, np.stack([vectors[item] for item in now]), list(now))
+    before: set[Item] | None = None
+    for _ in range(14):
+        what = random.choice(
+            ["append", "remove", "both", "build", "undo", "compact", "fail"], p=[0.2, 0.2, 0.1, 0.1, 0.25, 0.05, 0.1]
+        )
+        ids = {dataclasses.replace(item, id=-1): item.id for item in open_reader(url).items()}
+        gone = set(random.choice(sorted(now, key=str), size=min(2, len(now)), replace=False).tolist() if now else [])
+        gone = {item for item in now if item in gone} if what in ("remove", "both", "fail") else set()
+        if what == "undo":
+            if kind == "dictionary":
+                continue
+            if before is None:
+                with pytest.raises(GalleryError, match="nothing to undo"):
+                    undo(url)
+            else:
+                undo(url)
+                now, before = before, now
+        elif what == "compact":
+            with open_writer(url) as writer:
+                writer.compact()
+            before = None
+        elif what == "build":
+            before, now = now, set(some(3))
+            build(url, np.stack([vectors[item] for item in now]), list(now))
+        elif what == "fail":
+            items = some(2)
+            bad = np.stack([vectors[items[0]], np.zeros(32, np.float32)])
+            with pytest.raises((ValueError, GalleryError)):
+                change(url, bad, items, [ids[item] for item in gone])
+            if kind in ("milvus", "postgres"):
+                before = before_after_a_failure(url, before)
+        else:
+            items = some(3) if what != "remove" else []
+            if items or gone:
+                before, now = now, (now - gone) | set(items)
+                put(items, [ids[item] for item in gone])
+        reader = open_reader(url)
+        assert (plain(reader.items()), len(reader), reader.verify()) == (now, len(now), []), what
+        if now:
+            nearest = reader.search(np.stack([vectors[item] for item in now]), 1)
+            assert {match.image for (match,) in nearest} == {item.image for item in now}
+
+
+def before_after_a_failure(url: str, before: set[Item] | None) -> set[Item] | None:
+    """A change that fails after an undo may already have given up what the undo took back; nothing else."""
+    from shitu.gallery.stores.reader import StoreReader
+
+    reader = open_reader(url)
+    assert isinstance(reader, StoreReader)
+    return before if reader.state.previous else None

@@ -16,6 +16,7 @@ from shitu.cli import main
 from shitu.errors import GalleryError
 from shitu.gallery import GalleryReader, Item, open_reader
 from shitu.gallery.copy import copy_gallery
+from shitu.gallery.export import export_gallery
 from shitu.gallery.write.writer import FolderChange
 from tests.gallery_places import Place, build, change, place_of, things, unit_vectors
 
@@ -67,6 +68,19 @@ def test_from_every_kind_to_every_other(way: tuple[Place, Place], monkeypatch: p
     again = copy_gallery(open_reader(source), target, instead=True)
     assert (again.entries, again.resumed) == (48, 0)
     assert contents(open_reader(target)) == contents(open_reader(source))
+
+
+def test_of_another_program(
+    folder: Path, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PaddleX's knows labels alone."""
+    export_gallery(open_reader(str(folder)), tmp_path / "theirs", "paddlex")
+    for kind in ("postgres", "milvus"):
+        url = place_of(kind, request, tmp_path, monkeypatch)()
+        assert copy_gallery(open_reader(str(tmp_path / "theirs")), url).entries == 45
+        assert sorted(item.label for item in open_reader(url).items()) == sorted(
+            item.label for item in open_reader(str(folder)).items()
+        )
 
 
 def test_a_copy_onto_itself_is_refused(folder: Path) -> None:

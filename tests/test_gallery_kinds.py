@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+import shitu
 from shitu.build.builder import GalleryBuilder
 from shitu.cli import main
 from shitu.config import Config, load_config
@@ -82,6 +83,27 @@ def without_ids(answers: list[Recognition]) -> list[Recognition]:
         return replace(region, matches=tuple(replace(match, id=-1) for match in region.matches))
 
     return [replace(one, regions=tuple(map(matches, one.regions))) for one in answers]
+
+
+@pytest.mark.parametrize("kind", ["milvus", "postgres"])
+def test_a_pipeline_adds_to_a_database_and_names_from_it(
+    small_list: Path, kind: str, tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From Python, with the settings that the gallery remembers; another process's commit is seen by the next call."""
+    url = place_of(kind, request, tmp_path, monkeypatch)()
+    GalleryBuilder(configured(small_list, url, score_thres=-1)).run()
+    pipeline = shitu.open(url)
+    assert (len(pipeline), pipeline.config.IndexProcess.score_thres) == (24, -1)
+    report = pipeline.add(PHOTO, label="海滩")
+    assert (report.images, report.total) == (1, 25)
+    assert pipeline.add(PHOTO, label="海滩").already_there == 1
+    assert "海滩" in pipeline.predict(PHOTO)[0].labels
+    with pytest.raises(GalleryError, match="made by another model"):
+        open_reader(url).facts.check_fits(url, fingerprint="another", dimension=512, dist_type="IP")
+    with pytest.raises(GalleryError, match="has dist_type IP"):
+        GalleryBuilder(configured(small_list, url, index_operation="append", dist_type="L2")).run()
+    GalleryBuilder(configured(small_list, url, index_operation="remove")).run()
+    assert len(pipeline) == 1
 
 
 def test_the_commands_take_its_url(small_list: Path) -> None:

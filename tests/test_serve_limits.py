@@ -145,11 +145,15 @@ def test_addresses_are_fetched_only_from_allowed_hosts(client: Any) -> None:
         web.shutdown()
 
 
-def test_other_sites_pages_may_not_change_anything(server: Running) -> None:
-    with server.client() as client:
+def test_other_sites_pages_may_not_change_anything(place: Path) -> None:
+    """Where there is no token; with one, nobody can send it for them, and a proxy may call the host otherwise."""
+    with serving(place, "-g", "demo", "--root", "other") as running, running.client() as client:
         foreign = {"Origin": "http://evil.example"}
         refused(client.post("/v1/galleries", json={"name": "a"}, headers=foreign), 403, "origin_refused")
-        own = {"Origin": server.url}
+        refused(client.post("/v1/galleries", json={"name": "a"}, headers={"Origin": "null"}), 403, "origin_refused")
+        cross = {"Sec-Fetch-Site": "cross-site"}
+        refused(client.delete("/v1/galleries/demo", headers=cross), 403, "origin_refused")
+        own = {"Origin": running.url}
         assert client.post("/v1/galleries", json={"name": "own"}, headers=own).status_code == 201
         assert "access-control-allow-origin" not in client.get("/v1/galleries", headers=foreign).headers
         assert client.options("/v1/galleries", headers=foreign).status_code == 405

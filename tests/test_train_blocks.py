@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import copy
+import logging
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import paddle
@@ -11,14 +14,19 @@ import pytest
 from paddle import nn
 
 from shitu.errors import ConfigError
+from shitu.training.base.log import read_records
 from shitu.training.base.memory import estimate_memory
 from shitu.training.rec.blocks import blocks_of, recomputable, recompute_blocks
 from shitu.training.rec.networks import RecModel, build_network, freeze, set_train_mode
 from shitu.training.rec.plan import build_optimizer
 from shitu.training.rec.rates import rates_told, set_rates
+from shitu.training.rec.run import run_training
+from shitu.training.rec.schema import load_train_config
 from shitu.training.rec.schema_arch import FC, Backbone, BackboneStopLayer, FCNeck
 from shitu.training.rec.schema_arch import RecModel as Arch
 from shitu.training.rec.schema_optimizer import L2, SGD, Adam, AdamW, Group, Momentum, Optimizer
+from tests.conftest import DEMO, ROOT
+from tests.train_det_set import no_bar
 
 SHAPE = (3, 64, 64)
 NOTHING = nn.Layer()
@@ -103,6 +111,33 @@ def test_blocks_are_in_order_and_none_is_in_another() -> None:
     names = {id(layer): name for name, layer in backbone.named_sublayers()}
     assert [names[id(block)] for block in blocks_of(backbone)] == ["stem", *(f"blocks.{n}" for n in range(16)), "head"]
     assert len(recomputable(network_of("PPLCNet_x0_25"))) == 14  # last_conv holds no layers
+
+
+def test_a_run_that_recomputes_has_the_same_losses(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Both `recompute` and rates of its own, through the whole of training: optimizer, average, evaluation aside."""
+    caplog.set_level(logging.INFO, "shitu")
+    told = []
+    for name in ("plain", "again"):
+        values = {
+            **{"Global.output_dir": tmp_path / name, "Global.max_iters": 3, "Global.print_batch_step": 1},
+            **{"Global.eval_during_train": False, "DataLoader.Train.loader.num_workers": 0, "EMA.decay": 0.9},
+            **{"DataLoader.Train.dataset.image_root": DEMO, "Arch.recompute": name == "again"},
+            **{"DataLoader.Train.dataset.cls_label_path": DEMO / "gallery.txt", "Optimizer.layer_decay": 0.9},
+        }
+        overrides = tuple(f"{key}={value}" for key, value in values.items())
+        config = load_train_config(ROOT / "configs" / "train" / "demo_cpu.yaml", overrides)
+        run_training(config, resume=False, overwrite=False, progress=no_bar, export=False)
+        told.append([record["loss"] for record in read_records(tmp_path / name / "RecModel" / "metrics.jsonl")])
+        assert len(told[-1]) == 3
+    assert told[0] == told[1]
+    logs = [f"{name}/RecModel/train.log" for name in ("plain", "again")]
+    text = (tmp_path / logs[1]).read_text(encoding="utf-8")
+    assert re.search(r"learning rate  x 0\.9 +for [\d,]+ of the numbers that learn", text)
+    found = [
+        re.search(r"layer outputs of 48 images ([\d.]+) MB", (tmp_path / each).read_text("utf-8")) for each in logs
+    ]
+    memory = [float(each[1]) for each in found if each]
+    assert memory[1] < memory[0] / 2
 
 
 # --- rates -------------------------------------------------------------------------------------------------------

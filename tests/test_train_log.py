@@ -18,7 +18,9 @@ from shitu.errors import EngineError
 from shitu.training.base import processes
 from shitu.training.base.boards import Boards
 from shitu.training.base.log import Pace, RunLog, text_log
+from shitu.training.det.run import settings_of as det_settings
 from tests.conftest import DEMO, ROOT
+from tests.train_det_set import config_of
 
 CONFIG = ROOT / "configs" / "train" / "demo_cpu.yaml"
 
@@ -158,6 +160,15 @@ def test_visualdl_has_what_metrics_jsonl_has(boards: Path) -> None:
         for tag in reader.get_tags().get("scalar", []):
             found.setdefault(tag, []).extend((each.id, each.value) for each in reader.get_data("scalar", tag))
     assert found == wanted_scalars(boards)
+
+
+def test_the_detector_s_keys(tmp_path: Path) -> None:
+    """ppdet calls its own use_vdl."""
+    both = config_of(tmp_path, tmp_path, use_vdl=True, use_tensorboard=True)
+    assert [det_settings(each).boards for each in (both, config_of(tmp_path, tmp_path))] == [
+        ("tensorboard", "visualdl"),
+        (),
+    ]
 
 
 @pytest.mark.parametrize("name", ["tensorboard", "visualdl"])

@@ -139,7 +139,7 @@ class OnRay:
             shown = "; ".join(f"{has.get('CPU', 0):g} cores, {has.get('memory', 0) / 1e9:.1f} GB" for has in alive)
             raise UsageError(
                 f"an actor wants {self._cores} cores and {MEMORY / 1e9:.1f} GB, and no machine has them ({shown}); "
-                "fewer cores: -o Global.cpu_num_threads=1"
+                "-o Global.cpu_num_threads=1 wants fewer cores, nothing wants less memory"
             )
         return room
 

@@ -27,14 +27,15 @@ faiss: Any = _faiss  # what its own type hints say differs from version to versi
 log = logging.getLogger(__name__)
 Nearest = tuple[NDArray[np.float32], NDArray[np.int64]]
 
+PRODUCTS_FROM = 4  # queries
 MANY_QUERIES = 20  # from here on faiss itself multiplies matrices, and several threads pay
-PART = 4096 * 512  # components that are compared in about the time that starting a thread takes
+PART = 2**24  # components, compared in about the time that starting a thread takes where others want the cores
 MANY_VECTORS = 200_000  # in an index; from here on the queries of one photo are worth a thread each
 LEAST_EF_SEARCH = 64  # faiss's own 16 loses neighbours; 64 costs about a millisecond in a million
 LEAST_NPROBE = 8
 USUAL_DEPTH = 100  # of entries that a rough index names; twice as many where its codes have less than a bit a component
 MAPPED_FROM = 64 * 2**20  # bytes of a file
-_PRODUCTS_FROM = int(faiss.cvar.distance_compute_blas_threshold)  # 128,000 queries in 1.15
+_USUAL_THRESHOLD = int(faiss.cvar.distance_compute_blas_threshold)
 
 
 def use_threads(*, many: bool) -> None:
@@ -83,13 +84,14 @@ def _nearest_rows(queries: NDArray[Any], vectors: NDArray[Any], k: int, measure:
     if measure.packed:
         scores, rows = faiss.knn_hamming(queries, vectors, k)
         return scores.astype(np.float32), rows.astype(np.int64)
-    # Two queries and more as a product of matrices: half the time. The limit is the whole process's, and an index built
+    # Several queries as a product of matrices: half the time. The limit is the whole process's, and an index built
     # under this one may have equal vectors in two lists; so it stands back at once.
-    faiss.cvar.distance_compute_blas_threshold = 2
+    if len(queries) >= PRODUCTS_FROM:
+        faiss.cvar.distance_compute_blas_threshold = 1
     try:
         scores, rows = faiss.knn(queries, vectors, k, metric=metric_of(measure))
     finally:
-        faiss.cvar.distance_compute_blas_threshold = _PRODUCTS_FROM
+        faiss.cvar.distance_compute_blas_threshold = _USUAL_THRESHOLD
     return scores, rows
 
 

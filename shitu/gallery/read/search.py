@@ -37,7 +37,7 @@ class Entries(Protocol):
     def count(self) -> int: ...
 
     def located(self, column: str, numbers: NDArray[np.int64]) -> Table:
-        """The live entries whose `id` or `row` is among the numbers, ascending by that."""
+        """The live entries whose `id` or `row` is among the numbers, which ascend; ascending by that."""
         ...
 
     def likely_rows(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -132,7 +132,7 @@ class SearchSpace:
             self.entries.load()
             return self._scored(queries, source, keep)
         have = ids if source.column == "id" else rows
-        chosen = [np.flatnonzero(np.isin(have, each)) for each in numbers]
+        chosen = [_places(have, each) for each in numbers]
         if self.vectors is None:
             order = [np.argsort(each, kind="stable") for each in source.numbers]
             scores = [
@@ -181,6 +181,14 @@ class SearchSpace:
             not more or (len(part[0]) > 0 and float((sign * part[1]).max()) > last + margin)
             for part, more in zip(parts, full, strict=True)
         )
+
+
+def _places(have: NDArray[np.int64], wanted: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Where those of the wanted that are there stand in `have`, which ascends."""
+    if not len(have):
+        return np.empty(0, np.int64)
+    places = np.minimum(np.searchsorted(have, wanted), len(have) - 1)
+    return np.asarray(places[have[places] == wanted])
 
 
 @dataclass(frozen=True)

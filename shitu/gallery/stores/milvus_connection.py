@@ -131,7 +131,11 @@ class Connection:
                 f"{url} cannot be opened: its folder is not there, it is no milvus-lite, or another process has it "
                 "open, of which milvus-lite allows one; a Milvus server takes many"
             )
-        if re.search("auth|permission|privilege", f"{said} {code} {_codes(error)}", re.IGNORECASE):
+        if re.search(
+            r"\bauth\b|unauth|authenticat|authoriz|permission|privilege",
+            f"{said} {code} {_codes(error)}",
+            re.IGNORECASE,
+        ):
             return GalleryError(f"{url}: the server does not let us in ({said}); set ${TOKEN} to USER:PASSWORD")
         if isinstance(code, grpc.StatusCode) or code == 2:  # pymilvus's own code for a connection that failed
             return GalleryServerError(
@@ -153,4 +157,5 @@ def _codes(error: BaseException) -> set[str]:
 
 
 def _is_missing(error: Exception) -> bool:
-    return getattr(error, "code", None) == 100 or "not found" in str(error) or "not exist" in str(error)
+    """Whether a collection, or what an alias names, is not there: Milvus's CollectionNotFound, or its words."""
+    return getattr(error, "code", None) == 100 or bool(re.search("(collection|alias).*not (found|exist)", str(error)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -70,11 +71,11 @@ class Postgres:
         # which lie beside the rows (TOAST).
         settings = {"hnsw.ef_search": str(min(max(thorough or 64, k), 1000)), "hnsw.iterative_scan": "strict_order"}
         settings |= {"enable_sort": "off"} if index_of(state) else {}
+        set_ = SQL("SELECT {}").format(SQL(", ").join([SQL("set_config(%s, %s, true)")] * len(settings)))
 
         def search(connection: Connection) -> list[Rows]:
             with connection.transaction():
-                for setting in settings.items():
-                    connection.execute("SELECT set_config(%s, %s, true)", setting)
+                connection.execute(set_, [*chain.from_iterable(settings.items())])
                 found = [_found(connection, statement, wrap(query), state) for query in queries]
                 if any(len(rows.items) < k for rows in found):  # the index has given up: compare with everything
                     connection.execute("SET LOCAL enable_sort = on; SET LOCAL enable_indexscan = off")

@@ -23,7 +23,8 @@ from psycopg.types import TypeInfo
 from shitu.errors import GalleryBusyError, GalleryError, GalleryServerError, GalleryWriteError, ShituError
 from shitu.gallery.stores.url import checked_name, shown, split_url
 
-CONNECT_SECONDS = 10
+# Of libpq, in seconds: a server that is gone is noticed within a minute, not after the system's two hours.
+_LIMITS = {"connect_timeout": "10", "keepalives_idle": "30", "keepalives_interval": "10", "keepalives_count": "3"}
 Connection = psycopg.Connection[Any]
 SQL, Identifier, Literal = sql.SQL, sql.Identifier, sql.Literal
 UndefinedTable = errors.UndefinedTable
@@ -82,7 +83,7 @@ class Database:
         instead = "set $PGPASSWORD, or write it into ~/.pgpass"
         parts, options = split_url(url, instead)
         self.url, self.name = url, checked_name(options.pop("gallery", "gallery"), url)
-        query = urlencode({"connect_timeout": str(CONNECT_SECONDS), **options})
+        query = urlencode({**_LIMITS, **options})
         self._conninfo = urlunsplit((parts.scheme, parts.netloc, parts.path, query, ""))
         self._idle: LifoQueue[Connection] = LifoQueue()
         self.held: Connection | None = None

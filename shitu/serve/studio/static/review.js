@@ -69,9 +69,8 @@ function choose(number, focus) {
   chosen = number;
   objects.forEach((each, other) => {
     const name = nameOf(other);
-    const known = photo().taught[other] ? "" : ` ${each.rec_docs ? score(each.rec_scores) : ""}`;
     stage.dress(String(other), {
-      text: name ? name + known : "?", selected: other === number, kind: name ? "named" : "unnamed",
+      name: name ?? "?", score: each.rec_docs && !photo().taught[other] ? score(each.rec_scores) : "", selected: other === number, kind: name ? "named" : "unnamed",
       title: name ? t("box.named", { label: name, score: score(each.rec_scores ?? 1) }) : t("box.unnamed"),
     });
   });

@@ -1,6 +1,6 @@
 // A photo with boxes over it, to click, to walk through with Tab, and to draw: by mouse, finger or arrow keys.
 
-import { h } from "./dom.js";
+import { $, h } from "./dom.js";
 import { t } from "./words.js";
 
 const MOST_PIXELS = 2000; // of the longer side; boxes keep the photo's own pixels
@@ -63,7 +63,7 @@ export class Stage {
   // objects: [{key, box}]; what they are called is said by `dress`.
   set(objects) {
     this.buttons = new Map(objects.map((each) => {
-      const button = h("button.box", { type: "button", onclick: () => this.onPick(each.key) }, h("span.tag"));
+      const button = h("button.box", { type: "button", onclick: () => this.onPick(each.key) }, h("span.tag", {}, h("b"), h("small")));
       this.#place(button, each.box);
       const area = (each.box[2] - each.box[0]) * (each.box[3] - each.box[1]);
       button.style.zIndex = String(1 + Math.round(800 * (1 - area / (this.width * this.height)))); // small ones on top
@@ -74,10 +74,11 @@ export class Stage {
     this.layer.replaceChildren(...this.buttons.values());
   }
 
-  dress(key, { text, title, kind, selected }) {
+  dress(key, { name, score, title, kind, selected }) {
     const button = this.buttons.get(key);
     if (!button) return;
-    button.firstChild.textContent = text;
+    $("b", button).textContent = name;
+    $("small", button).textContent = score ? ` ${score}` : "";
     button.setAttribute("aria-label", title);
     button.setAttribute("aria-pressed", String(selected));
     for (const each of ["named", "unnamed", "drawn"]) button.classList.toggle(each, kind === each);

@@ -131,7 +131,7 @@ function dress() {
     const shown = known ? object.label : t("unnamed");
     const chosen = object.key === selected;
     stage.dress(object.key, {
-      text: known ? `${object.label} ${score(object.score)}` : "?", selected: chosen,
+      name: known ? object.label : "?", score: known ? score(object.score) : "", selected: chosen,
       title: known ? t("box.named", { label: object.label, score: score(object.score) }) : t("box.unnamed"),
       kind: known ? "named" : object.drawn ? "drawn" : "unnamed",
     });
