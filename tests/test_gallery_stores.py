@@ -456,6 +456,22 @@ def test_writers_of_two_machines(milvus_file: Path, tmp_path: Path, monkeypatch:
     assert plain(url) == {*ITEMS, *things(2, 200)}
 
 
+def test_who_may_only_read_in_milvus(milvus_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """milvus-lite knows no rights: what a server says is said for it."""
+    from pymilvus import MilvusClient, MilvusException
+
+    url = f"milvus://{milvus_file}/read"
+    build(url, VECTORS, ITEMS)
+
+    def refuse(*arguments: object, **more: object) -> None:
+        raise MilvusException(code=65535, message="PrivilegeCreateCollection: permission deny to reader")
+
+    monkeypatch.setattr(MilvusClient, "create_collection", refuse)
+    with pytest.raises(GalleryError, match=r"does not let us in \(PrivilegeCreateCollection"):
+        change(url, remove=[1])
+    assert len(open_reader(url)) == 40
+
+
 def test_an_append_that_is_sent_again_adds_once(milvus_file: Path) -> None:
     url = f"milvus://{milvus_file}/again"
     build(url, VECTORS, ITEMS)

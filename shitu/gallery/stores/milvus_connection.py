@@ -6,7 +6,7 @@ import logging
 import os
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -92,8 +92,13 @@ class Connection:
         schema = self.client.create_schema(auto_id=False, enable_dynamic_field=False, description=holder["token"])
         schema.add_field("id", DataType.INT64, is_primary=True)
         schema.add_field("vector", DataType.FLOAT_VECTOR, dim=2)
-        with suppress(MilvusException):  # there is one of another description; what it says decides
-            self.client.create_collection(name, schema=schema, properties=holder, timeout=CALL_SECONDS)
+        with self.told():
+            try:
+                self.client.create_collection(name, schema=schema, properties=holder, timeout=CALL_SECONDS)
+            except MilvusException:
+                if self.describe(name) is None:
+                    raise
+        # Where there was one already, of another description, what it says decides.
         return dict((self.describe(name) or {}).get("properties") or {})
 
     def create(self, table: str, dimension: int, measure: str, index: tuple[str, dict[str, int]]) -> None:
