@@ -165,6 +165,9 @@ PROMISES = {
     "shitu gallery map my_gallery --html map.html --image-root demo": Promise(
         r'\{"entries": 24, "shown": 24, "doubtful": \d+, "to": "map.html"\}\n', files={"map.html": 1}
     ),
+    "shitu gallery tune my_gallery --recall 0.99": Promise(
+        r'\{"exact": true, "recall": 1.0\}\n', "24 entries are compared exactly, which misses nothing.\n"
+    ),
     "shitu gallery undo my_gallery": Promise(r'\{"entries_before": 24, "entries": 6\}\n'),
     "shitu gallery info my_gallery --format table": Promise(rows("path my_gallery", "entries 24", "labels 3")),
     "shitu gallery list my_gallery | grep '\"green tea\"'": Promise(r'(\{[^\n]*"label": "green tea"[^\n]*\}\n){18}'),
