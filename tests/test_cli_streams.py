@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from shitu.cli import main, predict
+from shitu.cli import main
 from shitu.errors import ShituError
 from shitu.gallery.gallery import Gallery
 from tests.conftest import ROOT
@@ -58,25 +58,31 @@ def test_help_on_a_full_disk_is_no_traceback(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (1, "Error: No space left on device: standard output\n")
 
 
-@pytest.mark.parametrize("error", [ShituError("paddlepaddle cannot be imported (None)"), ImportError("numpy")])
-def test_ctrl_c_that_a_library_makes_an_error_of_is_still_ctrl_c(
-    error: Exception, monkeypatch: pytest.MonkeyPatch
-) -> None:
+INTERRUPTED = """
+import signal
+from shitu.cli import main
+from shitu.cli.predict import predict
+from shitu.errors import ShituError
+
+def interrupted(*arguments, **named):
+    try:
+        signal.raise_signal(signal.SIGINT)
+    except KeyboardInterrupt:
+        raise {error} from None
+
+predict.callback = interrupted
+main(["predict", "x.jpg"])
+"""
+
+
+@pytest.mark.parametrize("error", ["ShituError('paddlepaddle cannot be imported (None)')", "ImportError('numpy')"])
+def test_ctrl_c_that_a_library_makes_an_error_of_is_still_ctrl_c(error: str) -> None:
     """A C extension that is being loaded turns it into an ImportError: we said that Paddle cannot be imported."""
-
-    def interrupted(*arguments: object, **named: object) -> None:
-        try:
-            os.kill(os.getpid(), 2)
-            for _ in range(10_000_000):
-                pass
-        except KeyboardInterrupt:
-            raise error from None
-
-    monkeypatch.setattr(predict, "callback", interrupted)
-    done = CliRunner().invoke(main, ["predict", "x.jpg"])
-    assert done.exit_code == 130
-    assert "Interrupted" in done.output
-    assert "paddle" not in done.output
+    code = INTERRUPTED.format(error=error)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 130, done.stderr
+    assert "Interrupted" in done.stderr
+    assert "paddle" not in done.stderr
 
 
 @pytest.mark.parametrize(
