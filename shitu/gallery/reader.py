@@ -64,7 +64,7 @@ class FolderReader(GalleryReader):
             try:
                 if load_index:
                     with readable(path):
-                        reader._searched()
+                        reader.searched()
                 if reader.facts.origin:
                     _tell_of_origin(reader)
                 return reader
@@ -83,7 +83,7 @@ class FolderReader(GalleryReader):
         """Another reader, of what is on disk now."""
         return FolderReader.open(self.path, **self._options, load_index=self._space is not None, before=self)
 
-    def _searched(self) -> SearchSpace:
+    def searched(self) -> SearchSpace:
         """What a search runs over; FileNotFoundError where a writer has just replaced the index, GalleryError."""
         with self._lock:
             if self._space is None:
@@ -92,13 +92,14 @@ class FolderReader(GalleryReader):
             return self._space
 
     def _index(self) -> VectorIndex | None:
-        before = self._before
+        before, meta = self._before, self.store.meta
         if before is not None and before._space is not None and before.store.index_key == self.store.index_key:
-            return before._space.index
-        index, meta = self.store.read_index(mapped=True), self.store.meta
-        if index is not None:
-            ef_search, nprobe = self._options["efSearch"], self._options["nprobe"]
-            index.tune(ef_search or meta.ef_search or None, nprobe or meta.nprobe or None, meta.depth or None)
+            index, known = before._space.index, before.store.meta.tuned == meta.tuned
+        else:
+            index, known = self.store.read_index(mapped=True), False
+        if index is not None and not known:
+            ef_search, nprobe, depth = (value or None for value in meta.tuned)
+            index.tune(self._options["efSearch"] or ef_search, self._options["nprobe"] or nprobe, depth)
         return index
 
     def search(self, vectors: NDArray[Any], k: int) -> list[list[Match]]:
@@ -106,7 +107,7 @@ class FolderReader(GalleryReader):
             raise ValueError(f"k is {k}: it must be 1 or more")
         queries = self.facts.measure.checked(vectors, self.facts.dimension)
         try:
-            found = self._searched().nearest(queries, k)
+            found = self.searched().nearest(queries, k)
         except FileNotFoundError as error:
             raise GalleryError(f"the gallery was changed before its index was read ({error}); open it again") from error
         known = self.lookup({int(number) for ids, _ in found for number in ids[:k]})

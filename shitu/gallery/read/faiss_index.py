@@ -154,6 +154,11 @@ class VectorIndex:
             return "efSearch"
         return "nprobe" if getattr(core, "nlist", 0) else "depth" if usual_depth(core) else ""
 
+    @property
+    def most(self) -> int:
+        """From which value of that on nothing more can be found."""
+        return int(core_of(self.raw).nlist) if self.knob == "nprobe" else max(self.count, 1)
+
     def tune(self, ef_search: int | None, nprobe: int | None, depth: int | None = None) -> None:
         """Set how thoroughly HNSW and IVF look; None leaves our least values (64; 8 and a 16th of the lists).
 

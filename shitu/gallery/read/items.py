@@ -64,6 +64,10 @@ class Meta(Facts):
     origin: str = ""  # of a gallery that was another program's: its files as they were then (gallery/origin.py)
 
     @property
+    def tuned(self) -> tuple[int, int, int]:
+        return self.ef_search, self.nprobe, self.depth
+
+    @property
     def row_bytes(self) -> int:
         """What one vector occupies in vectors.bin."""
         return self.measure.width(self.dimension) * self.measure.dtype.itemsize

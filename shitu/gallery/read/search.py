@@ -63,6 +63,11 @@ class SearchSpace:
         found = self.entries.vectors
         return None if found is None else np.asarray(found)  # a memmap takes three times as long to be indexed
 
+    @property
+    def exact(self) -> bool:
+        """Whether every search compares with everything."""
+        return self.vectors is not None and (self.index is None or len(self.vectors) <= SMALL)
+
     def nearest(self, queries: NDArray[Any], k: int) -> list[Found]:
         """For each query, ids and scores of the live entries found, nearest first, ties by lower id.
 
@@ -73,7 +78,7 @@ class SearchSpace:
         pending = np.arange(len(queries) if want > 0 else 0)
         fetch = keep = 2 * want + SPARE
         while len(pending):
-            scan = self.vectors is not None and self._scanning(fetch, len(self.vectors))
+            scan = self.vectors is not None and (self.exact or fetch > MOST_FROM_INDEX)
             sources = [self._scan(queries[pending], fetch, 0)] if scan else self._both(queries[pending], fetch)
             scored = [self._scored(queries[pending], source, keep) for source in sources]
             unfinished = []
@@ -91,9 +96,6 @@ class SearchSpace:
             keep *= 4
             pending = np.array(unfinished, np.int64)
         return results
-
-    def _scanning(self, fetch: int, rows: int) -> bool:
-        return self.index is None or rows <= SMALL or fetch > MOST_FROM_INDEX
 
     def _both(self, queries: NDArray[Any], fetch: int) -> list[_Source]:
         assert self.index is not None

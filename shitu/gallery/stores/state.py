@@ -92,9 +92,9 @@ class State:
 def _typed(told: Any, of: type) -> dict[str, Any]:
     if not isinstance(told, dict):
         raise TypeError("no facts")
-    wanted = {field.name: int if field.name == "dimension" else str for field in fields(of)}
+    wanted = {field.name: int if field.type == "int" else str for field in fields(of)}
     wrong = [name for name, kind in wanted.items() if type(told.get(name)) is not kind]
-    if wrong or told["dimension"] < 1:
+    if wrong or told["dimension"] < 1 or told["memory_limit"] < 0:
         raise ValueError(f"{', '.join(wrong) or 'dimension'} of its facts")
     return {name: told[name] for name in wanted}
 
