@@ -61,18 +61,17 @@ class Served:
         the gallery was renamed, deleted or replaced meanwhile.
         """
         try:
-            return self._writing.submit(self._write, work, patience)
+            return self._writing.submit(self._write, work, time.monotonic() + patience)
         except RuntimeError:
             raise self._gone() from None
 
     def _gone(self) -> HttpError:
         return HttpError(409, "gallery_replaced", f"{self.name} was renamed, deleted or replaced just now; ask again")
 
-    def _write(self, work: Callable[[GalleryWriter], T], patience: float) -> T:
+    def _write(self, work: Callable[[GalleryWriter], T], until: float) -> T:
         if self._closed:
             raise self._gone()
         self.recogniser()  # is it there, and of this model? A writer would make its folder
-        until = time.monotonic() + patience
         while True:
             try:
                 with open_writer(self.url, delimiter=self.config.IndexProcess.delimiter) as writer:

@@ -64,9 +64,7 @@ class Service:
         if not self.galleries.names():
             self.galleries.create(DEFAULT_GALLERY)
             self.audit.write(DEFAULT_GALLERY, "create", {})
-        for (
-            name
-        ) in self.settings.fixed:  # what is wrong with one is told to who starts it, and the first answer is quick
+        for name in self.settings.fixed:  # who starts it is told what is wrong, and the first answer is quick
             self.galleries.get(name)
 
     async def run(self, work: Callable[..., T], *given: Any) -> T:
