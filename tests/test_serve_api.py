@@ -212,6 +212,9 @@ def test_an_entry_shows_its_picture(client: Any, gallery: str) -> None:
     url = f"/v1/galleries/{gallery}/items/{done['ids'][0]}/picture"
     shown = Image.open(BytesIO(client.get(url, params={"size": 80}).content))
     assert (shown.format, shown.size) == ("JPEG", (80, 40))
+    tag = {"If-None-Match": client.get(url, params={"size": 80}).headers["etag"]}
+    assert client.get(url, params={"size": 80}, headers=tag).status_code == 304
+    assert client.get(url, params={"size": 81}, headers=tag).status_code == 200
     assert client.get(url.replace(f"/{done['ids'][0]}/", "/99/")).status_code == 404
     mine = Image.open(BytesIO(client.get("/v1/galleries/demo/items/0/picture").content))  # where the list had it
     assert mine.format == "JPEG"

@@ -66,6 +66,17 @@ def test_a_large_request_is_refused_whether_it_says_so_or_not(client: Any) -> No
     assert client.post(ASK, files=files(BEACH)).status_code == 200
 
 
+def test_a_job_may_bring_large_files_and_nothing_else(client: Any) -> None:
+    """Its limit is higher, for archives that lie on disk: what would be in memory is not let through by that."""
+    jobs = "/v1/galleries/demo/jobs"
+    text = b'{"kind": "' + b"x" * (2 << 20) + b'"}'
+    refused(client.post(jobs, content=text, headers={"Content-Type": "application/json"}), 413, "too_large")
+    many = [("files", ("a.jpg", b"x"))] * 201
+    refused(client.post(jobs, files=many, data={"kind": "import"}), 400, "bad_request")
+    long = {"kind": "import", "list": "x" * (5 << 20)}
+    refused(client.post(jobs, files=files(BEACH), data=long), 400, "bad_request")
+
+
 def test_what_is_no_picture_is_told(client: Any, place: Path) -> None:
     sent = [("files", ("../../etc/passwd.jpg", b"no picture"))]
     message = refused(client.post(ASK, files=sent), 400, "bad_image")
@@ -145,11 +156,15 @@ def test_addresses_are_fetched_only_from_allowed_hosts(client: Any) -> None:
         web.shutdown()
 
 
-def test_other_sites_pages_may_not_change_anything(server: Running) -> None:
-    with server.client() as client:
+def test_other_sites_pages_may_not_change_anything(place: Path) -> None:
+    """Where there is no token; with one, nobody can send it for them, and a proxy may call the host otherwise."""
+    with serving(place, "-g", "demo", "--root", "other") as running, running.client() as client:
         foreign = {"Origin": "http://evil.example"}
         refused(client.post("/v1/galleries", json={"name": "a"}, headers=foreign), 403, "origin_refused")
-        own = {"Origin": server.url}
+        refused(client.post("/v1/galleries", json={"name": "a"}, headers={"Origin": "null"}), 403, "origin_refused")
+        cross = {"Sec-Fetch-Site": "cross-site"}
+        refused(client.delete("/v1/galleries/demo", headers=cross), 403, "origin_refused")
+        own = {"Origin": running.url}
         assert client.post("/v1/galleries", json={"name": "own"}, headers=own).status_code == 201
         assert "access-control-allow-origin" not in client.get("/v1/galleries", headers=foreign).headers
         assert client.options("/v1/galleries", headers=foreign).status_code == 405

@@ -29,21 +29,20 @@ def is_form(request: Request) -> bool:
     return request.headers.get("content-type", "").lower().startswith("multipart/form-data")
 
 
-async def form_of(request: Request, settings: Settings) -> FormData:
-    """Files larger than a megabyte lie on disk, unnamed. Raises HttpError."""
-    return await request.form(max_files=settings.max_files, max_fields=50, max_part_size=1 << 20)
-
-
-async def json_of(request: Request, kind: type[Body]) -> Body:
-    """Raises HttpError 415, 422."""
+async def json_of(request: Request, kind: type[Body], most: int = 0) -> Body:
+    """most: bytes, 0 for what any request may have. Raises HttpError 413, 415, 422."""
     if not request.headers.get("content-type", "").lower().startswith("application/json"):
         raise HttpError(
             415,
             "unsupported_media_type",
             "wanted is multipart/form-data with `files`, or application/json; see /openapi.json",
         )
-    data = await request.body()
-    return validated(lambda: kind.model_validate_json(data))
+    data = bytearray()
+    async for block in request.stream():
+        data += block
+        if most and len(data) > most:
+            raise HttpError(413, "too_large", f"JSON of more than {most >> 20} MB; files go in multipart/form-data")
+    return validated(lambda: kind.model_validate_json(bytes(data)))
 
 
 def validated(read: Callable[[], Body]) -> Body:

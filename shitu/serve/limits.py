@@ -67,8 +67,9 @@ class Limits:
             # a page of another site that has its name point here (DNS rebinding) would pass for one of ours
             raise HttpError(403, "host_refused", "wanted is a request to localhost; another name takes a --token")
         origin = headers.get("origin")
-        foreign = origin is not None and urlsplit(origin).netloc != host
-        if scope["method"] not in _SAFE and (foreign or headers.get("sec-fetch-site") == "cross-site"):
+        foreign = (origin is not None and _netloc(origin) != host) or headers.get("sec-fetch-site") == "cross-site"
+        # a browser sends a form for any page that asks, but no page of another site makes it send the token
+        if foreign and not settings.token and scope["method"] not in _SAFE:
             raise HttpError(403, "origin_refused", "a page of another site may not change anything here")
         path = scope["path"]
         if settings.token and path not in OPEN_PATHS and not path.startswith(OPEN_BELOW):
@@ -180,6 +181,13 @@ async def _drained(receive: Receive) -> None:
 
 def _too_large(most: int) -> HttpError:
     return HttpError(413, "too_large", f"the request has more than {most >> 20} MB; send less at a time")
+
+
+def _netloc(origin: str) -> str:
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return ""
 
 
 def _hostname(host: str) -> str:

@@ -15,7 +15,11 @@ class Metrics:
         labels = ("method", "route")
         self.requests = Counter("shitu_requests", "Requests answered", (*labels, "status"), registry=self.registry)
         self.seconds = Histogram(
-            "shitu_request_seconds", "Until the answer begins", labels, registry=self.registry, buckets=_SECONDS
+            "shitu_request_seconds",
+            "To the end of the answer",
+            labels,
+            registry=self.registry,
+            buckets=_SECONDS,
         )
         self.stages = Histogram(
             "shitu_stage_seconds", "What a photo takes, by stage", ("stage",), registry=self.registry, buckets=_SECONDS

@@ -9,7 +9,7 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
@@ -28,6 +28,7 @@ from shitu.serve.review import Review
 from shitu.serve.settings import DEFAULT_GALLERY, Settings
 
 T = TypeVar("T")
+Item = TypeVar("Item")
 Note = Callable[[T], tuple[str, Mapping[str, Any], str] | None]
 LEFT = (".job-", ".export-", ".deleted-")
 
@@ -57,20 +58,28 @@ class Service:
     def _first_galleries(self) -> None:
         """Those that were named and are not there yet are made, empty; where there would be none, one is."""
         for name, url in self.settings.fixed.items():
-            if "://" not in url and not (os.path.isdir(url) and os.listdir(url)):
+            if "://" not in url and not (os.path.isdir(url) and any(name[0] != "." for name in os.listdir(url))):
                 make_empty(url, self.settings.config, self.networks)
                 self.audit.write(name, "create", {})
         if not self.galleries.names():
             self.galleries.create(DEFAULT_GALLERY)
             self.audit.write(DEFAULT_GALLERY, "create", {})
-        for (
-            name
-        ) in self.settings.fixed:  # what is wrong with one is told to who starts it, and the first answer is quick
+        for name in self.settings.fixed:  # who starts it is told what is wrong, and the first answer is quick
             self.galleries.get(name)
 
     async def run(self, work: Callable[..., T], *given: Any) -> T:
         """`work(*given)` by a worker: what takes a network, or pixels."""
         return await asyncio.wrap_future(self._workers.submit(self._counted, work, *given))
+
+    async def run_all(self, work: Callable[[Item], T], items: Sequence[Item]) -> list[T]:
+        """`work` of every one, in order; no more of them at a time than workers, so that others get theirs."""
+        room = asyncio.Semaphore(self.workers)
+
+        async def one(item: Item) -> T:
+            async with room:
+                return await self.run(work, item)
+
+        return await asyncio.gather(*map(one, items))
 
     async def show(self, work: Callable[..., T], *given: Any) -> T:
         """The same beside these, for pictures that are only shown."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from typing import Annotated, Any
 
+from anyio.to_thread import run_sync
 from fastapi import APIRouter, Path, Query, Request, Response
 
 from shitu.gallery import Item
+from shitu.results import Box
 from shitu.serve import schema
 from shitu.serve.common import TheGallery, TheService, errors, pictures_body, who
 from shitu.serve.galleries import Served
@@ -72,8 +73,7 @@ async def add(request: Request, service: TheService, gallery: TheGallery) -> Any
 async def learn(request: Request, service: Service, gallery: Served, asked: Asked) -> Learnt:
     """Teach pictures a label, noted in the audit log."""
     pictures, label, boxes = asked
-    jobs = [service.run(lesson, gallery, picture, label, boxes) for picture in pictures]
-    lessons = await asyncio.gather(*jobs)
+    lessons = await service.run_all(lambda picture: lesson(gallery, picture, label, boxes), pictures)
 
     def note(done: Learnt) -> tuple[str, dict[str, Any], str] | None:
         return ("add", {"label": label, "ids": done.ids}, who(request)) if done.ids else None
@@ -145,7 +145,8 @@ async def delete_by_post(request: Request, service: TheService, gallery: TheGall
     response_class=Response,
     responses=errors(404, 409, 422) | {200: {"content": {"image/jpeg": {}}, "description": "A JPEG"}},
 )
-async def picture(
+async def picture(  # noqa: PLR0917
+    request: Request,
     service: TheService,
     gallery: TheGallery,
     id: Annotated[int, Path(ge=0, lt=2**63)],
@@ -153,15 +154,24 @@ async def picture(
     whole: Annotated[bool, Query(description="All of the photo, not only the entry's box")] = False,
 ) -> Response:
     """What the entry was made of, at most `size` pixels high and wide."""
-    data = await service.show(_shown, gallery, id, size, whole)
-    return Response(data, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=3600"})
+    item = await run_sync(_item, gallery, id)
+    box = None if whole else item.box
+    tag = f'"{item.sha256 or id} {box} {size}"'
+    headers = {"ETag": tag, "Cache-Control": "private, no-cache"}  # ids of a gallery built anew mean other entries
+    if request.headers.get("if-none-match") == tag:
+        return Response(status_code=304, headers=headers)
+    return Response(await service.show(_shown, gallery, item, box, size), media_type="image/jpeg", headers=headers)
 
 
-def _shown(gallery: Served, number: int, size: int, whole: bool) -> bytes:
-    item = gallery.reader().lookup([number]).get(number)
-    if item is None:
+def _item(gallery: Served, number: int) -> Item:
+    found = gallery.reader().lookup([number]).get(number)
+    if found is None:
         raise HttpError(404, "item_not_found", f"there is no entry {number}; it may have been removed or renamed")
+    return found
+
+
+def _shown(gallery: Served, item: Item, box: Box | None, size: int) -> bytes:
     data = gallery.photos.read(item)
     if data is None:
-        raise HttpError(404, "picture_gone", f"the picture of entry {number} is not where it was, or has changed")
-    return thumbnail(data, None if whole else item.box, size)
+        raise HttpError(404, "picture_gone", f"the picture of entry {item.id} is not where it was, or has changed")
+    return thumbnail(data, box, size)

@@ -25,6 +25,7 @@ from shitu.serve.service import Service
 
 router = APIRouter(prefix="/v1", tags=["jobs"])
 REPORT_POLICY = "sandbox; default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+MOST_FILES = 200  # of which each may have a megabyte in memory; more come as a zip, which lies on disk
 Sending = tuple[list[Sent], list[str]]
 
 
@@ -42,10 +43,10 @@ async def start(request: Request, service: TheService, gallery: TheGallery) -> A
     else by the folders of the zip.
     """
     if not is_form(request):
-        asked = await json_of(request, schema_jobs.JobIn)
+        asked = await json_of(request, schema_jobs.JobIn, 1 << 20)
         job = Job(asked.kind, gallery.name, _work(service, gallery, asked, ([], [])), by=who(request))
         return {"job": service.jobs.start(job).to_dict()}
-    async with request.form(max_files=10_000, max_fields=50, max_part_size=16 << 20) as form:
+    async with request.form(max_files=MOST_FILES, max_fields=10, max_part_size=4 << 20) as form:
         asked = _fields(form)
         folder = await run_sync(_new_folder, service)
         try:

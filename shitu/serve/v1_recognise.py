@@ -37,8 +37,7 @@ async def uploads(request: Request, service: Service) -> list[Upload]:
 
 async def each(service: Service, gallery: Served, pictures: Sequence[Upload], options: Options, work: Work) -> Any:
     """`work` for every picture, side by side. Raises HttpError 400 where none of them can be read."""
-    jobs = [service.run(work, service, gallery, picture, options) for picture in pictures]
-    found = await asyncio.gather(*jobs)
+    found = await service.run_all(lambda picture: work(service, gallery, picture, options), pictures)
     if all(one.get("error") for one in found):
         raise HttpError(400, "bad_image", found[0]["error"])
     return {"answers": found}
