@@ -24,9 +24,7 @@ LOOKS: dict[str, dict[str, Any]] = {
     "phone": {"viewport": {"width": 390, "height": 800}, "has_touch": True, "is_mobile": True},
 }
 GALLERY = "demo"
-IN_SIGHT = (
-    "[...document.images].filter(each => each.checkVisibility() && each.getBoundingClientRect().top < innerHeight)"
-)
+IN_SIGHT = "[...document.images].filter(each => each.checkVisibility() && each.getBoundingClientRect().y < innerHeight)"
 
 
 def begin(page: Any) -> None:

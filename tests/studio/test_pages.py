@@ -8,8 +8,6 @@ from typing import Any
 from urllib.parse import quote, urljoin
 
 import pytest
-from fastapi import FastAPI
-from fastapi.testclient import TestClient
 
 from shitu.serve.studio import routes
 from tests.studio.looking import KITCHEN, Server, expect, looking, pictures_of, show, studio, visit
@@ -177,16 +175,14 @@ def test_every_text_of_the_pages_is_in_the_dictionary() -> None:
         ("", "en"),
     ],
 )
-def test_the_browser_says_which_language(liked: str, language: str) -> None:
-    client = TestClient(FastAPI(routes=routes.router.routes))
-    page = client.get("/studio/try", headers={"Accept-Language": liked})
+def test_the_browser_says_which_language(server: Server, liked: str, language: str) -> None:
+    page = server.api.get(f"{server.url}/studio/try", headers={"Accept-Language": liked})
     assert f'<html lang="{language}"' in page.text
 
 
-def test_pages_allow_no_script_but_their_own_and_only_files_that_are_theirs() -> None:
-    client = TestClient(FastAPI(routes=routes.router.routes))
+def test_pages_allow_no_script_but_their_own_and_only_files_that_are_theirs(server: Server) -> None:
     for name in PAGES:
-        page = client.get(f"/studio/{name}")
+        page = server.api.get(f"{server.url}/studio/{name}")
         policy = page.headers["Content-Security-Policy"]
         assert "default-src 'none'" in policy
         assert "unsafe" not in policy
@@ -196,13 +192,13 @@ def test_pages_allow_no_script_but_their_own_and_only_files_that_are_theirs() ->
         )
         for link in re.findall(r'(?:src|href)="([^"#?]+)"', page.text):
             assert link.startswith("../studio/")  # relative: a proxy may put it below a path
-            assert client.get(urljoin("/studio/try", link)).status_code == 200, link
+            assert server.api.get(urljoin(f"{server.url}/studio/try", link)).status_code == 200, link
     for outside in ("../routes.py", "%2e%2e/routes.py", "words", "", "/etc/passwd"):
-        assert client.get(f"/studio/static/{outside}").status_code == 404
-    assert client.get("/studio/nothing").status_code == 404
+        assert server.api.get(f"{server.url}/studio/static/{outside}").status_code == 404
+    assert server.api.get(f"{server.url}/studio/nothing").status_code == 404
 
 
 @pytest.mark.parametrize("begin", ["/", "/studio", "/studio/"])
-def test_the_address_of_the_server_leads_to_the_first_page(begin: str) -> None:
-    client = TestClient(FastAPI(routes=routes.router.routes), follow_redirects=False)
-    assert urljoin(f"http://shop{begin}", client.get(begin).headers["location"]) == "http://shop/studio/try"
+def test_the_address_of_the_server_leads_to_the_first_page(server: Server, begin: str) -> None:
+    answer = server.api.get(f"{server.url}{begin}")
+    assert urljoin(f"http://shop{begin}", answer.headers["location"]) == "http://shop/studio/try"

@@ -1,6 +1,6 @@
 // Entries that may be mislabelled, there twice, or strangers in their label: each is kept, moved or removed.
 
-import { at, call, get, itemPicture, showPicture } from "./api.js";
+import { at, call, get, itemPicture, post, showPicture } from "./api.js";
 import { busy, h, toast } from "./dom.js";
 import { changed, gallery, undo } from "./header.js";
 import { scale } from "./objects.js";
@@ -43,7 +43,7 @@ function row(element, entry) {
   });
   const keep = () => localStorage.setItem(KEPT(), JSON.stringify([...kept(), entry.id]));
   const move = () => call("PATCH", at(gallery.name, "items"), { json: { ids: [entry.id], label: other.label } });
-  const remove = () => call("DELETE", at(gallery.name, "items"), { json: { ids: [entry.id] } });
+  const remove = () => post(at(gallery.name, "items", "remove"), { ids: [entry.id] });
   const button = (name, work, words, values = {}) => h("button", { type: "button", onclick: (event) => done(event.currentTarget, work, words && t(words, { n: 1, ...values })) }, t(name, values));
   const item = h("li.card", { "data-id": entry.id },
     picture(entry), h("span.arrow", { "aria-hidden": "true" }, "↔"), picture(other),

@@ -1,6 +1,6 @@
 // The labels of a gallery as a grid, and what is done with the gallery as a whole. One label: label.js.
 
-import { at, call, cancelJob, files, follow, get, itemPicture, post, showPicture, startJob, token } from "./api.js";
+import { at, call, cancelJob, files, follow, get, itemPicture, showPicture, startJob, token } from "./api.js";
 import { labelInput } from "./combobox.js";
 import { $, anchor, ask, busy, debounce, failed, field, h, takeFiles, toast } from "./dom.js";
 import { showDoubts } from "./doubts.js";
@@ -129,21 +129,21 @@ sort.value = sessionStorage.getItem("shitu-sort") || "count";
 
 // --- new things, dropped here: all of them one label
 
-async function teachNew(files) {
+async function teachNew(photos) {
   const combo = labelInput({ onPick: () => combo.input.form.requestSubmit() });
-  const given = await ask(t("teach.title", { n: files.length }), { yes: t("learn"), body: [combo] });
+  const given = await ask(t("teach.title", { n: photos.length }), { yes: t("learn"), body: [combo] });
   const label = given?.get("label").trim();
-  if (given && label) await teach(files, label);
+  if (label) await teach(photos, label);
 }
 $("#teach").addEventListener("change", (event) => {
-  const files = [...event.target.files];
+  const photos = [...event.target.files];
   event.target.value = "";
-  teachNew(files).catch(failed);
+  teachNew(photos).catch(failed);
 });
-takeFiles((files) => {
+takeFiles((taken) => {
   const label = new URL(location.href).searchParams.get("label");
-  const archive = files.length === 1 && /\.zip$/i.test(files[0].name);
-  (archive ? importFile(files[0]) : label === null ? teachNew(files) : teach(files, label)).catch(failed);
+  const archive = taken.length === 1 && /\.zip$/i.test(taken[0].name);
+  (archive ? importFile(taken[0]) : label === null ? teachNew(taken) : teach(taken, label)).catch(failed);
 });
 
 // --- long work

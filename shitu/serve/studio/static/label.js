@@ -8,7 +8,7 @@ import { changed, gallery, undo } from "./header.js";
 import { t } from "./words.js";
 
 const PAGE = 200; // entries asked for at a time
-const BATCH = 16; // photos in one upload
+const BATCH = { files: 16, bytes: 32e6 }; // in one upload, unless one photo alone has more
 const list = $("#items");
 let label = "";
 let chosen = new Set();
@@ -50,7 +50,7 @@ async function markDoubts(mine, there) {
 }
 
 function card(item) {
-  const box = h("input", { type: "checkbox", "aria-label": t("entry", { id: item.id, image: item.image ?? "" }), onclick: (event) => tick(event, item.id) });
+  const box = h("input", { type: "checkbox", "aria-label": t("entry", { id: item.id, image: item.image ?? "" }), onclick: tick });
   return h("li", { "data-id": item.id }, h("label.item", { title: item.image ?? "" },
     showPicture(h("img.thumb", { alt: "" }), itemPicture(gallery.name, item.id), 320), box));
 }
@@ -58,7 +58,7 @@ function card(item) {
 const boxes = () => [...list.querySelectorAll("input")];
 const ids = () => [...chosen];
 
-function tick(event, id) {
+function tick(event) {
   const all = boxes();
   const place = all.indexOf(event.target);
   if (event.shiftKey && last !== null) {
@@ -116,7 +116,7 @@ $("#invert").addEventListener("click", () => { for (const box of boxes()) set(bo
 
 $("#remove").addEventListener("click", (event) => busy(event.currentTarget, async () => {
   const n = chosen.size;
-  await call("DELETE", at(gallery.name, "items"), { json: { ids: ids() } });
+  await post(at(gallery.name, "items", "remove"), { ids: ids() });
   await left();
   back(t("removed", { n }));
 }));
@@ -126,7 +126,7 @@ $("#label-delete").addEventListener("click", (event) => busy(event.currentTarget
   const yes = await ask(t("label.delete", { label }), { text: t("label.delete.text", { n: all.length }), yes: t("delete"), danger: true });
   if (!yes) return;
   const gone = label;
-  await call("DELETE", at(gallery.name, "items"), { json: { ids: all } });
+  await post(at(gallery.name, "items", "remove"), { ids: all });
   go(null);
   await changed();
   back(t("label.deleted", { label: gone }));
@@ -162,8 +162,15 @@ $("#label-merge").addEventListener("click", (event) => busy(event.currentTarget,
 export async function teach(photos, name) {
   let added = 0;
   let there = 0;
-  for (let start = 0; start < photos.length; start += BATCH) {
-    const told = await call("POST", at(gallery.name, "items"), { form: files(photos.slice(start, start + BATCH), { label: name }) });
+  const rest = [...photos];
+  while (rest.length) {
+    const some = [rest.shift()];
+    let bytes = some[0].size;
+    while (rest.length && some.length < BATCH.files && bytes + rest[0].size < BATCH.bytes) {
+      bytes += rest[0].size;
+      some.push(rest.shift());
+    }
+    const told = await call("POST", at(gallery.name, "items"), { form: files(some, { label: name }) });
     added += told.ids.length;
     there += told.already_there;
   }

@@ -1,6 +1,6 @@
 // The gallery in two dimensions: colours are labels, near each other lies what looks alike to the model.
 
-import { at, call, follow, itemPicture, showPicture, startJob } from "./api.js";
+import { at, call, follow, itemPicture, post, showPicture, startJob } from "./api.js";
 import { labelInput } from "./combobox.js";
 import { $, busy, failed, h, toast } from "./dom.js";
 import { changed, gallery, onGallery, undo } from "./header.js";
@@ -88,7 +88,7 @@ async function move(label) {
 
 $("#remove").addEventListener("click", (event) => busy(event.currentTarget, async () => {
   const some = ids();
-  await call("DELETE", at(gallery.name, "items"), { json: { ids: some } });
+  await post(at(gallery.name, "items", "remove"), { ids: some });
   await changed();
   toast(t("removed", { n: some.length }), back);
 }));

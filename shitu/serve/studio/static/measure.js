@@ -47,12 +47,12 @@ async function run(kind) {
 const figure = (key, value, more = {}) => h("div.card.figure", {}, h("small", {}, t(`figure.${key}`)), h("b", {}, value), h("p.hint", {}, t(`figure.${key}.text`, more)));
 
 function evaluated(found) {
-  const { at_threshold: at, recall, open_set: open } = found;
-  const threshold = score(at.threshold);
+  const { at_threshold: named, recall, open_set: open } = found;
+  const threshold = score(named.threshold);
   return [
-    figure("right", percent(at.named_right), { threshold }), figure("wrong", percent(at.named_wrong), { threshold }),
-    figure("not", percent(at.not_named), { threshold }),
-    at.unknown_named === null ? null : figure("unknown", percent(at.unknown_named), { threshold }),
+    figure("right", percent(named.named_right), { threshold }), figure("wrong", percent(named.named_wrong), { threshold }),
+    figure("not", percent(named.not_named), { threshold }),
+    named.unknown_named === null ? null : figure("unknown", percent(named.unknown_named), { threshold }),
     figure("recall", percent(recall["1"]), { five: percent(recall["5"]) }),
     open ? figure("apart", score(open.auroc)) : null,
   ];

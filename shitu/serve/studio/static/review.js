@@ -1,8 +1,8 @@
 // Photos that the service was unsure of, one after the other: right, wrong, or what it is.
 
-import { at, call, get } from "./api.js";
+import { at, call, get, post } from "./api.js";
 import { labelInput } from "./combobox.js";
-import { $, busy, failed, h, toast } from "./dom.js";
+import { $, busy, h, toast } from "./dom.js";
 import { changed, gallery, onGallery } from "./header.js";
 import { nearest } from "./objects.js";
 import { Stage, decode } from "./stage.js";
@@ -118,7 +118,7 @@ const name = (label) => alone(async () => {
   await changed();
   if (told.ids.length) {
     const forget = () => busy(null, async () => {
-      await call("DELETE", at(gallery.name, "items"), { json: { ids: told.ids } });
+      await post(at(gallery.name, "items", "remove"), { ids: told.ids });
       await changed();
     });
     toast(t("learnt", { label }), { action: { label: t("undo"), run: forget } });

@@ -1,6 +1,6 @@
 // The page where a photo is dropped, its boxes are named, and what is named is known from then on.
 
-import { at, call, post } from "./api.js";
+import { at, post } from "./api.js";
 import { photograph } from "./camera.js";
 import { labelInput } from "./combobox.js";
 import { $, busy, failed, h, takeFiles, toast } from "./dom.js";
@@ -269,7 +269,7 @@ async function after(photo, key) {
 
 async function forget(photo, ids, label) {
   await busy(null, async () => {
-    await call("DELETE", at(gallery.name, "items"), { json: { ids } });
+    await post(at(gallery.name, "items", "remove"), { ids });
     await after(photo, selected);
     toast(t("forgotten", { label }));
   });
