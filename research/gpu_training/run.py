@@ -231,7 +231,7 @@ def speed(*more: str, gpu_only: bool = False) -> Callable[[Machine], str]:
                 "Arch.Backbone.pretrained=null",
                 "DataLoader.Train.dataset.image_root=/",
             ),
-            *(f"DataLoader.Train.dataset.cls_label_path={listed}"),
+            f"DataLoader.Train.dataset.cls_label_path={listed}",
             "DataLoader.Train.dataset.delimiter='\t'",
             *(f"DataLoader.Train.sampler.batch_size={batch}", "DataLoader.Train.sampler.id_list=[]"),
             *("DataLoader.Train.sampler.ratio=[]", f"DataLoader.Train.loader.num_workers={16 if machine.gpu else 0}"),
