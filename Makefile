@@ -50,7 +50,7 @@ $(VENV)/.core: $(BIN)/python pyproject.toml
 
 # paddleclas and paddledet pin versions that exclude each other; they work together with newer ones (pyproject.toml)
 $(VENV)/.dev: $(BIN)/python pyproject.toml
-	$(PIP) install --quiet --editable '.[dev,train,onnx,openvino,formats,parquet,serve]'
+	$(PIP) install --quiet --editable '.[dev,train,onnx,openvino,formats,parquet,serve,milvus,pgvector,ray,tensorboard,visualdl]'
 	$(PIP) install --quiet --no-deps paddleclas==2.6.0 paddledet==2.6.0
 	@touch $@ $(VENV)/.core
 

@@ -21,6 +21,7 @@ _PLACES = {
     "api.open": ("open",),
     "api.pipeline": ("Pipeline",),
     "api.answers": ("Answer", "Answers"),
+    "api.client": ("Client",),
     "config": ("Config", "load_config"),
     "images.read": ("read_image", "decode_image"),
     "gallery.base": ("Item",),
@@ -28,17 +29,19 @@ _PLACES = {
     "build.builder": ("GalleryBuilder",),
     "recognise.from_config": ("DetPredictor", "RecPredictor", "SystemPredictor"),
     "results": ("Detection", "Match", "Region", "Recognition"),
-    "errors": ("ShituError",),
+    "errors": ("ShituError", "ServiceError"),
 }
 
 if TYPE_CHECKING:
     from shitu.api.answers import Answer as Answer
     from shitu.api.answers import Answers as Answers
+    from shitu.api.client import Client as Client
     from shitu.api.open import open as open
     from shitu.api.pipeline import Pipeline as Pipeline
     from shitu.build.builder import GalleryBuilder as GalleryBuilder
     from shitu.config import Config as Config
     from shitu.config import load_config as load_config
+    from shitu.errors import ServiceError as ServiceError
     from shitu.errors import ShituError as ShituError
     from shitu.gallery import Item as Item
     from shitu.gallery.gallery import Gallery as Gallery

@@ -36,6 +36,12 @@ class GalleryWriteError(GalleryError):
     exit_status = 1
 
 
+class GalleryServerError(GalleryError):
+    """A database that cannot be reached, or was lost in the middle; no change was made unless its commit was."""
+
+    exit_status = 1
+
+
 class GalleryBusyError(ShituError):
     """Another process is writing the gallery."""
 
@@ -50,6 +56,19 @@ class EngineError(ShituError):
 
 class DownloadError(ShituError):
     """A file that could not be fetched whole; what has arrived is kept for the next try."""
+
+
+class ServiceError(ShituError):
+    """A service that refused something, or did not answer.
+
+    `code` and `reason` are its own words for what was wrong, "" where it had none; `status` that of HTTP, 0 where no
+    answer came.
+    """
+
+    def __init__(self, message: str, code: str = "", status: int = 0, reason: str = "") -> None:
+        super().__init__(message)
+        self.code, self.status, self.reason = code, status, reason
+        self.exit_status = 2 if 400 <= status < 500 and status != 429 else 1
 
 
 class StoppedError(ShituError):

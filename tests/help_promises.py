@@ -105,7 +105,7 @@ PROMISES = {
         holds=labels("my_gallery", banana=1),
     ),
     "shitu init -g my_gallery": Promise(
-        err=r"Wrote shitu\.yaml; next: shitu build-gallery PHOTOS\n", files={"shitu.yaml": 1}
+        err=r"Wrote shitu\.yaml; next: shitu predict PHOTOS\n", files={"shitu.yaml": 1}
     ),
     "shitu completion --shell bash": Promise(r"_shitu_completion\(\) \{\n.*complete .*_shitu_completion shitu\n.*\n"),
     "shitu build-gallery -c general": Promise(
@@ -164,6 +164,13 @@ PROMISES = {
     ),
     "shitu gallery map my_gallery --html map.html --image-root demo": Promise(
         r'\{"entries": 24, "shown": 24, "doubtful": \d+, "to": "map.html"\}\n', files={"map.html": 1}
+    ),
+    "shitu gallery copy my_gallery a_copy": Promise(
+        r'\{"entries": 24, "resumed": 0, "checksum": "[0-9a-f]{16}", "from": "my_gallery", "to": "a_copy"\}\n',
+        holds=labels("a_copy", green_tea=18),
+    ),
+    "shitu gallery tune my_gallery --recall 0.99": Promise(
+        r'\{"exact": true, "recall": 1.0\}\n', "24 entries are compared exactly, which misses nothing.\n"
     ),
     "shitu gallery undo my_gallery": Promise(r'\{"entries_before": 24, "entries": 6\}\n'),
     "shitu gallery info my_gallery --format table": Promise(rows("path my_gallery", "entries 24", "labels 3")),

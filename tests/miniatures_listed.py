@@ -6,6 +6,7 @@ import json
 
 from tests.miniature import Miniature
 
+_INAT_2017 = [(7, "Plantae/Abies/1b2c3d4e"), (5, "Aves/Ciconia/5f607182")]
 _TRAIN_VEHICLES = ("00001/000001", "00001/000002", "00010/000003", "00002/000004")
 _VEHICLES = (*_TRAIN_VEHICLES, "00030/000005", "00030/000006", "00004/000007")
 
@@ -140,8 +141,15 @@ LISTED = {
         train_val2019/Plants/400/d1322d13ccd856eb.jpg
         train_val2019/Birds/71/abcdef0123456789.jpg
         train_val2019/Birds/71/0000000000000001.jpg
+        train_val_images/Plantae/Abies/1b2c3d4e.jpg
+        train_val_images/Aves/Ciconia/5f607182.jpg
         """,
         {
+            "train-2017": """
+            train_val_images/Plantae/Abies/1b2c3d4e.jpg|1
+            train_val_images/Aves/Ciconia/5f607182.jpg|0
+            """,
+            "val-2017": "train_val_images/Aves/Ciconia/5f607182.jpg|0|0",
             "train": """
             train_val2019/Plants/400/d1322d13ccd856eb.jpg|1
             train_val2019/Birds/71/abcdef0123456789.jpg|0
@@ -149,6 +157,16 @@ LISTED = {
             "val": "train_val2019/Birds/71/0000000000000001.jpg|0|0",
         },
         {
+            **{
+                f"{split}2017.json": json.dumps(
+                    {
+                        "images": [{"id": n, "file_name": f"train_val_images/{name}.jpg"} for n, name in images],
+                        "annotations": [{"id": n, "image_id": n, "category_id": n} for n, _ in images],
+                        "categories": [{"id": 5, "name": "Ciconia ciconia", "supercategory": "Aves"}],
+                    }
+                )
+                for split, images in (("train", _INAT_2017), ("val", _INAT_2017[1:]))
+            },
             "train2019.json": json.dumps(
                 {
                     "images": [

@@ -72,7 +72,9 @@ def test_all_commands_of_the_issue_are_there() -> None:
     names = ["build-gallery", "predict", "predict-det", "predict-rec", "evaluate", "calibrate", "check", "demo"]
     names += [
         f"gallery {name}"
-        for name in ["info", "list", "verify", "append", "remove", "compact", "export", "undo", "dedup", "map"]
+        for name in (
+            ["info", "list", "verify", "append", "remove", "compact", "export", "undo", "dedup", "map", "copy", "tune"]
+        )
     ]
     names += [f"models {name}" for name in ["list", "download", "verify"]]
     names += ["train", "eval", "export", "train-det", "eval-det", "export-det", "dataset convert", "dataset check"]

@@ -114,7 +114,7 @@ def test_text_is_kept_as_it_is() -> None:
 
 @pytest.mark.parametrize("character", list("苹果汁元气森林农夫山泉旺仔äöüßé€0123456789.…臺灣のカ한Ж®"))
 def test_the_font_has_the_character(character: str) -> None:
-    font = draw._font(40)
+    font = draw.label_font(40)
     missing = bytes(font.getmask("\U0010fffd"))
     assert bytes(font.getmask(character)) != missing
 
@@ -123,7 +123,7 @@ def test_the_missing_font_is_reported_with_its_remedy(monkeypatch: pytest.Monkey
     def gone(name: str) -> Any:
         raise ModuleNotFoundError(name)
 
-    draw._font.cache_clear()
+    draw.label_font.cache_clear()
     monkeypatch.setattr(draw, "files", gone)
     with pytest.raises(ShituError, match="pip install noto-cjk-sans-otc"):
         draw_recognition(GREY, recognition(((100, 80, 200, 250), "a")))

@@ -63,7 +63,7 @@ def test_tags_of_paddledetection_are_read_as_plain_keys(write: Write) -> None:
         (OFFICIAL.replace("!COCODataSet", "!!python/object/apply:os.system"), "no objects"),
         (OFFICIAL.replace("anno_path", "ann_path"), "did you mean TrainDataset.anno_path?"),
         (OFFICIAL.replace("start_factor", "start_faktor"), "did you mean LearningRate.schedulers.1.start_factor?"),
-        (OFFICIAL + "_BASE_: ['../runtime.yml']\n", "write all keys into one file"),
+        (OFFICIAL + "_BASE_: ['../runtime.yml']\n", "a relative path to a .yml or .yaml file is wanted that stays in"),
         (OFFICIAL + "LCNet: {scale: 2.5, scal: 1}\n", "did you mean LCNet.scale?"),
         (OFFICIAL + "PicoHead: {loss_bbox: {name: GIoULos}}\n", "did you mean GIoULoss?"),
         (OFFICIAL + "eval_size: [320, 320]\n", "the target_size of EvalReader's Resize is wanted, [640, 640]"),

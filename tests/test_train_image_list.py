@@ -70,6 +70,13 @@ def test_three_columns(text: str) -> None:
     assert images.ids.tolist() == [7, -8]
 
 
+def test_veri_wild_without_ids() -> None:
+    """PaddleClas's reader takes both, and its train_list_start0.txt needs no cameras."""
+    images = read("my a.jpg\t0\nb.jpg\t1\n", VeriWild)
+    assert (paths(images), images.ids) == (["root/my a.jpg", "root/b.jpg"], None)
+    assert read("a.jpg 0\nb.jpg 1\n", VeriWild).ids is None
+
+
 def test_an_id_that_is_text_is_the_same_number_in_every_list() -> None:
     query = read("a.jpg 0 cam-1\nb.jpg 0 相机2\n", VeriWild)
     gallery = read("c.jpg 0 相机2\nd.jpg 0 cam-3\ne.jpg 0 5\n", VeriWild)

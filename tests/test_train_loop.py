@@ -39,7 +39,9 @@ class Kind:
         return self.folder / f"latest{STATES}"
 
     def records(self) -> list[dict[str, Any]]:
-        return [{**each, "images_per_s": None} for each in read_records(self.folder / "metrics.jsonl")]
+        return [
+            {**each, "images_per_s": None, "data_wait": None} for each in read_records(self.folder / "metrics.jsonl")
+        ]
 
 
 def kind_of(name: str, coco: Path, output: Path, **more: object) -> Kind:

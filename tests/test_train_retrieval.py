@@ -171,8 +171,8 @@ def test_shares_of_the_queries_add_up(precision: bool) -> None:
 
 def test_no_more_than_a_block_is_compared_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[int] = []
-    compare = retrieval._similarities
-    monkeypatch.setattr(retrieval, "_similarities", lambda q, g: (seen.append(len(q)), compare(q, g))[1])
+    compare = retrieval.similarities
+    monkeypatch.setattr(retrieval, "similarities", lambda q, g: (seen.append(len(q)), compare(q, g))[1])
     rng = np.random.default_rng(0)
     score(made("normal", 130, rng, ids=False), made("normal", 20, rng, ids=False), block=64)
     assert seen == [64, 64, 2]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,8 @@ import paddle
 import pytest
 from paddle import nn
 
-from shitu.errors import EngineError, ShituError
-from shitu.training.base.log import MetricsLog, read_records, visualdl_writer
+from shitu.errors import ShituError
+from shitu.training.base.log import MetricsLog, read_records
 from shitu.training.base.memory import Memory, estimate_memory
 from shitu.training.base.task import Plan, Scaling, learning_rate_table
 from shitu.training.rec.plan import Schedule
@@ -170,9 +169,3 @@ def test_a_full_disk_is_an_error_of_ours(tmp_path: Path) -> None:
     log.path = Path("/dev/full")
     with pytest.raises(ShituError, match="cannot be written: No space left"):
         log.write({"step": 1})
-
-
-def test_visualdl_is_asked_for_by_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setitem(sys.modules, "visualdl", None)
-    with pytest.raises(EngineError, match="pip install visualdl"):
-        visualdl_writer(tmp_path)

@@ -6,15 +6,12 @@ import itertools
 import logging
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from io import BytesIO
+from collections.abc import Iterable, Iterator
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from PIL import Image
-
 from shitu.api.answers import Answer, Answers
+from shitu.api.given import Keep, as_jpeg, itself, nothing, several
 from shitu.config import Config
 from shitu.errors import ImageError
 from shitu.images.find import find_images
@@ -30,7 +27,6 @@ if TYPE_CHECKING:
     from shitu.build.embed import Models
     from shitu.video.watch import Watched
 
-Keep = Callable[[Picture], Picture | bytes | None]
 log = logging.getLogger("shitu")
 
 
@@ -130,36 +126,14 @@ class Pipeline:
 def _read(source: Any, bgr: bool) -> Iterator[tuple[str, Picture | ImageError, Keep]]:
     """(name, picture, what an answer keeps of it) of all that is meant; neighbouring paths are read ahead."""
     numbers = itertools.count(1)
-    for named, group in itertools.groupby(_several(source), key=lambda one: isinstance(one, str | os.PathLike)):
+    for named, group in itertools.groupby(several(source), key=lambda one: isinstance(one, str | os.PathLike)):
         if named:
             for name, picture in read_sources(find_sources([os.fspath(one) for one in group])):
-                yield name, picture, _nothing if os.path.isfile(name) else _as_jpeg
+                yield name, picture, nothing if os.path.isfile(name) else as_jpeg
             continue
         for one in group:
             name = f"picture-{next(numbers)}"
             try:
-                yield name, picture_of(one, name, bgr=bgr), _itself
+                yield name, picture_of(one, name, bgr=bgr), itself
             except ImageError as error:
-                yield name, error, _nothing
-
-
-def _nothing(picture: Picture) -> None:
-    """It is read again from its file."""
-
-
-def _itself(picture: Picture) -> Picture:
-    """It is in memory as long as its owner wants it there."""
-    return picture
-
-
-def _as_jpeg(picture: Picture) -> bytes:
-    """A page, or from the web: made small, for there may be a thousand of them."""
-    data = BytesIO()
-    Image.fromarray(picture).save(data, "JPEG", quality=95)
-    return data.getvalue()
-
-
-def _several(source: Any) -> Iterable[Any]:
-    is_one = isinstance(source, str | os.PathLike | bytes | bytearray | memoryview | Image.Image)
-    is_one = is_one or (isinstance(source, np.ndarray) and source.ndim < 4) or not isinstance(source, Iterable)
-    return [source] if is_one else source
+                yield name, error, nothing

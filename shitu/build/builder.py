@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from shitu.build.embed import Embedded, Executor, InThreads, Models, Spec
+from shitu.build.embed import STATS_AHEAD, Embedded, Executor, InThreads, Models, Spec
 from shitu.build.list_file import Entry, read_list
 from shitu.build.source import Files, Source
 from shitu.build.staging import Staged, Staging
@@ -26,7 +26,6 @@ from shitu.made_with import settings_to_keep
 
 Progress = Callable[[int], object]
 Labels = dict[str, tuple[str, ...]]
-STATS_AHEAD = 64  # files whose identity is asked for at a time
 
 
 @dataclass
@@ -162,6 +161,7 @@ class GalleryBuilder:
             rec.fingerprint,
             rec.model.name,
             settings=settings_to_keep(self.config),
+            memory_limit=int((index.memory_limit or 0) * 1e9),
         )
         known: Labels | None = None
         if index.index_operation == "append":
@@ -207,6 +207,7 @@ class GalleryBuilder:
                 continue
             outcomes.append(_staged(next(made), staging))
             progress(1)
+        next(made, None)  # there is none: its executor clears up
         return outcomes
 
     def _collect(
@@ -253,7 +254,7 @@ def _staged(made: Embedded, staging: Staging) -> _Outcome:
         return _Outcome(None, error=made.error, missing=made.missing)
     if made.vectors is None:  # the gallery has it
         return _Outcome(Staged(made.sha256, -1, ()))
-    return _Outcome(staging.add(made.identity, made.sha256, made.boxes, made.vectors))
+    return _Outcome(staging.add(made.identity, made.sha256, made.boxes, made.vectors), resumed=made.resumed)
 
 
 def _labels(gallery: GalleryReader) -> Labels:

@@ -26,6 +26,7 @@ from shitu.recognise.from_config import DetPredictor, RecPredictor
 from shitu.results import Box
 
 BATCHES_AHEAD = 2
+STATS_AHEAD = 64  # files whose identity is asked for at a time
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class Models:
 class Embedded:
     """What became of one entry: an error, or `vectors` (m, width) of `boxes`, of which None is the whole image.
 
-    `vectors` is None where the content is known.
+    `vectors` is None where the content is known. resumed: a run that was broken off had made them.
     """
 
     entry: Entry
@@ -71,6 +72,7 @@ class Embedded:
     vectors: NDArray[Any] | None = None
     error: str = ""
     missing: bool = False
+    resumed: bool = False
 
 
 @dataclass(frozen=True)

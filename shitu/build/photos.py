@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from shitu.build.list_file import Entry
 from shitu.errors import UsageError
 from shitu.images.drawn import find_photos
+from shitu.object_store import is_stored
+from shitu.sources.read import find_stored_images
 
 FOLDERS, NAMES = "from-folders", "from-names"
 log = logging.getLogger("shitu")
@@ -20,12 +22,11 @@ _COUNT = re.compile(r"(?<=.)(?: ?\(\d+\)|[_-]\d+)$")
 def read_photos(folder: str, labels: str | None, output_dir: str | None = None) -> list[Entry]:
     """An entry for each image below `folder`, its `image` relative to that; in the order of names.
 
+    folder: may be the URL of one in an object store.
     labels: FOLDERS, the first folder below names the thing; NAMES, the file does; None: FOLDERS where there are such.
     Raises UsageError where there is no image, or none of them lies in a folder and FOLDERS is wanted.
     """
-    if not os.path.isdir(folder):
-        raise UsageError(f"{folder}: no such folder; give the one that holds a folder of pictures for each thing")
-    paths = [os.path.relpath(path, folder) for path in find_photos([folder], output_dir)]
+    paths = _below(folder, output_dir)
     inside = [path for path in paths if os.sep in path]
     if labels == NAMES or (labels is None and not inside):
         return list(_entries(folder, ((path, thing_of(path)) for path in paths)))
@@ -43,6 +44,15 @@ def read_photos(folder: str, labels: str | None, output_dir: str | None = None) 
             " ..." if len(paths) - len(inside) > 1 else "",
         )
     return list(_entries(folder, ((path, path.split(os.sep)[0]) for path in inside)))
+
+
+def _below(folder: str, output_dir: str | None) -> list[str]:
+    if is_stored(folder):
+        root = folder.rstrip("/") + "/"
+        return [url.removeprefix(root) for url in find_stored_images(folder)]
+    if not os.path.isdir(folder):
+        raise UsageError(f"{folder}: no such folder; give the one that holds a folder of pictures for each thing")
+    return [os.path.relpath(path, folder) for path in find_photos([folder], output_dir)]
 
 
 def thing_of(path: str) -> str:

@@ -1,4 +1,4 @@
-"""Where the bytes of a listed image come from; files now, archives and object stores later."""
+"""Where the bytes of a listed image come from: files, or an object store."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import BinaryIO, Protocol
 
+from shitu.errors import ImageError
 from shitu.images.read import open_image
+from shitu.object_store import identity_of, open_stored
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,28 @@ class Files:
         with open_image(path) as stream:
             # of the open file, whatever is put in its place while it is read
             yield Opened(_identity(path, os.fstat(stream.fileno())), stream)
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Images below one URL that the user named; a list that points elsewhere reads nothing there."""
+
+    root: str
+
+    def identity(self, path: str) -> str:
+        return identity_of(path) if self._holds(path) else ""
+
+    @contextmanager
+    def open(self, path: str) -> Iterator[Opened]:
+        if not self._holds(path):
+            raise ImageError(f"{path}: does not lie below {self.root}, and is not read; list what does")
+        identity = identity_of(path)
+        with open_stored(path) as stream:
+            yield Opened(identity, stream)
+
+    def _holds(self, path: str) -> bool:
+        root = self.root.rstrip("/") + "/"
+        return path.startswith(root) and ".." not in path[len(root) :].split("/")
 
 
 def _identity(path: str, status: os.stat_result) -> str:

@@ -24,7 +24,8 @@ from shitu.cli.demo import check, demo
 from shitu.cli.evaluate import evaluate_gallery
 from shitu.cli.finetune import finetune
 from shitu.cli.gallery import gallery
-from shitu.cli.gallery_tools import dedup, map_gallery, undo
+from shitu.cli.gallery_copy import copy
+from shitu.cli.gallery_tools import dedup, map_gallery, tune, undo
 from shitu.cli.init import completion, init
 from shitu.cli.models import models
 from shitu.cli.options import InOrder, example
@@ -96,7 +97,7 @@ RECOGNITION = (init, build_gallery, predict, predict_det, predict_rec, evaluate_
 SERVICE = (serve,)
 MODELS = (models, quantize, benchmark)
 TRAINING = (dataset, finetune, train, evaluate_extractor, export, train_det, eval_det, export_det)
-for command in (append, undo, dedup, map_gallery):
+for command in (append, undo, dedup, map_gallery, copy, tune):
     gallery.add_command(command)
 for command in (*RECOGNITION, *SERVICE, *MODELS, *TRAINING, check, demo, config, completion):
     main.add_command(command)

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from shitu.cli import out
+from shitu.cli.fleet import Far, fleet_options, opened, place_of
 from shitu.cli.options import Own, as_text, config_options, example, read_config, with_config
-from shitu.errors import UsageError
+from shitu.errors import ConfigError, UsageError
+from shitu.object_store import is_stored
 
 if TYPE_CHECKING:
     from shitu.build.builder import GalleryBuilder
@@ -30,6 +35,7 @@ if TYPE_CHECKING:
 )
 @click.option("--skip-missing", is_flag=True, help="Pass over images that are listed but not there.")
 @click.option("--yes", is_flag=True, help="Replace a gallery even where most of the listed images are missing.")
+@fleet_options("GALLERY.parts")
 @click.option("--crops", metavar="FOLDER", help="Only write the crops and a list of them, to weed out before indexing.")
 @click.argument("photos", required=False, metavar="[PHOTOS]")
 def build_gallery(
@@ -39,32 +45,67 @@ def build_gallery(
     labels: str | None,
     skip_missing: bool,
     yes: bool,
+    far: Far | None,
     crops: str | None,
     photos: str | None,
 ) -> None:
     """Index the pictures in the folder PHOTOS, or those of a list: PHOTOS, or else IndexProcess.data_file.
 
-    In PHOTOS lies a folder of pictures for each thing, called as it is. IndexProcess.index_operation says how: new
-    (default), append, or remove. Kill it at any time: the old gallery stays whole, and the same command goes on where
-    it was.
+    In PHOTOS lies a folder of pictures for each thing, called as it is; it may be in an object store,
+    s3://bucket/photos. IndexProcess.index_operation says how: new (default), append, or remove. Kill it at any time:
+    the old gallery stays whole, and the same command goes on where it was.
     """
-    from shitu.build.builder import GalleryBuilder
     from shitu.build.crops import write_crops
     from shitu.build.photos import read_photos
 
     named = photos_overrides(photos, labels, config_path, overrides)
     config = read_config(config_path, (*overrides, *named))
-    from_folder = photos is not None and os.path.isdir(photos) and labels != "list"
+    from_folder = photos is not None and (os.path.isdir(photos) or is_stored(photos)) and labels != "list"
     entries = read_photos(photos, labels, config.Global.output_dir) if photos and from_folder else None
+    root = stored_root(config, (*overrides, *named))
     if not crops:
-        run_builder(GalleryBuilder(config, skip_missing=skip_missing, yes=yes), entries)
+        with builder_of(config, far, root, skip_missing=skip_missing, yes=yes) as builder:
+            run_builder(builder, entries)
         return
+    if far or root:
+        raise UsageError("--crops cuts from files, in this process: copy the photos here, and leave --engine ray away")
     with out.progress(None, "cropping") as bar:
         done, failed = write_crops(config, crops, bar.update, entries)
     out.failures(failed)
     out.log.info(done)
     if failed:
         raise SystemExit(1)
+
+
+def stored_root(config: Config, typed: tuple[str, ...]) -> str | None:
+    """Where in an object store the images lie, by what was typed; None for files. Raises ConfigError."""
+    root = config.IndexProcess.image_root
+    if not root or not is_stored(root):
+        return None
+    if not any(override.partition("=")[0].strip() == "IndexProcess.image_root" for override in typed):
+        raise ConfigError(
+            f"IndexProcess.image_root is {root}: nothing is fetched because a file says so; name the address on the "
+            f"command line: -o IndexProcess.image_root={root}"
+        )
+    return root
+
+
+@contextmanager
+def builder_of(config: Config, far: Far | None, root: str | None, **options: Any) -> Iterator[GalleryBuilder]:
+    """Who builds, with images from files or below `root`, by this process or the fleet that `far` names."""
+    from shitu.build.builder import GalleryBuilder
+    from shitu.build.source import Stored
+
+    source = Stored(root) if root else None
+    if far is None:
+        yield GalleryBuilder(config, source=source, **options)
+        return
+    from shitu.build.in_shards import InShards
+
+    place = place_of(far, config.IndexProcess.index_dir)
+    with opened(far, config) as fleet:
+        executor = partial(InShards, fleet=fleet, place=place)
+        yield GalleryBuilder(config, source=source, executor=executor, **options)
 
 
 def photos_overrides(
@@ -90,7 +131,7 @@ def photos_overrides(
             else [as_text("IndexProcess.image_root", os.path.dirname(photos) or ".")]
         )
         return [as_text("IndexProcess.data_file", photos), *root]
-    if not os.path.isdir(photos):
+    if not os.path.isdir(photos) and not is_stored(photos):
         raise UsageError(f"{photos}: no such folder or list; check the path")
     return [as_text("IndexProcess.image_root", photos)]
 

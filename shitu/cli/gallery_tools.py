@@ -1,4 +1,4 @@
-"""`shitu gallery undo`, `dedup`, `map`: what is done to a gallery as a whole, or seen of it."""
+"""`shitu gallery undo`, `dedup`, `map`, `tune`: what is done to a gallery as a whole, or seen of it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import click
 from shitu.cli import out
 from shitu.cli.gallery import _located, _open
 from shitu.cli.options import example
+from shitu.errors import GalleryError
 
 
 @click.command(epilog=example("gallery undo my_gallery"))
@@ -89,3 +90,42 @@ def map_gallery(url: str, page: Path, image_root: str | None, most: int) -> None
     root = image_root_of(url) if image_root is None else image_root
     count, doubtful = write_map(opened, page, image_root=root, most=most)
     out.record({"entries": len(opened), "shown": count, "doubtful": doubtful, "to": str(page)})
+
+
+@click.command(epilog=example("gallery tune my_gallery --recall 0.99"))
+@_located
+@click.option(
+    "--recall",
+    type=click.FloatRange(0, 1, min_open=True),
+    default=0.99,
+    show_default=True,
+    help="How many of the nearest entries are to be found, of those that comparing with everything finds.",
+)
+@click.option(
+    "--neighbours", type=click.IntRange(1, 100), default=1, show_default=True, help="So many nearest entries count."
+)
+@click.option("--queries", type=click.IntRange(10), default=300, show_default=True, help="How many are measured.")
+def tune(url: str, recall: float, neighbours: int, queries: int) -> None:
+    """Measure how thoroughly a gallery must be searched, and write it into the gallery.
+
+    Asks for vectors like its own, exactly and by its index, twice as thoroughly each time until the recall is reached:
+    efSearch of HNSW, nprobe of IVF, of others how many are compared exactly. A config that says efSearch or nprobe
+    overrules it. Do it again when the gallery has doubled, or has another index.
+    """
+    from shitu.gallery.reader import FolderReader
+    from shitu.gallery.tune import remember, tuned
+
+    reader = _open(url)
+    if not isinstance(reader, FolderReader) or reader.info()["format"] != "shitu-gallery":
+        raise GalleryError(f"{url} is searched by others, or is another program's: only a folder of shitu's is tuned")
+    index, last = reader.searched().index, None
+    for last in tuned(reader, recall, neighbours=neighbours, queries=queries):
+        out.log.info("%d: recall %.4f, %.2f ms for six queries", last.value, last.recall, last.milliseconds)
+    if last is None or index is None:
+        out.record({"exact": True, "recall": 1.0})
+        out.log.info("%s entries are compared exactly, which misses nothing.", f"{len(reader):,}")
+        return
+    remember(Path(url), index.knob, last.value)
+    out.record({index.knob: last.value, "recall": round(last.recall, 4), "ms": round(last.milliseconds, 2)})
+    if last.recall < recall:
+        out.log.warning("Recall %.4f is the most that this index gives; Flat, or auto, finds more.", last.recall)

@@ -106,7 +106,7 @@ class Short(NamedTuple):
 SHORT = {
     "gallery": Short(
         "IndexProcess.index_dir", ("-g", "--gallery"),
-        "The gallery: a folder.  [default: $SHITU_GALLERY, else the config's]",
+        "The gallery: a folder, or a URL.  [default: $SHITU_GALLERY, else the config's]",
         metavar="FOLDER", override=as_text,
     ),
     "score": Short("IndexProcess.score_thres", ("--score",), "How near the best match must be for a name.", float),

@@ -33,8 +33,9 @@ def set_up(context: click.Context, quiet: bool) -> None:
             # A path that is no UTF-8 keeps its odd bytes as \udcff, which JSON reads back.
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     before = log.handlers, log.level, log.propagate
-    log.handlers, log.propagate = [_Stderr()], False
-    log.setLevel(logging.ERROR if quiet else logging.INFO)
+    # the level is the handler's, so that a run's train.log is whole
+    log.handlers, log.propagate = [_Stderr(logging.ERROR if quiet else logging.INFO)], False
+    log.setLevel(logging.INFO)
 
     @context.call_on_close
     def restore() -> None:
@@ -195,7 +196,7 @@ def _bar_aside(err: bool) -> AbstractContextManager[Any]:
 
 def shows_progress() -> bool:
     """Progress bars are for people at a terminal who did not ask for quiet."""
-    return sys.stderr.isatty() and log.isEnabledFor(logging.INFO)
+    return sys.stderr.isatty() and all(handler.level <= logging.INFO for handler in log.handlers)
 
 
 def progress(total: int | None, description: str, unit: str = "images") -> AbstractContextManager[Any]:

@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import os
 import sys
-from collections import Counter
-from collections.abc import Iterable, Iterator
-from contextlib import nullcontext
+from collections.abc import Iterator
 from functools import partial
 from itertools import chain, islice
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from shitu.cli import out, sheets
+from shitu.cli.fleet import Far, fleet_options, opened, place_of
 from shitu.cli.options import example, format_option, with_config
+from shitu.cli.records import Shown, finish
+from shitu.cli.remote import or_server
 from shitu.cli.video import Watching, run_watch, watching_options
 
 if TYPE_CHECKING:
     from shitu.config import Config
-    from shitu.images.read import Picture
     from shitu.recognise.files import Read
-    from shitu.results import DetectedObjects, Recognition
 
 INPUTS = click.argument("inputs", nargs=-1, metavar="[IMAGE | FOLDER | GLOB | URL | -]...")
 FORMAT = format_option("json", "json: one object per image and line; csv, parquet: a row per region.", *sheets.STYLES)
@@ -29,13 +28,15 @@ PICTURES = click.option("--pictures/--no-pictures", default=True, help="Annotate
 
 
 @click.command("predict", epilog=example("predict --format table demo/photos/beach.jpg"))
+@or_server
 @with_config("gallery", "score", "top_k", "threshold", "out", "device")
 @FORMAT
 @PICTURES
 @click.option("--unnamed", is_flag=True, help="Tell of objects without a name, too, in records and pictures.")
 @watching_options
+@fleet_options("OUT.parts")
 @INPUTS
-def predict(config: Config, inputs: tuple[str, ...], watching: Watching | None, **shown: Any) -> None:
+def predict(config: Config, inputs: tuple[str, ...], watching: Watching | None, far: Far | None, **shown: Any) -> None:
     """Find the objects in images and name them from the gallery.
 
     Without arguments, the images are those of Global.infer_imgs. `-` reads standard input: one image, or a list of
@@ -43,8 +44,13 @@ def predict(config: Config, inputs: tuple[str, ...], watching: Watching | None, 
 
     With --every the one input is a video file, a camera or a stream, and the records are events: a thing that is
     followed from frame to frame has got a name.
+
+    With --engine ray machines do the photos in shards, and draw no pictures; a run that was broken off goes on where it
+    was.
     """
-    if watching:
+    if far:
+        predict_far(config, inputs, watching, far, **shown)
+    elif watching:
         run_watch(config, inputs, watching, **shown)
     else:
         run_predict(config, inputs, **shown)
@@ -57,7 +63,36 @@ def run_predict(config: Config, inputs: tuple[str, ...], *, style: str, pictures
 
     images, count, many = _images(config, inputs)
     records = recognize_files(SystemPredictor(config, many=many), images, config.Global.batch_size)
-    _finish(records, count, config, Shown(style, pictures, unnamed))
+    finish(records, count, config.Global.output_dir, Shown(style, pictures, unnamed))
+
+
+def predict_far(
+    config: Config,
+    inputs: tuple[str, ...],
+    watching: Watching | None,
+    far: Far,
+    *,
+    style: str,
+    pictures: bool,
+    unnamed: bool,
+) -> None:
+    """The same by a fleet. Raises UsageError for what is done in this process alone."""
+    from shitu.errors import UsageError
+    from shitu.images.read_ahead import paths_in
+    from shitu.recognise.in_shards import recognise_in_shards
+
+    if watching:
+        raise UsageError("--every watches in this process; leave --engine ray away")
+    drawing = click.get_current_context().get_parameter_source("pictures")
+    if pictures and drawing is not None and drawing.name == "COMMANDLINE":
+        raise UsageError("--pictures: machines of a fleet draw none; leave it away, or leave --engine ray away")
+    listed = inputs == ("-",)
+    names = list(paths_in(sys.stdin.buffer) if listed else _found(config, inputs))
+    place = place_of(far, config.Global.output_dir)
+    with opened(far, config) as fleet:
+        found = recognise_in_shards(config, names, fleet, place, typed=not listed)
+        records = ((None, record) for record in found)
+        finish(records, len(names), config.Global.output_dir, Shown(style, False, unnamed))
 
 
 @click.command("predict-det", epilog=example("predict-det --no-pictures demo/photos/beach.jpg"))
@@ -72,7 +107,7 @@ def predict_det(config: Config, style: str, pictures: bool, inputs: tuple[str, .
 
     images, count, many = _images(config, inputs)
     records = detect_files(DetPredictor(config, many=many), images, config.Global.batch_size)
-    _finish(records, count, config, Shown(style, pictures))
+    finish(records, count, config.Global.output_dir, Shown(style, pictures))
 
 
 @click.command("predict-rec", epilog=example("predict-rec --npy vectors.npy demo/gallery/fluent"))
@@ -121,10 +156,22 @@ def _images(config: Config, inputs: tuple[str, ...]) -> tuple[Iterator[Read], in
 
     Paths are checked now, images read when wanted. Whoever pipes in paths waits for each answer.
     """
+    from shitu.images.read_ahead import read_stdin
+    from shitu.sources.read import read_sources
+
+    if inputs == ("-",):
+        return read_stdin(sys.stdin.buffer), None, False
+    found = _found(config, inputs)
+    shows = out.shows_progress()
+    first = list(found if shows else islice(found, 2))  # all of them for the time left
+    return read_sources(chain(first, found)), len(first) if shows else None, len(first) > 1
+
+
+def _found(config: Config, inputs: tuple[str, ...]) -> Iterator[str]:
+    """The names of the images, checked now and looked for as they are consumed. Raises UsageError."""
     from shitu.errors import UsageError
     from shitu.images.drawn import find_photos
-    from shitu.images.read_ahead import read_stdin
-    from shitu.sources.read import find_sources, read_sources
+    from shitu.sources.read import find_sources
 
     find = partial(find_photos, output_dir=config.Global.output_dir)
     if inputs:
@@ -134,83 +181,8 @@ def _images(config: Config, inputs: tuple[str, ...]) -> tuple[Iterator[Read], in
     if not inputs:
         raise UsageError("no images given; name images, folders or globs, or set Global.infer_imgs")
     if "-" in inputs:
-        if len(inputs) > 1:
-            raise UsageError("`-` (standard input) cannot be mixed with other images; give it alone")
-        return read_stdin(sys.stdin.buffer), None, False
-    found = find(inputs)
-    shows = out.shows_progress()
-    first = list(found if shows else islice(found, 2))  # all of them for the time left
-    return read_sources(chain(first, found)), len(first) if shows else None, len(first) > 1
-
-
-class Shown(NamedTuple):
-    """How results are told."""
-
-    style: str
-    pictures: bool
-    unnamed: bool = False
-
-
-def _finish(
-    records: Iterable[tuple[Picture | None, Recognition | DetectedObjects]],
-    total: int | None,
-    config: Config,
-    shown: Shown,
-) -> None:
-    """Print every record as soon as it is there, draw beside it, end with status 1 where an image failed."""
-    from shitu.draw import draw_recognition, draw_unnamed
-    from shitu.draw.annotated_writer import PictureWriter
-
-    draw = draw_unnamed if shown.unnamed else draw_recognition
-    counts, table = Counter[str](), out.Rows(["image", "label", "score", "det", "x1 y1 x2 y2"])
-    with (
-        PictureWriter(config.Global.output_dir, draw if shown.pictures else None) as writer,
-        out.progress(total, "images") as bar,
-        sheets.Sheet(shown.style, sheets.REGION) if shown.style in sheets.STYLES else nullcontext() as sheet,
-    ):
-        for image, record in records:
-            counts.update(_counts(record))
-            if record.error is not None:
-                out.log.error("Failed: %s", record.error)
-            if image is not None:
-                writer.write(record.image, image, record)
-            if sheet is not None:
-                sheet.add(sheets.regions(record.to_dict()))
-            elif shown.style == "table":
-                table.add(_rows(record, shown.unnamed))
-            else:
-                out.record(record.to_dict(unnamed=shown.unnamed))
-            bar.update()
-    out.log.info(_closing(counts, writer.count, config.Global.output_dir))
-    if counts["failed"] or writer.failed:
-        raise SystemExit(1)
-
-
-def _counts(record: Recognition | DetectedObjects) -> dict[str, int]:
-    found = {"images": 1, "failed": int(record.error is not None)}
-    if hasattr(record, "unnamed"):
-        return found | {"named": len(record.regions), "no name": len(record.unnamed)}
-    return found | {"found": len(record.regions)}  # the detector alone names nothing
-
-
-def _closing(counts: Counter[str], pictures: int, folder: str) -> str:
-    """What came of it, in one line."""
-    words = [f"{out.plural(counts[key], 'object')} {key}" for key in ("found", "named") if key in counts]
-    words += [f"{counts['no name']:,} without a name"] if "no name" in counts else []
-    words += [f"{out.plural(counts['failed'], 'image')} failed"] if counts["failed"] else []
-    told = f"{out.plural(counts['images'], 'image')}: {', '.join(words) or 'nothing'}"
-    return f"{told}; {out.plural(pictures, 'annotated picture')} in {folder}" if pictures else told
-
-
-def _rows(record: Recognition | DetectedObjects, unnamed: bool) -> list[list[str]]:
-    rows = []
-    for region in record.regions:
-        scores = [region.score, getattr(region, "det_score", None)]  # a Detection has one score
-        cells = ["" if score is None else f"{score:.3f}" for score in scores]
-        rows.append([record.image, region.label, *cells, " ".join(map(str, region.bbox))])
-    for region in getattr(record, "unnamed", ()) if unnamed else ():
-        rows.append([record.image, "(no name)", "", f"{region.det_score:.3f}", " ".join(map(str, region.bbox))])
-    return rows or [[record.image, "(nothing)" if record.error is None else "(failed)", "", "", ""]]
+        raise UsageError("`-` (standard input) cannot be mixed with other images; give it alone")
+    return find(inputs)
 
 
 def _check_writable(path: str) -> None:

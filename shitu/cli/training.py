@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -34,6 +36,9 @@ run_options = together(
     click.option("--dry-run", is_flag=True, help="Only show what would be done: data, batches, learning rate, memory."),
     click.option("--ranks", type=click.IntRange(1), help="With --dry-run: for so many cards."),
 )
+show_option = click.option(
+    "--show-batches", type=click.IntRange(1, 100), metavar="N", help="Only draw the first N batches, as they are fed."
+)
 ONNX = click.option(
     "--onnx/--no-onnx",
     default=None,
@@ -62,13 +67,19 @@ with_detector = reading(config_option, "config", _detector)
 @with_extractor
 @launch_options
 @run_options
-def train(config: TrainConfig, **how: Any) -> None:
+@show_option
+@click.option("--find-lr", is_flag=True, help="Only look for a learning rate: 100 steps in which it rises.")
+def train(config: TrainConfig, show_batches: int | None, find_lr: bool, **how: Any) -> None:
     """Train the feature extractor.
 
     Reads PaddleClas's training configs. Weights, metrics.jsonl and curves.png go to Global.output_dir/RecModel.
     Ctrl-C saves and stops; --resume goes on at the same step.
     """
     from shitu.training.rec import run
+
+    if show_batches or find_lr:
+        _look(config, show_batches, find_lr=find_lr, **how)
+        return
 
     if best := _start(run, config, Path(config.Global.output_dir) / "launch", **how):
         out.record(best)
@@ -78,14 +89,21 @@ def train(config: TrainConfig, **how: Any) -> None:
 @with_detector
 @launch_options
 @run_options
-def train_det(config: DetConfig, **how: Any) -> None:
+@show_option
+def train_det(config: DetConfig, show_batches: int | None, **how: Any) -> None:
     """Train the mainbody detector.
 
-    Reads PaddleDetection's PicoDet configs, written in one file. Weights, metrics.jsonl and curves.png go to
+    Reads PaddleDetection's PicoDet configs, with `_BASE_`. Weights, metrics.jsonl and curves.png go to
     save_dir/NAME-OF-THE-CONFIG. Ctrl-C saves and stops; --resume goes on at the same step.
     """
     from shitu.training.det import run
 
+    if show_batches:
+        from shitu.training.det.look import show_batches as draw
+
+        _nothing_else(**{name: how[name] for name in ("resume", "overwrite", "dry_run", "ranks")})
+        _name(draw(config, show_batches))
+        return
     if best := _start(run, config, config.run_dir / "launch", **how):
         out.record(best)
         out.message(f"Next: shitu export-det -c {config.source} -o weights={config.run_dir / 'best_model'}")
@@ -100,7 +118,37 @@ def _start(run: ModuleType, config: Any, log_dir: Path, *, dry_run: bool, ranks:
         return None
     if _launched(log_dir, **launching):
         return None
-    return run.run_training(config, progress=lambda steps: out.progress(steps, "training", "steps"), **how)
+    return run.run_training(config, progress=_steps("training"), **how)
+
+
+def _look(
+    config: TrainConfig, batches: int | None, *, find_lr: bool, gpus: Any, nproc: Any, ips: Any, **how: Any
+) -> None:
+    from shitu.training.rec import look
+
+    places = {"gpus": gpus, "nproc": nproc, "ips": ips}
+    _nothing_else(**how, find_lr=find_lr and batches)
+    if batches:
+        _name(look.show_batches(config, batches, world=_cards(**places)))
+    elif not _launched(Path(config.Global.output_dir) / "launch_find_lr", **places):
+        found = look.find_lr(config, progress=_steps("looking for a rate"))
+        if found:
+            out.record(found)
+
+
+def _nothing_else(**how: Any) -> None:
+    """UsageError where one who only wants to look wants something else, too."""
+    if others := [f"--{name.replace('_', '-')}" for name, value in how.items() if value]:
+        raise UsageError(f"--show-batches and --find-lr only look, and one at a time; leave out {', '.join(others)}")
+
+
+def _steps(what: str) -> Callable[[int], AbstractContextManager[Any]]:
+    return lambda steps: out.progress(steps, what, "steps")
+
+
+def _name(paths: Sequence[Path]) -> None:
+    for path in paths:
+        out.line(str(path))
 
 
 def _launched(log_dir: Path, **launching: Any) -> bool:
@@ -123,7 +171,10 @@ def _cards(gpus: str | None, nproc: int | None, ips: str | None) -> int:
 @with_extractor
 @launch_options
 @format_option("json")
-def evaluate(config: TrainConfig, style: str, **launching: Any) -> None:
+@click.option(
+    "--report", type=click.Path(path_type=Path), metavar="FILE.html", help="A page of the hardest pairs, with pictures."
+)
+def evaluate(config: TrainConfig, style: str, report: Path | None, **launching: Any) -> None:
     """Evaluate a feature extractor: Recall@k, mAP, mINP.
 
     The weights are those of Global.pretrained_model, the lists those of DataLoader.Eval, the metrics those of
@@ -134,6 +185,7 @@ def evaluate(config: TrainConfig, style: str, **launching: Any) -> None:
     from shitu.training.rec.eval_lists import open_eval
     from shitu.training.rec.evaluate import evaluate as measure
     from shitu.training.rec.evaluate import open_network
+    from shitu.training.rec.report import report_of
 
     if style == "table" and (launching["gpus"] or _cards(**launching) > 1):
         raise UsageError("--format table is printed by one process; leave it out for JSON")
@@ -142,12 +194,16 @@ def evaluate(config: TrainConfig, style: str, **launching: Any) -> None:
     use_device(config.Global.device)
     rank, world = processes.start()
     lists = open_eval(config.DataLoader.Eval, config.source)
+    page = report_of(lists, report, config) if report else None
     network = open_network(config)
     with out.progress(lists.image_count // world, "embedding") as bar:
-        found = measure(network, lists, config, rank=rank, world=world, progress=bar.update)
+        watched = {"look": page.look} if page else {}
+        found = measure(network, lists, config, rank=rank, world=world, progress=bar.update, **watched)
     if rank == 0:
         record = {name: int(value) if name in COUNTS else round(value, 6) for name, value in found.items()}
         rows = [(name, f"{value:,}" if name in COUNTS else f"{value:.4f}") for name, value in record.items()]
+        if page:
+            page.write(dict(rows))
         out.show(style, record, lambda: out.table(rows, tablefmt="plain", colalign=("left", "right")))
 
 

@@ -1,7 +1,8 @@
 """What a configuration is made of, lowest first: a bundled file, what stands in for it, the user's file, overrides.
 
 A file that says `base: NAME` is laid over the bundled config of that name; one without has nothing below it but the
-defaults of schema.py, as PaddleClas reads its own. `base: paddleclas` means these defaults, too.
+defaults of schema.py, as PaddleClas reads its own. `base: paddleclas` means these defaults, too. A detector's file has
+below it what it names in `_BASE_` (bases.py).
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from shitu.config.bases import read_bases
 from shitu.config.read_yaml import parse_yaml, read_text
-from shitu.config.values import Section
+from shitu.config.values import Section, keys_of
 from shitu.errors import ConfigError
 from shitu.resources import at_hand, bundled
 
@@ -52,6 +54,10 @@ def read_layers(root: type[Section], path: str | Path | None) -> list[Layer]:
     """What the file says, or the name, and below it its base, if it has one. Raises ConfigError."""
     file = config_file(path)
     top = _read(root, file)
+    if root.based:
+        known = {*keys_of(root), *root.no_effect}
+        bases = read_bases(file, top.raw, known, lambda base: _read(root, base).raw)
+        return [*(Layer(str(base), raw, base) for base, raw in bases), top]
     if not root.layered:
         return [top]
     if path is None or (file != Path(path).expanduser() and str(path) in names()):  # as `base: NAME` alone

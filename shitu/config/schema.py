@@ -118,6 +118,7 @@ class IndexProcess(Section):
     score_thres: Number = 0.5
     hamming_radius: Whole = within(100, 0)
     crop: Choice[Literal["none", "largest", "both", "all"]] = "none"
+    memory_limit: Maybe[Number] = within(None, 0.001)  # GB that the index of index_method auto may take; null: 2
     efSearch: Maybe[Whole] = within(None, 1)
     nprobe: Maybe[Whole] = within(None, 1)
 
@@ -127,7 +128,7 @@ class IndexProcess(Section):
             wanted = r'what stands between image and label in a line is wanted, such as "\t"'
             raise BadValueError("delimiter", self.delimiter, wanted)
         if not self.index_method.strip():
-            raise BadValueError("index_method", self.index_method, "HNSW32, IVF or Flat is wanted")
+            raise BadValueError("index_method", self.index_method, "auto, HNSW32, IVF or Flat is wanted")
         if self.dist_type == "hamming" and self.embedding_size % 8:
             wanted = "a multiple of 8 is wanted, since dist_type hamming packs 8 bits into a byte"
             raise BadValueError("embedding_size", self.embedding_size, wanted)

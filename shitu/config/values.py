@@ -62,6 +62,7 @@ class Section:
     __pydantic_config__ = ConfigDict(extra="forbid")
     no_effect: ClassVar[frozenset[str]] = frozenset()  # keys of PaddleClas that have no meaning here
     layered: ClassVar[bool] = False  # of a whole file: it may name a bundled file that it is laid over (layers.py)
+    based: ClassVar[bool] = False  # of a whole file: `_BASE_` names the files that it is laid over (bases.py)
     tags: ClassVar[frozenset[str]] = frozenset()  # of a whole file: `!Name {...}` that is read as `{name: Name, ...}`
 
     @classmethod

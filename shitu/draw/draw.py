@@ -115,7 +115,7 @@ def text_colour(background: Colour) -> Colour:
 
 
 @lru_cache(maxsize=32)
-def _font(size: int) -> ImageFont.FreeTypeFont:
+def label_font(size: int) -> ImageFont.FreeTypeFont:
     try:
         path = files("noto_cjk_sans_otc") / "NotoSansCJK-Regular.ttc"
     except ImportError:
@@ -149,7 +149,7 @@ def _fit(note: _Note, size: int, width: int) -> tuple[str, int]:
     name = note.name
     while True:
         text = f"{name} {note.score}".strip()
-        wide = math.ceil(_font(size).getlength(text)) + padding
+        wide = math.ceil(label_font(size).getlength(text)) + padding
         if wide <= width or not name:
             return text, wide
         name = name[:-2] + "…" if len(name) > 2 else ""
@@ -186,7 +186,7 @@ def _tag(canvas: Image.Image, place: Box, text: str, colour: Colour, size: int) 
     tile = Image.new("RGB", (wide, high), colour)
     baseline = round(high / 2 + size * 0.37)  # which centres Chinese characters and capitals alike
     ImageDraw.Draw(tile).text(
-        (round(size * 0.35), baseline), text, fill=text_colour(colour), font=_font(size), anchor="ls"
+        (round(size * 0.35), baseline), text, fill=text_colour(colour), font=label_font(size), anchor="ls"
     )
     mask = Image.new("L", (wide, high), 0)
     ImageDraw.Draw(mask).rounded_rectangle((0, 0, wide - 1, high - 1), radius=size // 5, fill=255)

@@ -103,9 +103,9 @@ def histogram(groups: Mapping[str, Floats], threshold: float, sign: float) -> di
     margin = 0.03 * (high - low) or 0.5
     x = Axis(low - margin, high + margin, LEFT, WIDTH - RIGHT)
     edges = np.linspace(x.low, x.high, BINS + 1)
-    ticks = [(f"{value:g}".replace("-", "−"), x.place(value * sign)) for value in _ticks(x.low * sign, x.high * sign)]
+    marks = [(f"{value:g}".replace("-", "−"), x.place(value * sign)) for value in ticks(x.low * sign, x.high * sign)]
     bars = [(name, len(values), _bars(x, edges, values, sign)) for name, values in groups.items()]
-    return {"x": x, "groups": bars, "ticks": ticks, "threshold": threshold * sign, "at": x.place(threshold)}
+    return {"x": x, "groups": bars, "ticks": marks, "threshold": threshold * sign, "at": x.place(threshold)}
 
 
 def _bars(x: Axis, edges: Floats, values: Floats, sign: float) -> list[tuple[float, float, float, str]]:
@@ -124,7 +124,7 @@ def _bars(x: Axis, edges: Floats, values: Floats, sign: float) -> list[tuple[flo
     ]
 
 
-def _ticks(first: float, last: float) -> list[float]:
+def ticks(first: float, last: float) -> list[float]:
     """Four to eight round numbers between two values, whichever is greater."""
     low, high = min(first, last), max(first, last)
     step = 10.0 ** math.floor(math.log10((high - low) / 4))

@@ -58,6 +58,7 @@ class Facts:
     uid: str = ""  # stays through append, remove and compact; another one means another gallery
     created: str = ""
     settings: str = ""  # what else it was made with, as JSON; read by made_with.py alone, which trusts it little
+    memory_limit: int = 0  # bytes that an index made by `index_method: auto` may take; 0: its own limit
 
     @property
     def measure(self) -> Measure:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -17,19 +17,28 @@ from shitu.measure import measure_of
 
 
 def new_facts(
-    dimension: int, dist_type: str, index_method: str, fingerprint: str, model_name: str = "", *, settings: str = ""
+    dimension: int,
+    dist_type: str,
+    index_method: str,
+    fingerprint: str,
+    model_name: str = "",
+    *,
+    settings: str = "",
+    memory_limit: int = 0,
 ) -> Facts:
     """The facts of a gallery that is made now. Raises GalleryError where there is no such measure."""
     measure_of(dist_type).width(dimension)
     now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
-    return Facts(dimension, dist_type, index_method, fingerprint, model_name, uuid.uuid4().hex, now, settings)
+    return Facts(
+        dimension, dist_type, index_method, fingerprint, model_name, uuid.uuid4().hex, now, settings, memory_limit
+    )
 
 
 @dataclass(frozen=True)
 class Changed:
     """What a change did: the ids of the entries added, in their order, and how many were removed."""
 
-    ids: range = range(0)
+    ids: Sequence[int] = ()
     removed: int = 0
 
 

@@ -8,6 +8,7 @@ import pickle
 import re
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import quote
@@ -21,6 +22,7 @@ from shitu.files import replace_file, sync_folder
 from shitu.gallery.base import Facts, GalleryReader, Item
 from shitu.gallery.foreign import INDEX, PICKLE, YAML
 from shitu.gallery.read.store import POINTER
+from shitu.gallery.write.choose import is_auto
 from shitu.gallery.write.lock import writing
 from shitu.gallery.write.make_index import build_index, write_index
 
@@ -49,10 +51,16 @@ def export_gallery(gallery: GalleryReader, out_dir: str | os.PathLike[str], form
         # Binary indexes stand without ids there; for floats both programs wrap them in IDMap2.
         vectors = np.concatenate([block for _, block in gallery.blocks()] or [_none(gallery.facts)])
         rows, facts = np.arange(len(ids)), gallery.facts
-        index = build_index(vectors, rows, ids, facts.index_method, facts.measure)
+        facts = replace(facts, index_method=_plain(facts)) if is_auto(facts.index_method) else facts
+        index = build_index(vectors, rows, ids, facts.index_method, facts.measure, for_others=True)
         write = entries_of(dict(zip(numbers, items, strict=True)), facts)
         _put(folder, {INDEX: lambda file: write_index(index, file, with_ids=not packed), name: write})
     return len(items)
+
+
+def _plain(facts: Facts) -> str:
+    """The method for those who know no `auto`."""
+    return "Flat" if facts.measure.packed else "HNSW32"
 
 
 def _put(folder: Path, files: dict[str, Write]) -> None:

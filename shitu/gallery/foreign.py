@@ -23,8 +23,8 @@ from shitu.errors import GalleryError
 from shitu.gallery.base import Block, Item
 from shitu.gallery.read.faiss_index import VectorIndex, core_of, faiss, faiss_errors
 from shitu.gallery.read.files import size_of
-from shitu.gallery.read.items import ItemDb, Meta
-from shitu.gallery.read.store import BLOCK_ROWS, POINTER, places_of
+from shitu.gallery.read.items import ItemDb, Meta, Table
+from shitu.gallery.read.store import BLOCK_ROWS, POINTER, among, places_of, rows_among
 from shitu.gallery.unpickle import ADVICE, IntsAndStrings
 from shitu.gallery.write.items import ItemWriter
 from shitu.list_line import split_label
@@ -54,11 +54,25 @@ class ForeignStore:
     def index_key(self) -> str:
         return self.format
 
+    @property
+    def count(self) -> int:
+        return len(self.ids)
+
+    def located(self, column: str, numbers: NDArray[np.int64]) -> Table:
+        found: Table = among((self.ids, self.rows, np.zeros_like(self.ids)), column, numbers)
+        return found
+
+    def likely_rows(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        return rows_among((self.ids, self.rows, self.rows), ids)
+
+    def load(self) -> None:
+        """Nothing: it is in memory."""
+
     def is_current(self) -> bool:
         """Whether the folder still holds these files, and no gallery of ours."""
         return self.state == _state(self.folder)
 
-    def read_index(self) -> VectorIndex:
+    def read_index(self, *, mapped: bool = False) -> VectorIndex:
         return self.index
 
     def stored_vectors(self) -> NDArray[Any]:
@@ -71,7 +85,7 @@ class ForeignStore:
         """Nothing: its memory is free when nobody uses it any more, and others may (`open_foreign`)."""
 
     def vectors_of(self, ids: Iterable[int]) -> NDArray[Any]:
-        return vectors_in(self.index)[self.rows[places_of(self.ids, ids)]]
+        return vectors_in(self.index)[self.rows[places_of(self.ids, np.fromiter(ids, np.int64))]]
 
     def blocks(self) -> Iterator[Block]:
         vectors = self.stored_vectors()

@@ -24,20 +24,21 @@ NAMED = 5  # ids named in one sentence
 def describe(path: Path, store: Store | ForeignStore) -> dict[str, Any]:
     """The facts of a gallery, ready for JSON."""
     meta = store.meta
-    unindexed = int((store.rows >= meta.index_rows).sum()) if meta.index_file else 0
+    unindexed = store.db.count(meta.index_rows) if meta.index_file else 0
     return {
         "path": str(path),
         "format": store.format,
-        "entries": len(store.ids),
+        "entries": store.count,
         "labels": store.db.count_labels(),
         "dimension": meta.dimension,
         "dist_type": meta.dist_type,
         "index_method": meta.index_method,
+        "index": meta.index_made or None,
         "model_name": meta.model_name or None,
         "fingerprint": meta.fingerprint or None,
         "created": meta.created or None,
         "next_id": meta.next_id,
-        "removed": meta.rows - len(store.ids),
+        "removed": meta.rows - store.count,
         "not_in_index_file": unindexed,
         "bytes": sum(file.stat().st_size for file in store.files()),
     }

@@ -12,6 +12,7 @@ from shitu.errors import GalleryError
 from shitu.gallery.base import GalleryReader
 from shitu.gallery.read.store import settings_in
 from shitu.gallery.reader import FolderReader
+from shitu.gallery.stores.url import shown
 
 if TYPE_CHECKING:
     from shitu.gallery.change import GalleryWriter
@@ -31,7 +32,20 @@ def _folder_writer(url: str, **options: Any) -> GalleryWriter:
     return FolderWriter(url, **options)
 
 
+def _database(url: str, **options: Any) -> GalleryReader:
+    from shitu.gallery.stores.kinds import reader  # who uses a folder needs none of it
+
+    return reader(url, **options)
+
+
+def _database_writer(url: str, **options: Any) -> GalleryWriter:
+    from shitu.gallery.stores.kinds import writer
+
+    return writer(url, **options)
+
+
 KINDS = {"": Kind(FolderReader.open, _folder_writer)}
+KINDS |= dict.fromkeys(("milvus", "postgresql"), Kind(_database, _database_writer))
 
 
 def open_reader(
@@ -65,5 +79,5 @@ def _kind(url: str) -> Kind:
     scheme = found[1].lower() if found else ""
     if scheme not in KINDS:
         known = ", ".join(f"{name}://" for name in KINDS if name) or "none"
-        raise GalleryError(f"{url}: galleries of {scheme}:// are unknown (known: {known}); give a folder's path")
+        raise GalleryError(f"{shown(url)}: galleries of {scheme}:// are unknown (known: {known}); give a folder's path")
     return KINDS[scheme]

@@ -64,7 +64,7 @@ class FolderReader(GalleryReader):
             try:
                 if load_index:
                     with readable(path):
-                        reader._searched()
+                        reader.searched()
                 if reader.facts.origin:
                     _tell_of_origin(reader)
                 return reader
@@ -83,30 +83,23 @@ class FolderReader(GalleryReader):
         """Another reader, of what is on disk now."""
         return FolderReader.open(self.path, **self._options, load_index=self._space is not None, before=self)
 
-    def _searched(self) -> SearchSpace:
+    def searched(self) -> SearchSpace:
         """What a search runs over; FileNotFoundError where a writer has just replaced the index, GalleryError."""
         with self._lock:
             if self._space is None:
-                store, index = self.store, self._index()
-                self._space = SearchSpace(
-                    store.meta.measure,
-                    store.ids,
-                    store.rows,
-                    store.vectors,
-                    index,
-                    store.meta.index_rows,
-                    getattr(store, "crcs", None),
-                )
+                self._space = SearchSpace(self.store, self._index())
                 self._before = None
             return self._space
 
     def _index(self) -> VectorIndex | None:
-        before = self._before
+        before, meta = self._before, self.store.meta
         if before is not None and before._space is not None and before.store.index_key == self.store.index_key:
-            return before._space.index
-        index = self.store.read_index()
-        if index is not None:
-            index.tune(self._options["efSearch"], self._options["nprobe"])
+            index, known = before._space.index, before.store.meta.tuned == meta.tuned
+        else:
+            index, known = self.store.read_index(mapped=True), False
+        if index is not None and not known:
+            ef_search, nprobe, depth = (value or None for value in meta.tuned)
+            index.tune(self._options["efSearch"] or ef_search, self._options["nprobe"] or nprobe, depth)
         return index
 
     def search(self, vectors: NDArray[Any], k: int) -> list[list[Match]]:
@@ -114,7 +107,7 @@ class FolderReader(GalleryReader):
             raise ValueError(f"k is {k}: it must be 1 or more")
         queries = self.facts.measure.checked(vectors, self.facts.dimension)
         try:
-            found = self._searched().nearest(queries, k)
+            found = self.searched().nearest(queries, k)
         except FileNotFoundError as error:
             raise GalleryError(f"the gallery was changed before its index was read ({error}); open it again") from error
         known = self.lookup({int(number) for ids, _ in found for number in ids[:k]})
@@ -142,7 +135,7 @@ class FolderReader(GalleryReader):
         return self.store.meta
 
     def __len__(self) -> int:
-        return len(self.store.ids)
+        return self.store.count
 
     def find(
         self,

@@ -90,10 +90,8 @@ def read_stdin(stream: BinaryIO) -> Iterator[tuple[str, Picture | ImageError]]:
     if not first:
         raise UsageError("standard input is empty; pipe an image into it, or paths, one per line")
     if _is_text(first):
-        first = first.removeprefix(b"\xef\xbb\xbf")
-        paths = (os.fsdecode(line.strip(b"\r\n")) for line in chain([first], stream))
         # not ahead: whoever pipes in paths as they appear waits for each answer
-        yield from map_ahead(_read, (path for path in paths if path), window=1)
+        yield from map_ahead(_read, _paths(first, stream), window=1)
         return
     try:
         data = first + stream.read(MAX_STDIN)
@@ -102,6 +100,19 @@ def read_stdin(stream: BinaryIO) -> Iterator[tuple[str, Picture | ImageError]]:
         yield "-", decode_image(data, "standard input")
     except ImageError as error:
         yield "-", error
+
+
+def paths_in(stream: BinaryIO) -> Iterator[str]:
+    """A list of paths, one per line. Raises UsageError where it is something else."""
+    first = stream.readline(MAX_PATH)
+    if not first or not _is_text(first):
+        raise UsageError("standard input is no list of paths; pipe in paths, one per line")
+    return _paths(first, stream)
+
+
+def _paths(first: bytes, stream: BinaryIO) -> Iterator[str]:
+    lines = chain([first.removeprefix(b"\xef\xbb\xbf")], stream)
+    return filter(None, (os.fsdecode(line.strip(b"\r\n")) for line in lines))
 
 
 def _is_text(first: bytes) -> bool:

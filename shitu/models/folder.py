@@ -90,10 +90,7 @@ def downloads_home() -> Path:
     """Where downloaded models live: $SHITU_HOME/models, or the cache folder of the user."""
     if home := os.environ.get("SHITU_HOME"):
         return Path(home).expanduser() / "models"
-    cache = os.environ.get("XDG_CACHE_HOME", "")
-    # The XDG specification: a relative path is invalid and to be ignored.
-    base = Path(cache) if Path(cache).is_absolute() else Path.home() / ".cache"
-    return base / "shitu" / "models"
+    return resources.user_cache() / "models"
 
 
 def model_homes() -> tuple[Path, Path]:

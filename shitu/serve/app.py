@@ -18,7 +18,7 @@ from starlette.exceptions import HTTPException
 
 from shitu import __version__
 from shitu.errors import ShituError, UsageError
-from shitu.serve import v1_galleries, v1_health, v1_items, v1_jobs, v1_recognise, v1_review
+from shitu.serve import paddleserving, paddlex, v1_galleries, v1_health, v1_items, v1_jobs, v1_recognise, v1_review
 from shitu.serve.incoming import sentences
 from shitu.serve.limits import Limits
 from shitu.serve.openapi import document
@@ -28,7 +28,6 @@ from shitu.serve.settings import Settings
 from shitu.serve.studio import routes as studio
 
 log = logging.getLogger("shitu")
-# paddlex.router goes here, too
 ROUTERS = (
     v1_health.router,
     v1_recognise.router,
@@ -36,6 +35,8 @@ ROUTERS = (
     v1_items.router,
     v1_jobs.router,
     v1_review.router,
+    paddlex.router,
+    paddleserving.router,
     studio.router,
 )
 STOP_SECONDS = 60  # for what was accepted

@@ -23,7 +23,7 @@ from shitu.recognise.system import Recogniser
 from shitu.serve.models import Networks
 from shitu.serve.pictures import PhotoStore
 from shitu.serve.problems import HttpError
-from shitu.serve.settings import NAME, Settings, is_gallery_name
+from shitu.serve.settings import DEFAULT_GALLERY, NAME, Settings, is_gallery_name
 
 T = TypeVar("T")
 POINTER = "gallery.json"
@@ -61,18 +61,17 @@ class Served:
         the gallery was renamed, deleted or replaced meanwhile.
         """
         try:
-            return self._writing.submit(self._write, work, patience)
+            return self._writing.submit(self._write, work, time.monotonic() + patience)
         except RuntimeError:
             raise self._gone() from None
 
     def _gone(self) -> HttpError:
         return HttpError(409, "gallery_replaced", f"{self.name} was renamed, deleted or replaced just now; ask again")
 
-    def _write(self, work: Callable[[GalleryWriter], T], patience: float) -> T:
+    def _write(self, work: Callable[[GalleryWriter], T], until: float) -> T:
         if self._closed:
             raise self._gone()
         self.recogniser()  # is it there, and of this model? A writer would make its folder
-        until = time.monotonic() + patience
         while True:
             try:
                 with open_writer(self.url, delimiter=self.config.IndexProcess.delimiter) as writer:
@@ -112,6 +111,17 @@ class Galleries:
                 if is_gallery_name(each.name) and not each.is_symlink() and (each / POINTER).is_file()
             }
         return sorted(found)
+
+    def default(self) -> str:
+        """Of who names none: the first that the service was started with, else that which it made then.
+
+        Raises HttpError 404.
+        """
+        names = self.names()
+        found = [*self.settings.fixed, *(name for name in names if name == DEFAULT_GALLERY), *names]
+        if not found:
+            raise HttpError(404, "gallery_not_found", "there is no gallery; make one by POST /v1/galleries")
+        return found[0]
 
     def url_of(self, name: str) -> str:
         """Raises HttpError 404."""
@@ -197,7 +207,7 @@ class Galleries:
     def described(self, name: str) -> dict[str, Any]:
         """What is told of a gallery, also of one that cannot be used."""
         told: dict[str, Any] = {"name": name, "entries": 0, "labels": 0, "model": None, "writable": False}
-        told |= {"managed": name not in self.settings.fixed, "error": None}
+        told |= {"managed": name not in self.settings.fixed, "default": name == self.default(), "error": None}
         try:
             served = self.get(name)
             info = served.reader().info()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,6 @@ MOST_TOLD = 1000
 MOST_SPOTS = 20_000
 SAME_PICTURE = 0.995  # the cosine, as for `shitu gallery dedup`
 FAR_SHARE = 0.01  # of the entries: those furthest from any other of their label
-
-Change = Callable[[Callable[[GalleryWriter], Any]], Any]
 
 
 def add_all(service: Service, gallery: Served, entries: Sequence[Entry], job: Job) -> dict[str, Any]:
@@ -55,8 +53,7 @@ def add_all(service: Service, gallery: Served, entries: Sequence[Entry], job: Jo
             job.progress(0)
             assert each.vectors is not None
             lessons.append(Lesson(Path(entry.path), each.sha256, entry.label, each.boxes, each.vectors))
-        learnt: Learnt = teach(gallery, lessons, move=False)(writer)
-        return learnt
+        return teach(gallery, lessons, move=False)(writer)
 
     def note(learnt: Learnt) -> tuple[str, dict[str, Any], str] | None:
         ids = learnt.ids

@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from shitu.serve.archive import FULL
 from shitu.serve.metrics import Metrics
-from shitu.serve.problems import BUG, HttpError, body_of, log_bug
+from shitu.serve.problems import BUG, HttpError, log_bug, refusal_of
 from shitu.serve.settings import Settings
 
 log = logging.getLogger("shitu")
@@ -39,7 +39,7 @@ class Limits:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
-        answer = _Answer(send)
+        answer = _Answer(send, scope["path"])
         start = time.monotonic()
         try:
             self._check(scope)
@@ -119,8 +119,8 @@ class Limits:
 class _Answer:
     """`send`, of which it is known whether it has begun; after `over`, something else is answered than the app says."""
 
-    def __init__(self, send: Send) -> None:
-        self._send, self.status = send, 0
+    def __init__(self, send: Send, path: str) -> None:
+        self._send, self._path, self.status = send, path, 0
         self.limit: anyio.CancelScope | None = None
         self.over: HttpError | None = None
 
@@ -140,7 +140,7 @@ class _Answer:
         if self.status:
             return
         self.status = problem.status
-        data = json.dumps(body_of(problem.code, str(problem)), ensure_ascii=False).encode()
+        data = json.dumps(refusal_of(self._path, problem), ensure_ascii=False).encode()
         headers: dict[str, Any] = {"content-type": "application/json", "content-length": len(data), **problem.headers}
         if problem.status == 413:
             headers["connection"] = "close"  # the rest of the body is not read

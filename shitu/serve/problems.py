@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import traceback
+import uuid
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -76,6 +77,17 @@ def problem_of(error: ShituError) -> HttpError:
 
 def body_of(code: str, message: str) -> dict[str, Any]:
     return {"error": {"code": code, "message": message}}
+
+
+def enveloped(status: int, message: str, log_id: str = "") -> dict[str, Any]:
+    """The same in PaddleX's envelope."""
+    return {"logId": log_id or str(uuid.uuid4()), "errorCode": status, "errorMsg": message}
+
+
+def refusal_of(path: str, problem: HttpError) -> dict[str, Any]:
+    """In the form that the clients of this path read."""
+    told = str(problem)
+    return enveloped(problem.status, told) if path.startswith("/shitu-") else body_of(problem.code, told)
 
 
 def without_paths(text: str, names: Mapping[str, str], folders: Iterable[str] = ()) -> str:

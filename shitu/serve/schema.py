@@ -167,6 +167,7 @@ class GalleryOut(BaseModel):
     model: str | None
     writable: bool
     managed: bool = Field(description="Lies in the service's own folder: may be renamed and deleted")
+    default: bool = Field(description="Meant by who names none")
     error: str | None = None
 
 

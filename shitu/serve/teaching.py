@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,9 @@ from shitu.serve.galleries import Served
 from shitu.serve.problems import HttpError
 from shitu.serve.recognising import Upload, boxes_in
 
+T = TypeVar("T")
+Work = Callable[[GalleryWriter], T]  # for `Service.change`
+Relabelled = tuple[list[int], int]  # the ids, in the order that was asked; how many entries there are
 LONGEST_LABEL = 200  # characters
 
 
@@ -79,8 +82,8 @@ class Learnt:
     entries: int
 
 
-def teach(gallery: Served, lessons: Sequence[Lesson], *, move: bool = True) -> Any:
-    """The change that adds these; for `Service.change`.
+def teach(gallery: Served, lessons: Sequence[Lesson], *, move: bool = True) -> Work[Learnt]:
+    """The change that adds these.
 
     move: what is there under another label gets this one; else it is counted and left.
     """
@@ -117,10 +120,10 @@ def teach(gallery: Served, lessons: Sequence[Lesson], *, move: bool = True) -> A
     return work
 
 
-def relabel(gallery: Served, ids: Sequence[int], label: str) -> Any:
+def relabel(gallery: Served, ids: Sequence[int], label: str) -> Work[Relabelled]:
     """Entries under another name, with their vectors: taken out and put in again in one change."""
 
-    def work(writer: GalleryWriter) -> tuple[list[int], int]:
+    def work(writer: GalleryWriter) -> Relabelled:
         reader = gallery.reader()
         found = _all_there(reader.lookup(ids), ids)
         wanted = [item for item in found if item.label != label]
@@ -137,8 +140,8 @@ def relabel(gallery: Served, ids: Sequence[int], label: str) -> Any:
     return work
 
 
-def rename_label(gallery: Served, old: str, new: str, merge: bool) -> Any:
-    def work(writer: GalleryWriter) -> tuple[list[int], int]:
+def rename_label(gallery: Served, old: str, new: str, merge: bool) -> Work[Relabelled]:
+    def work(writer: GalleryWriter) -> Relabelled:
         reader = gallery.reader()
         ids = reader.find(labels=[old])
         if not ids:
@@ -147,14 +150,13 @@ def rename_label(gallery: Served, old: str, new: str, merge: bool) -> Any:
             raise HttpError(
                 409, "label_exists", f"there is a label {new!r} already; to make one of the two, say merge: true"
             )
-        made: tuple[list[int], int] = relabel(gallery, ids, new)(writer)
-        return made
+        return relabel(gallery, ids, new)(writer)
 
     return work
 
 
-def remove(gallery: Served, ids: Sequence[int]) -> Any:
-    """Those that are not there are passed over."""
+def remove(gallery: Served, ids: Sequence[int]) -> Work[tuple[int, int]]:
+    """How many were removed, and how many are left; those that are not there are passed over."""
 
     def work(writer: GalleryWriter) -> tuple[int, int]:
         change = writer.begin()
@@ -164,7 +166,7 @@ def remove(gallery: Served, ids: Sequence[int]) -> Any:
     return work
 
 
-def undo(gallery: Served) -> Any:
+def undo(gallery: Served) -> Work[int]:
     def work(writer: GalleryWriter) -> int:
         writer.undo()
         return len(gallery.reader())

@@ -78,8 +78,7 @@ async def learn(request: Request, service: Service, gallery: Served, asked: Aske
     def note(done: Learnt) -> tuple[str, dict[str, Any], str] | None:
         return ("add", {"label": label, "ids": done.ids}, who(request)) if done.ids else None
 
-    done: Learnt = await service.change(gallery, teach(gallery, lessons), note)
-    return done
+    return await service.change(gallery, teach(gallery, lessons), note)
 
 
 async def _asked(request: Request, service: Service) -> Asked:

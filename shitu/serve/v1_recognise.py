@@ -78,7 +78,9 @@ async def detect(
     request: Request,
     service: TheService,
     threshold: Annotated[float | None, Query(ge=0, le=1)] = None,
-    gallery: Annotated[str | None, Query(description="Whose thresholds hold; the first by default")] = None,
+    gallery: Annotated[
+        str | None, Query(description="Whose thresholds hold; by default the first that was served")
+    ] = None,
 ) -> Any:
     """Only find the objects, as `shitu predict-det` does."""
     served = await asyncio.to_thread(any_gallery, service, gallery)
@@ -96,7 +98,7 @@ async def embed(
     request: Request,
     service: TheService,
     regions: Regions = None,
-    gallery: Annotated[str | None, Query(description="Whose model; the first by default")] = None,
+    gallery: Annotated[str | None, Query(description="Whose model; by default the first that was served")] = None,
 ) -> Any:
     """The vector of each picture, or of each of its `regions`."""
     served = await asyncio.to_thread(any_gallery, service, gallery)
@@ -104,10 +106,7 @@ async def embed(
 
 
 def any_gallery(service: Service, name: str | None) -> Served:
-    names = service.galleries.names()
-    if name is None and not names:
-        raise HttpError(404, "gallery_not_found", "there is no gallery; make one by POST /v1/galleries")
-    return service.galleries.get(names[0] if name is None else name)
+    return service.galleries.get(service.galleries.default() if name is None else name)
 
 
 @router.post(

@@ -1,4 +1,4 @@
-"""Sources -> pictures, read ahead: files, folders and patterns, web addresses, the pages of PDF and TIFF files."""
+"""Sources -> pictures, read ahead: files, folders, patterns, addresses of the web or a store, pages of PDF and TIFF."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from io import BytesIO
 from itertools import chain
 
-from shitu.errors import ImageError
-from shitu.images.find import IMAGE_SUFFIXES, find_images
+from shitu.errors import ImageError, UsageError
+from shitu.images.find import IMAGE_SUFFIXES, find_images, is_image_name
 from shitu.images.read import Picture, decode_image, open_image, read_image
 from shitu.images.read_ahead import PICTURES_AHEAD, map_ahead
+from shitu.object_store import find_stored, is_stored, open_stored
 
 Read = tuple[str, Picture | ImageError]
 _ONE_PICTURE = IMAGE_SUFFIXES - {".tif", ".tiff"}
@@ -26,10 +27,32 @@ def is_web(name: str) -> bool:
 
 
 def find_sources(inputs: Sequence[str], find: Callable[[Sequence[str]], Iterator[str]] = find_images) -> Iterator[str]:
-    """Web addresses as they stand, of all else the files that `find` has for them. Raises UsageError at once."""
-    if not any(map(is_web, inputs)):
+    """Web addresses as they stand, the images of stores, of all else what `find` has. Raises UsageError at once."""
+    if not any(is_web(text) or is_stored(text) for text in inputs):
         return find(inputs)
-    return chain.from_iterable([[text] if is_web(text) else find([text]) for text in inputs])
+    return chain.from_iterable([_find(text, find) for text in inputs])
+
+
+def _find(text: str, find: Callable[[Sequence[str]], Iterator[str]]) -> Iterable[str]:
+    if is_stored(text):
+        return find_stored_images(text)
+    return [text] if is_web(text) else find([text])
+
+
+def find_stored_images(url: str) -> list[str]:
+    """The images at or below the URL of a store, by their suffix, in the order of names. Raises UsageError."""
+    urls = find_stored(url)
+    if urls == [url]:
+        return urls
+    below = len(url.rstrip("/")) + 1
+    found = [each for each in urls if is_image_name(each) and not _hidden(each[below:])]
+    if not found:
+        raise UsageError(f"{url}: no image below this address; names are to end in .jpg, .png or their like")
+    return found
+
+
+def _hidden(name: str) -> bool:
+    return any(part.startswith(".") or part == "__MACOSX" for part in name.split("/"))
 
 
 def read_sources(names: Iterable[str]) -> Iterator[Read]:
@@ -49,13 +72,21 @@ def read_source(name: str) -> Iterable[Read]:
 
             data = fetch(name)
             return _pages(data, name) if data.startswith(_WITH_PAGES) else [(name, decode_image(data, name))]
-        if os.path.splitext(name)[1].lower() not in _ONE_PICTURE:
-            with open_image(name) as stream:
-                if stream.read(4).startswith(_WITH_PAGES):
-                    return _pages(name, name)
-        return [(name, read_image(name))]
+        if is_stored(name) and not os.path.lexists(name):
+            with open_stored(name) as stream:
+                data = stream.read()
+            return _pages(data, name) if data.startswith(_WITH_PAGES) else [(name, decode_image(data, name))]
+        return [(name, read_image(name))] if is_one_picture(name) else _pages(name, name)
     except ImageError as error:
         return [(name, error)]
+
+
+def is_one_picture(path: str) -> bool:
+    """Whether a file is one picture, and no document with pages. Raises ImageError where it cannot be read."""
+    if os.path.splitext(path)[1].lower() in _ONE_PICTURE:
+        return True
+    with open_image(path) as stream:
+        return not stream.read(4).startswith(_WITH_PAGES)
 
 
 def _pages(source: str | bytes, name: str) -> Iterable[Read]:

@@ -15,9 +15,11 @@ from shitu.errors import ConfigError, UsageError
 
 
 def read_inaturalist(root: Path, split: str) -> Iterator[Row]:
-    """`<split>2019.json`: images with file_name, annotations with image_id and category_id, perhaps categories."""
-    path = find_file(root, f"{split}2019.json", f"annotations/{split}2019.json")
-    images = relative(find_folder(root, "train_val2019").parent, root)
+    """`<split>.json`, such as train2019: images with file_name, annotations with image_id and category_id, perhaps
+    categories. The edition of 2017 has its images in `train_val_images`.
+    """
+    path = find_file(root, f"{split}.json", f"annotations/{split}.json")
+    images = relative(find_folder(root, "train_val_images" if split.endswith("2017") else "train_val2019").parent, root)
     content = read_json(path, "a JSON object with images and annotations")
     try:
         files = {image["id"]: str(image["file_name"]) for image in content["images"]}

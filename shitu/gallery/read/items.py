@@ -9,12 +9,9 @@ meta). A gallery of version 1 is read without the latter two, and gets them with
 
 from __future__ import annotations
 
-import json
-import re
 import sqlite3
 import threading
 import weakref
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -25,17 +22,25 @@ from numpy.typing import NDArray
 
 from shitu.errors import GalleryError
 from shitu.gallery.base import Facts, Item, LabelCount
+from shitu.gallery.read.columns import META_CRC, box_of, chunks, item_sum, marks, meta_crc
 from shitu.gallery.read.files import check_journal, size_of
 from shitu.gallery.read.schema import REBUILD, VERSION, check_schema
-from shitu.results import Box
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 BUSY_SECONDS = 30
 _CONTAINS = "(? = '' OR instr(lower(label), lower(?)) > 0)"  # LIKE would take % and _ for its own
-AT_ONCE = 500  # values in one SQL statement; SQLite promises 999
-META_CRC = "crc"  # the key of meta whose value is the crc32 of all others
+Table = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
+"""Of entries their ids, the row of each in vectors.bin and the crc32 of that row, (n,) int64 each."""
+_NO_TABLE: Table = (np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.int64))
+
+
+_LATER = {"settings": "", "origin": "", "undo": "", "added": "", "index_made": "", "memory_limit": "0"} | {
+    "ef_search": "0",
+    "nprobe": "0",
+    "depth": "0",
+}  # what galleries of before do not have
 
 
 @dataclass(frozen=True)
@@ -50,9 +55,17 @@ class Meta(Facts):
     index_count: int = 0  # vectors in the index file, ids removed since then included
     index_rows: int = 0  # the index covers what lived in the rows before this one; later rows are scanned
     index_learned: int = 0  # vectors that it was trained on
+    index_made: str = ""  # the method that it was made by, in faiss's words
+    ef_search: int = 0  # how thoroughly it looks, as `shitu gallery tune` found best; 0: as usual
+    nprobe: int = 0
+    depth: int = 0  # so many of those it names are compared exactly; 0: as usual
     undo: str = ""  # the file that undoes the last change; "" where none can be undone (write/undo.py)
     added: str = ""  # in a file that undoes: the ids that the change put in (write/undo.py)
     origin: str = ""  # of a gallery that was another program's: its files as they were then (gallery/origin.py)
+
+    @property
+    def tuned(self) -> tuple[int, int, int]:
+        return self.ef_search, self.nprobe, self.depth
 
     @property
     def row_bytes(self) -> int:
@@ -62,9 +75,8 @@ class Meta(Facts):
     @classmethod
     def from_rows(cls, rows: Iterable[tuple[Any, Any]]) -> Meta:
         """KeyError or ValueError where something is missing or no number."""
-        values = {"settings": ""} | {str(key): str(value) for key, value in rows}  # older galleries have none
+        values = _LATER | {str(key): str(value) for key, value in rows}
         numbers = {field.name for field in fields(cls) if field.type == "int"}
-        values = {"origin": "", "undo": "", "added": ""} | values  # galleries of before do not have them
         made: dict[str, Any] = {field.name: values[field.name] for field in fields(cls)}
         made |= {name: int(made[name]) for name in numbers}
         impossible = any(not 0 <= made[name] < 2**62 for name in numbers) or not 0 < made["dimension"] < 2**24
@@ -144,21 +156,55 @@ class ItemDb:
         """A number that changes when another connection has committed something."""
         return int(self._ask("PRAGMA data_version")[0][0])
 
-    def live(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-        """Ids (n,) int64, ascending, and of each the row in vectors.bin and the crc32 of that row."""
-        found = self._ask("SELECT id, row, crc FROM item ORDER BY id")
+    def live(self, below: int | None = None) -> Table:
+        """Of all entries, or of those in the rows before `below`, by id."""
+        which, values = ("", ()) if below is None else ("WHERE row < ? ", (below,))
+        return self._table(f"SELECT id, row, crc FROM item {which}ORDER BY id", values)
+
+    def located(self, column: str, numbers: Iterable[int]) -> Table:
+        """Of the entries whose `id` or `row` is among the numbers, ascending by that."""
+        assert column in ("id", "row")
+        tables = [
+            self._table(f"SELECT id, row, crc FROM item WHERE {column} IN ({marks(chunk)}) ORDER BY {column}", chunk)
+            for chunk in chunks(numbers)
+        ]
+        ids, rows, crcs = (np.concatenate(parts) for parts in zip(_NO_TABLE, *tables, strict=True))
+        return ids, rows, crcs
+
+    def _table(self, sql: str, values: Sequence[Any]) -> Table:
+        """Three columns of whole numbers; they go into arrays row by row, since a list of all takes a tenfold of it."""
         try:
-            table = np.array(found, np.int64).reshape(-1, 3)
+            with self._lock:
+                table = np.fromiter(self._connection.execute(sql, values), np.dtype((np.int64, 3)))
+        except (sqlite3.Error, UnicodeDecodeError) as error:
+            raise GalleryError(f"{self.path} cannot be read ({error}); {REBUILD}") from error
         except (ValueError, TypeError, OverflowError) as error:
             raise GalleryError(f"{self.path}: an id or row is no number ({error}); {REBUILD}") from error
         ids, rows, crcs = table.T.copy()
         return ids, rows, crcs
 
-    def snapshot(self) -> tuple[int, Meta, NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-        """`version`, `meta` and `live` of one moment, though a writer may commit meanwhile."""
+    def count(self, from_row: int = 0) -> int:
+        """How many entries there are in the rows from that one on."""
+        every = "SELECT COUNT(*) FROM item"
+        return int(self._ask(f"{every} WHERE row >= ?", (from_row,))[0][0] if from_row else self._ask(every)[0][0])
+
+    def ends(self) -> tuple[int, int, int, int]:
+        """The least and greatest id and row, all 0 where there are no entries; GalleryError where one is no number."""
+        asked = ", ".join(
+            f"(SELECT {which}({column}) FROM item)" for column in ("id", "row") for which in ("MIN", "MAX")
+        )
+        found = self._ask(f"SELECT {asked}")[0]
+        if not all(value is None or isinstance(value, int) for value in found):
+            raise GalleryError(f"{self.path}: an id or row is no number; {REBUILD}")
+        least_id, most_id, least_row, most_row = (value or 0 for value in found)
+        return least_id, most_id, least_row, most_row
+
+    def snapshot(self, most: int) -> tuple[int, Meta, int, Table | None]:
+        """`version`, `meta`, `count` and, where that is `most` at most, `live` of one moment, whoever commits."""
         self._ask("BEGIN")
         try:
-            return self.version(), self.meta(), *self.live()
+            count = self.count()
+            return self.version(), self.meta(), count, self.live() if count <= most else None
         finally:
             self._ask("COMMIT")
 
@@ -232,44 +278,4 @@ class ItemDb:
                 f"{self.path}: entry {number} changed on disk since it was written (its checksum differs): "
                 f"`shitu gallery verify` tells all such entries; {REBUILD}"
             )
-        return Item(str(label), str(image), str(sha256), _box(box), int(number))
-
-
-def item_sum(*columns: Any) -> int:
-    """The crc32 of what an item says: id, row, label, image, sha256, box and crc, as the database holds them."""
-    text = "\0".join("" if column is None else str(column) for column in columns)
-    return zlib.crc32(text.encode("utf-8", "surrogatepass"))
-
-
-def meta_crc(rows: Iterable[tuple[Any, Any]]) -> str:
-    """The crc32 of all facts but itself."""
-    lines = sorted(f"{key}={value}" for key, value in rows if key != META_CRC)
-    return str(zlib.crc32("\n".join(lines).encode("utf-8", "surrogatepass")))
-
-
-def _box(text: Any) -> Box | None:
-    if text is None:
-        return None
-    try:
-        left, top, right, bottom = (int(edge) for edge in json.loads(text))
-        if any(not -(2**31) <= edge < 2**31 for edge in (left, top, right, bottom)):
-            raise ValueError("no pixels of a picture")
-        return left, top, right, bottom
-    except (ValueError, TypeError, OverflowError, RecursionError) as error:
-        raise GalleryError(f"an entry of the gallery has a damaged box {str(text)[:80]!r}; {REBUILD}") from error
-
-
-def chunks(values: Iterable[Any]) -> Iterator[list[Any]]:
-    """The values that SQLite can hold, in pieces: a number beyond 64 bits, or a text that is none, matches nothing."""
-    plain = (int(value) if isinstance(value, np.integer) else value for value in values)
-    sound = [value for value in plain if _storable(value)]
-    for start in range(0, len(sound), AT_ONCE):
-        yield sound[start : start + AT_ONCE]
-
-
-def _storable(value: Any) -> bool:
-    return -(2**63) <= value < 2**63 if isinstance(value, int) else not re.search("[\ud800-\udfff]", value)
-
-
-def marks(values: Sequence[Any]) -> str:
-    return ",".join("?" * len(values))
+        return Item(str(label), str(image), str(sha256), box_of(box), int(number))

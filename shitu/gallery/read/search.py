@@ -9,13 +9,13 @@ ordered by id.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shitu.gallery.read.faiss_index import VectorIndex, exact_search
+from shitu.gallery.read.items import Meta, Table
 from shitu.gallery.read.store import check_crcs
 from shitu.measure import Measure
 
@@ -27,38 +27,63 @@ ROUNDING = 4e-6  # float32 matrix products of unit vectors agree to about 1e-6
 Found = tuple[NDArray[np.int64], NDArray[np.float32]]
 
 
+class Entries(Protocol):
+    """The gallery that is searched: `vectors` (rows, width), or None where only the index has them."""
+
+    meta: Meta
+    vectors: Any
+
+    @property
+    def count(self) -> int: ...
+
+    def located(self, column: str, numbers: NDArray[np.int64]) -> Table:
+        """The live entries whose `id` or `row` is among the numbers, which ascend; ascending by that."""
+        ...
+
+    def likely_rows(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The row of each id, quicker than `located`; what is told wrongly is not so after `load`."""
+        ...
+
+    def load(self) -> None: ...
+
+
 @dataclass(frozen=True)
 class SearchSpace:
-    """What a search runs over.
+    """What a search runs over: entries, and an index that covers those in the rows before `meta.index_rows`."""
 
-    ids: (n,) int64 live ids, ascending; rows: (n,) the row of each in `vectors`; vectors: (rows, width) or None where
-    only the index has them; tail: the first row that the index does not cover (ignored without an index); crcs: (n,)
-    the crc32 of each live vector, which is checked when it is read for a score.
-    """
-
-    measure: Measure
-    ids: NDArray[np.int64]
-    rows: NDArray[np.int64]
-    vectors: NDArray[Any] | None
+    entries: Entries
     index: VectorIndex | None
-    tail: int = 0
-    crcs: NDArray[np.int64] | None = None
+
+    @property
+    def measure(self) -> Measure:
+        return self.entries.meta.measure
+
+    @property
+    def vectors(self) -> NDArray[Any] | None:
+        found = self.entries.vectors
+        return None if found is None else np.asarray(found)  # a memmap takes three times as long to be indexed
+
+    @property
+    def exact(self) -> bool:
+        """Whether every search compares with everything."""
+        return self.vectors is not None and (self.index is None or len(self.vectors) <= SMALL)
 
     def nearest(self, queries: NDArray[Any], k: int) -> list[Found]:
         """For each query, ids and scores of the live entries found, nearest first, ties by lower id.
 
         At least min(k, n) of them, mostly more: the caller cuts.
         """
-        want = min(k, len(self.ids))
+        want = min(k, self.entries.count)
         results: list[Found] = [(np.empty(0, np.int64), np.empty(0, np.float32))] * len(queries)
         pending = np.arange(len(queries) if want > 0 else 0)
-        fetch = 2 * want + SPARE
+        fetch = keep = 2 * want + SPARE
         while len(pending):
-            scan = self.vectors is not None and self._scanning(fetch, len(self.vectors))
+            scan = self.vectors is not None and (self.exact or fetch > MOST_FROM_INDEX)
             sources = [self._scan(queries[pending], fetch, 0)] if scan else self._both(queries[pending], fetch)
+            scored = [self._scored(queries[pending], source, keep) for source in sources]
             unfinished = []
             for place, number in enumerate(pending):
-                parts = [self._live(queries[number], *source.of(place)) for source in sources]
+                parts = [each[place] for each in scored]
                 results[number] = found = self._merge(parts)
                 full = [source.more and not source.dry[place] for source in sources]
                 if not self._complete(queries[number], found, parts, full, want):
@@ -68,22 +93,20 @@ class SearchSpace:
                 break
             # An index that has nothing more to give, and still too little, is replaced by a scan.
             fetch = MOST_FROM_INDEX + 1 if exhausted and not scan else fetch * 4
+            keep *= 4
             pending = np.array(unfinished, np.int64)
         return results
 
-    def _scanning(self, fetch: int, rows: int) -> bool:
-        return self.index is None or rows <= SMALL or fetch > MOST_FROM_INDEX
-
     def _both(self, queries: NDArray[Any], fetch: int) -> list[_Source]:
         assert self.index is not None
-        sources = []
+        sources, tail = [], self.entries.meta.index_rows
         if self.index.count:
-            count = min(fetch, self.index.count)
+            count = min(max(fetch, self.index.depth), self.index.count)
             scores, ids = self.index.search(queries, count)
             # A graph or the lists looked at ran dry where faiss says -1.
-            sources.append(_Source(scores, ids, count < self.index.count, ids[:, -1] < 0))
-        if self.vectors is not None and self.tail < len(self.vectors):
-            sources.append(self._scan(queries, fetch, self.tail))
+            sources.append(_Source("id", scores, ids, count < self.index.count, ids[:, -1] < 0))
+        if self.vectors is not None and tail < len(self.vectors):
+            sources.append(self._scan(queries, fetch, tail))
         return sources
 
     def _scan(self, queries: NDArray[Any], fetch: int, start: int) -> _Source:
@@ -91,30 +114,53 @@ class SearchSpace:
         part = self.vectors[start:]
         count = min(fetch, len(part))
         scores, rows = exact_search(queries, part, count, self.measure)
-        ids = self._row_ids[rows + start]
-        return _Source(scores, ids, count < len(part), np.zeros(len(queries), np.bool_))
+        rows = np.where(rows < 0, -1, rows + start)
+        return _Source("row", scores, rows, count < len(part), np.zeros(len(queries), np.bool_))
 
-    @cached_property
-    def _row_ids(self) -> NDArray[np.int64]:
-        """The id of each row, -1 where it was removed."""
+    def _scored(self, queries: NDArray[Any], source: _Source, keep: int) -> list[Found]:
+        """Of each query what is an entry (still), scored from the stored vectors, in any order.
+
+        An index that knows vectors only roughly is asked for many. Of these the `keep` nearest by a product of float32,
+        and all that could be as near as the last of them, are looked up, checked and scored exactly.
+        """
+        numbers = [each[each >= 0] for each in source.numbers]
+        trimmed = self.vectors is not None and source.numbers.shape[1] > keep
+        if trimmed:
+            guessed = [self._rows(source.column, each) for each in numbers]
+            numbers = [self._nearest(*each, keep) for each in zip(queries, numbers, guessed, strict=True)]
+        used = np.unique(np.concatenate(numbers))
+        ids, rows, crcs = self.entries.located(source.column, used)
+        if trimmed and source.column == "id" and not np.array_equal(rows, self.entries.likely_rows(ids)):
+            self.entries.load()
+            return self._scored(queries, source, keep)
+        have = ids if source.column == "id" else rows
+        chosen = [_places(have, each) for each in numbers]
+        if self.vectors is None:
+            order = [np.argsort(each, kind="stable") for each in source.numbers]
+            scores = [
+                row[by][np.searchsorted(row_ids[by], have[each])]
+                for row, row_ids, by, each in zip(source.scores, source.numbers, order, chosen, strict=True)
+            ]
+            return [(ids[each], score) for each, score in zip(chosen, scores, strict=True)]
+        vectors = self.vectors[rows]
+        check_crcs(vectors, crcs, ids)
+        return [
+            (ids[each], self.measure.score(query, vectors[each])) for query, each in zip(queries, chosen, strict=True)
+        ]
+
+    def _rows(self, column: str, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+        return numbers if column == "row" else self.entries.likely_rows(numbers)
+
+    def _nearest(
+        self, query: NDArray[Any], numbers: NDArray[np.int64], rows: NDArray[np.int64], keep: int
+    ) -> NDArray[np.int64]:
+        """Those of the numbers whose vectors are nearest to the query: `keep`, and more where they could be as near."""
+        if len(numbers) <= keep:
+            return numbers
         assert self.vectors is not None
-        row_ids = np.full(len(self.vectors), -1, np.int64)
-        row_ids[self.rows] = self.ids
-        return row_ids
-
-    def _live(self, query: NDArray[Any], scores: NDArray[np.float32], ids: NDArray[np.int64]) -> Found:
-        """Drop what is no entry (any more), and score the rest from the stored vectors."""
-        places = np.minimum(np.searchsorted(self.ids, ids), len(self.ids) - 1)
-        alive = self.ids[places] == ids
-        if self.vectors is not None:
-            found = places[alive]
-            vectors = self.vectors[self.rows[found]]
-            if self.crcs is not None:
-                check_crcs(vectors, self.crcs[found], self.ids[found])
-            scores = self.measure.score(query, vectors)
-        else:
-            scores = scores[alive]
-        return ids[alive], scores
+        near = self.measure.rough(query, self.vectors[rows])
+        least = float(np.partition(near, len(near) - keep)[len(near) - keep])
+        return np.asarray(numbers[near >= least - ROUNDING * max(1.0, abs(least), float(np.dot(query, query)))])
 
     def _merge(self, parts: list[Found]) -> Found:
         ids = np.concatenate([part[0] for part in parts])
@@ -139,17 +185,23 @@ class SearchSpace:
         )
 
 
+def _places(have: NDArray[np.int64], wanted: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Where those of the wanted that are there stand in `have`, which ascends."""
+    if not len(have):
+        return np.empty(0, np.int64)
+    places = np.minimum(np.searchsorted(have, wanted), len(have) - 1)
+    return np.asarray(places[have[places] == wanted])
+
+
 @dataclass(frozen=True)
 class _Source:
-    """What one search returned: scores and ids (n, fetch), -1 for no live entry.
+    """What one search returned: scores and ids or rows, as `column` says, (n, fetch), -1 where there are no more.
 
     `more`: whether it was asked for less than there is; `dry` (n,): the queries to which it has nothing to add.
     """
 
+    column: str
     scores: NDArray[np.float32]
-    ids: NDArray[np.int64]
+    numbers: NDArray[np.int64]
     more: bool
     dry: NDArray[np.bool_]
-
-    def of(self, place: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        return self.scores[place], self.ids[place]

@@ -16,7 +16,7 @@ from shitu.errors import GalleryError
 from shitu.gallery.base import Block
 from shitu.gallery.read.faiss_index import VectorIndex
 from shitu.gallery.read.files import readable, size_of
-from shitu.gallery.read.items import ItemDb, Meta
+from shitu.gallery.read.items import ItemDb, Meta, Table
 from shitu.gallery.read.schema import REBUILD
 
 FORMAT, VERSION = "shitu-gallery", 1
@@ -27,6 +27,7 @@ UNDO_FILE = re.compile(r"undo-(\d{6,})\.db")
 INDEX_FILE = re.compile(r"index-(\d{6,})\.faiss")
 LONGEST_POINTER = 1 << 16  # bytes
 BLOCK_ROWS = 8192
+LOADED = 1 << 18  # of so many entries it is kept in memory where they are: 6 MB, read in half a second
 ATTEMPTS = 20  # to open what writers keep replacing
 BUILD = "build one with `shitu build-gallery PHOTOS -g FOLDER`"
 COMPACT = "make it anew with `shitu gallery compact`"
@@ -42,7 +43,7 @@ class Store:
         self.folder = folder
         self.db = ItemDb.open(folder / ITEMS)
         try:
-            self.version, self.meta, self.ids, self.rows, self.crcs = self.db.snapshot()
+            self.version, self.meta, self.count, self._loaded = self.db.snapshot(LOADED)
             self.vectors = map_vectors(folder / VECTORS, self.meta)
             self._check()
         except BaseException:
@@ -50,11 +51,52 @@ class Store:
             raise
 
     def _check(self) -> None:
-        meta = self.meta
-        if len(self.rows) and (self.rows.min() < 0 or self.rows.max() >= meta.rows):
-            raise GalleryError(f"{self.folder}: an entry has no vector (row {self.rows.max()}); {REBUILD}")
-        if len(self.ids) and (self.ids[0] < 0 or self.ids[-1] >= meta.next_id):
+        least_id, most_id, least_row, most_row = self.db.ends() if self._loaded is None else _ends(self._loaded)
+        if self.count and (least_row < 0 or most_row >= self.meta.rows):
+            raise GalleryError(f"{self.folder}: an entry has no vector (row {most_row}); {REBUILD}")
+        if self.count and (least_id < 0 or most_id >= self.meta.next_id):
             raise GalleryError(f"{self.folder}: ids do not agree with the gallery's count; {REBUILD}")
+
+    @property
+    def _live(self) -> Table:
+        """Where all entries are, which only changes and what goes through all of them need of a large gallery.
+
+        Of that, it is the moment of asking: what a writer has removed since is missing, what it has added is left out.
+        """
+        if self._loaded is None:
+            self._loaded = self.db.live(self.meta.rows)
+        return self._loaded
+
+    @property
+    def ids(self) -> NDArray[np.int64]:
+        return self._live[0]
+
+    @property
+    def rows(self) -> NDArray[np.int64]:
+        return self._live[1]
+
+    @property
+    def crcs(self) -> NDArray[np.int64]:
+        return self._live[2]
+
+    def located(self, column: str, numbers: NDArray[np.int64]) -> Table:
+        """The entries among these `id`s or `row`s, which ascend, that are there; ascending by that."""
+        if self._loaded is None:
+            return self.db.located(column, numbers[numbers < self.meta.rows] if column == "row" else numbers)
+        return among(self._loaded, column, numbers)
+
+    def likely_rows(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The row of each id, in a large gallery as if no hole had been closed, so that nothing is looked up for it.
+
+        Ids and rows are given together and only `compact` closes holes; who is told wrong rows calls `load`.
+        """
+        if self._loaded is None:
+            return np.clip(ids + (self.meta.rows - self.meta.next_id), 0, max(self.meta.rows - 1, 0))
+        return rows_among(self._loaded, ids)
+
+    def load(self) -> None:
+        """Keep in memory where all entries are."""
+        self._loaded = self._live
 
     @property
     def index_path(self) -> Path:
@@ -65,8 +107,11 @@ class Store:
         """Names the index file among those of all generations; "" where there is none."""
         return str(self.index_path) if self.meta.index_file else ""
 
-    def read_index(self) -> VectorIndex | None:
-        """The index, None where there is none; FileNotFoundError, or GalleryError where it is not what was written."""
+    def read_index(self, *, mapped: bool = False) -> VectorIndex | None:
+        """The index, None where there is none; FileNotFoundError, or GalleryError where it is not what was written.
+
+        mapped: to be searched only.
+        """
         meta, path = self.meta, self.index_path
         if not meta.index_file:
             return None
@@ -74,7 +119,7 @@ class Store:
             raise GalleryError(f"{self.folder}: {meta.index_file!r} is no name of an index file; {REBUILD}")
         if (size := size_of(path)) != meta.index_bytes:
             raise GalleryError(f"{path} has {size} bytes, {meta.index_bytes} were written: it is damaged; {COMPACT}")
-        index = VectorIndex.read(path, COMPACT)
+        index = VectorIndex.read(path, COMPACT, mapped=mapped)
         for name, have, wanted in (
             ("vectors", index.count, meta.index_count),
             ("dimensions", index.dimension, meta.dimension),
@@ -102,10 +147,11 @@ class Store:
 
     def vectors_of(self, ids: Iterable[int]) -> NDArray[Any]:
         """Those of the given ids, in that order; GalleryError where one is not there, or not what was written."""
-        places = places_of(self.ids, ids)
-        vectors = self.vectors[self.rows[places]]
-        check_crcs(vectors, self.crcs[places], self.ids[places])
-        return vectors
+        wanted = np.fromiter(ids, np.int64)
+        have, rows, crcs = self.located("id", np.unique(wanted))
+        vectors = self.vectors[rows]
+        check_crcs(vectors, crcs, have)
+        return np.asarray(vectors[places_of(have, wanted)])
 
     def blocks(self) -> Iterator[Block]:
         """Live ids and their vectors, BLOCK_ROWS at a time; GalleryError where one is not what was written."""
@@ -191,14 +237,38 @@ def open_store(index_dir: Path) -> Store | None:
     raise GalleryError(f"{folder} is incomplete ({missing}); {REBUILD}") from missing
 
 
-def places_of(have: NDArray[np.int64], ids: Iterable[int]) -> NDArray[np.int64]:
+def places_of(have: NDArray[np.int64], wanted: NDArray[np.int64]) -> NDArray[np.int64]:
     """Where each id stands in the ascending `have`; GalleryError where one does not."""
-    wanted = np.fromiter(ids, np.int64)
     places = np.searchsorted(have, wanted)
     there = np.isin(wanted, have)
     if not there.all():
         raise GalleryError(f"the gallery has no entry {wanted[~there][0]}: it may just have been removed")
     return places
+
+
+def among(table: Table, column: str, numbers: NDArray[np.int64]) -> Table:
+    """Of the table those whose `id` or `row` is among the numbers, which ascend; ascending by that."""
+    ids, rows, crcs = table
+    have = ids if column == "id" else rows
+    unsorted = column == "row" and bool((have[1:] < have[:-1]).any())
+    order = np.argsort(have, kind="stable") if unsorted else None
+    if not len(have):
+        return table
+    places = np.minimum(np.searchsorted(have, numbers, sorter=order), len(have) - 1)
+    places = places if order is None else order[places]
+    places = places[have[places] == numbers]
+    return ids[places], rows[places], crcs[places]
+
+
+def rows_among(table: Table, ids: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The row of each id, and any for an id that is not there."""
+    places = np.minimum(np.searchsorted(table[0], ids), len(table[0]) - 1)
+    return np.asarray(table[1][places])
+
+
+def _ends(table: Table) -> tuple[int, int, int, int]:
+    ids, rows, _ = table
+    return (int(ids[0]), int(ids[-1]), int(rows.min()), int(rows.max())) if len(ids) else (0, 0, 0, 0)
 
 
 def check_crcs(vectors: NDArray[Any], crcs: NDArray[np.int64], ids: NDArray[np.int64]) -> None:
@@ -213,4 +283,7 @@ def check_crcs(vectors: NDArray[Any], crcs: NDArray[np.int64], ids: NDArray[np.i
 
 def crc32_rows(vectors: NDArray[Any]) -> NDArray[np.uint32]:
     """The crc32 of each row's bytes, (n,) uint32."""
-    return np.fromiter((zlib.crc32(np.ascontiguousarray(row).data) for row in vectors), np.uint32, len(vectors))
+    content = np.ascontiguousarray(vectors).reshape(-1).view(np.uint8).data
+    width = len(content) // max(len(vectors), 1)
+    starts = range(0, len(content), width or 1)
+    return np.fromiter((zlib.crc32(content[start : start + width]) for start in starts), np.uint32, len(vectors))

@@ -60,13 +60,8 @@ def write_vectors(path: Path, start: int, blocks: Iterable[NDArray[Any]], row_by
     return np.concatenate(crcs)
 
 
-def fill_generation(
-    folder: Path, meta: Meta, items: Iterable[Item], crcs: NDArray[np.uint32], index: VectorIndex | None
-) -> None:
-    """Write items.db and the index file of a generation whose vectors.bin is there, and make all of it durable."""
-    meta = replace(meta, rows=len(crcs))
-    if index is not None:
-        meta = save_index(folder, meta, index)
+def fill_generation(folder: Path, meta: Meta, items: Iterable[Item], crcs: NDArray[np.uint32]) -> None:
+    """Write items.db of a generation whose vectors.bin and index are there, and make all of it durable."""
     db = ItemWriter.create(folder / ITEMS)
     try:
         with db.transaction():

@@ -13,7 +13,8 @@ from typing import ClassVar
 from shitu.errors import GalleryError, GalleryWriteError
 from shitu.files import make_room
 from shitu.gallery.base import Item
-from shitu.gallery.read.items import META_CRC, ItemDb, Meta, chunks, item_sum, marks, meta_crc
+from shitu.gallery.read.columns import META_CRC, chunks, item_sum, marks, meta_crc
+from shitu.gallery.read.items import ItemDb, Meta
 from shitu.gallery.read.schema import ADD_SUM, APPLICATION_ID, SCHEMA, VERSION
 from shitu.results import Box
 

@@ -11,20 +11,30 @@ from numpy.typing import NDArray
 
 from shitu.errors import GalleryError
 from shitu.gallery.read.faiss_index import VectorIndex, core_of, faiss, faiss_errors, metric_of, use_threads
+from shitu.gallery.write.choose import is_auto
 from shitu.measure import Measure
 
 BLOCK_ROWS = 16384
 MAX_TRAINING_ROWS = 262144
 MAX_LISTS = 65536
 MOST_IN_METHOD = 1 << 20
-EXAMPLES = "Flat, HNSW32, IVF, or a faiss factory string such as 'IVF256,Flat' or 'OPQ32,PQ32'"
+EXAMPLES = "auto, Flat, HNSW32, IVF, or a faiss factory string such as 'IVF256,Flat' or 'OPQ32,PQ32'"
 
 
 def build_index(
-    vectors: NDArray[Any], rows: NDArray[np.int64], ids: NDArray[np.int64], method: str, measure: Measure
+    vectors: NDArray[Any],
+    rows: NDArray[np.int64],
+    ids: NDArray[np.int64],
+    method: str,
+    measure: Measure,
+    *,
+    for_others: bool = False,
 ) -> VectorIndex:
-    """Index `vectors[rows]` under `ids`; GalleryError where the method is no method or lacks points to learn."""
-    raw = _make(measure.dimension(vectors.shape[1]), method, measure, len(rows))
+    """Index `vectors[rows]` under `ids`; GalleryError where the method is no method or lacks points to learn.
+
+    for_others: wrapped as PaddleClas does it, with a dictionary of the ids that takes 50 bytes for each.
+    """
+    raw = _make(measure.dimension(vectors.shape[1]), method, measure, len(rows), for_others=for_others)
     use_threads(many=True)
     if not raw.is_trained:
         _train(raw, vectors, rows, method)
@@ -82,7 +92,7 @@ def factory_string(method: str, measure: Measure, count: int) -> str:
 
 def check_method(method: str, measure: Measure, dimension: int) -> None:
     """GalleryError where no index of this method can be made, before hours go into the vectors for it."""
-    if not is_flat(method):
+    if not is_flat(method) and not is_auto(method):
         _make(dimension, method, measure, count=1)
 
 
@@ -98,7 +108,7 @@ def _check_numbers(method: str) -> None:
         )
 
 
-def _make(dimension: int, method: str, measure: Measure, count: int) -> Any:
+def _make(dimension: int, method: str, measure: Measure, count: int, *, for_others: bool = False) -> Any:
     """An empty index that takes ids."""
     _check_numbers(method)
     factory = factory_string(method, measure, count)
@@ -110,7 +120,9 @@ def _make(dimension: int, method: str, measure: Measure, count: int) -> Any:
             raw = faiss.index_factory(dimension, factory, metric_of(measure))
     if getattr(core_of(raw), "nlist", 1) < 1 or hasattr(raw, "id_map"):
         raise GalleryError(f"{advice}use {EXAMPLES}")
-    return faiss.IndexBinaryIDMap2(raw) if measure.packed else faiss.IndexIDMap2(raw)
+    if measure.packed:
+        return faiss.IndexBinaryIDMap2(raw) if for_others else faiss.IndexBinaryIDMap(raw)
+    return faiss.IndexIDMap2(raw) if for_others else faiss.IndexIDMap(raw)
 
 
 def _train(raw: Any, vectors: NDArray[Any], rows: NDArray[np.int64], method: str) -> None:

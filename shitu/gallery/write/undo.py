@@ -46,14 +46,15 @@ def _undo_change(store: Store) -> None:
     try:
         before, (ids, rows, *_) = kept.meta(), kept.live()
         _check(store, before, ids, rows)
-        gone = np.isin(store.ids, _added(before, store))
-        live = np.concatenate([store.ids[~gone], ids]), np.concatenate([store.rows[~gone], rows])
+        lives = ~np.isin(store.ids, _added(before, store))
+        gone = store.ids[~lives]
+        live = np.concatenate([store.ids[lives], ids]), np.concatenate([store.rows[lives], rows])
         order = np.argsort(live[0])
         meta = replace(store.meta, fingerprint=before.fingerprint, model_name=before.model_name)
         if len(ids) and before.index_file != meta.index_file:  # it was written anew, and without them
             meta = _reindexed(store, meta, live[0][order], live[1][order])
         with change(store, meta, gone, ids) as db:
-            db.delete(store.ids[gone].tolist())
+            db.delete(gone.tolist())
             db.insert(kept.stored(ids.tolist()))
     finally:
         kept.close()

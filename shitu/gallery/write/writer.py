@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
-from dataclasses import fields
+from dataclasses import fields, replace
 from itertools import chain
 from pathlib import Path
 from types import TracebackType
@@ -19,9 +19,10 @@ from shitu.gallery.change import Changed
 from shitu.gallery.foreign import ForeignStore, open_foreign
 from shitu.gallery.origin import origin_of
 from shitu.gallery.read.items import Meta
-from shitu.gallery.read.store import BLOCK_ROWS, BUILD, Store, current_generation, open_store
+from shitu.gallery.read.store import BLOCK_ROWS, BUILD, ITEMS, Store, current_generation, open_store
 from shitu.gallery.write.changes import apply, rewrite, write_generation
 from shitu.gallery.write.generation import sweep
+from shitu.gallery.write.items import ItemWriter
 from shitu.gallery.write.lock import write_lock, writing
 from shitu.gallery.write.make_index import check_method, is_flat
 from shitu.gallery.write.undo import undo
@@ -60,6 +61,17 @@ class FolderWriter:
     def compact(self) -> None:
         with writing(self.path):
             rewrite(self.path, self._current())
+
+    def set_facts(self, **facts: Any) -> None:
+        """Change facts of the gallery that say how it is searched, fields of Meta; no entry, and nothing to undo."""
+        with writing(self.path):
+            store = self._current()
+            db = ItemWriter.open(store.folder / ITEMS)
+            try:
+                with db.transaction():
+                    db.set_meta(replace(store.meta, **facts))
+            finally:
+                db.close()
 
     def undo(self) -> None:
         with writing(self.path):

@@ -14,6 +14,7 @@ import contextlib
 import dataclasses
 import io
 import json
+import shutil
 import zipfile
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
@@ -28,6 +29,7 @@ from shitu import files
 from shitu.config.values import Section
 from shitu.errors import ModelError, ShituError, UsageError
 from shitu.training.base import processes
+from shitu.training.base.boards import BOARDS
 
 STATES, WEIGHTS = ".pdstates", ".pdparams"
 State = dict[str, dict[str, np.ndarray]]
@@ -125,7 +127,10 @@ def begin(folder: Path, config: Section, *, overwrite: bool) -> None:
         for pattern in ("*.pdparams", "*.pdstates", "curves.png"):
             for old in folder.glob(pattern):
                 old.unlink()
-    (folder / "metrics.jsonl").unlink(missing_ok=True)
+        for board in BOARDS.values():
+            shutil.rmtree(folder / board.folder, ignore_errors=True)
+    for name in ("metrics.jsonl", "train.log"):
+        (folder / name).unlink(missing_ok=True)
     text = yaml.safe_dump(plain(config), sort_keys=False, allow_unicode=True)
     replace_file(folder / "config_as_read.yaml", lambda file: file.write(text.encode()))
 

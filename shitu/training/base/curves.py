@@ -1,10 +1,11 @@
-"""A picture of a run: loss, learning rate and retrieval over its steps."""
+"""Pictures of a run: loss, learning rate and retrieval over its steps; and of the search for a learning rate."""
 
 from __future__ import annotations
 
 import logging
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import cache
 from itertools import cycle
 from pathlib import Path
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger("shitu")
 COLOURS = ("#1f5fa8", "#d9722e", "#3a8f5c", "#8f4a9c", "#7d7d7d")
 # Counts that an evaluation reports beside its metrics, and what every record has.
-NO_CURVE = {"epoch", "step", "lr", "images_per_s", "queries", "left_out", "bad_images"}
+NO_CURVE = {"epoch", "step", "lr", "images_per_s", "data_wait", "gpu_gb", "queries", "left_out", "bad_images"}
 
 
 def draw_curves(records_path: str | Path, picture_path: str | Path) -> None:
@@ -42,6 +43,48 @@ def draw_curves(records_path: str | Path, picture_path: str | Path) -> None:
     canvas = FigureCanvasAgg(figure)
     _draw(figure, records)
     replace_file(Path(picture_path), canvas.print_png)
+
+
+@dataclass(frozen=True)
+class Found:
+    """What `--find-lr` saw at the steps that were made; `smoothed` ends where a loss is no number. All rates are those
+    of the steps themselves.
+    """
+
+    rates: Sequence[float]
+    losses: Sequence[float]
+    smoothed: Sequence[float]
+    steepest: float
+    tenth: float  # of the rate of the least loss
+
+
+def draw_rates(found: Found, path: Path) -> Path | None:
+    """The curve of `--find-lr` as a PNG, with both rates; None without matplotlib. Raises ShituError as draw_curves."""
+    if not _has_matplotlib():
+        return None
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    _draw_rates(figure.subplots(), found)
+    replace_file(path, canvas.print_png)
+    return path
+
+
+def _draw_rates(axes: Axes, found: Found) -> None:
+    axes.plot(found.rates, found.losses, color=COLOURS[0], alpha=0.3, linewidth=1, label="loss")
+    axes.plot(found.rates[: len(found.smoothed)], found.smoothed, color=COLOURS[0], linewidth=2, label="smoothed")
+    for rate, name, colour in (
+        (found.tenth, "suggested, a tenth of that of the least loss", COLOURS[1]),
+        (found.steepest, "where the loss falls steepest", COLOURS[2]),
+    ):
+        axes.axvline(rate, color=colour, linestyle="--", label=f"{rate:.2g}: {name}")
+    low, high = min(found.smoothed), found.smoothed[0]
+    axes.set_xscale("log")
+    _tidy(axes, "loss by the learning rate of its step")
+    axes.set_ylim(low - 0.1 * (high - low), high + 0.5 * (high - low))
+    axes.legend(frameon=False, fontsize=9, loc="lower left")
 
 
 def _draw(figure: Figure, records: list[Record]) -> None:

@@ -1,7 +1,8 @@
 """The numbers of a run: means of the losses, told to people, and kept as JSON Lines.
 
-metrics.jsonl holds {"epoch", "step", "loss", "lr", "images_per_s"} and {"epoch", "step", "recall1" ...}. Every record
-has its `step`, the steps made since the run began, and a line is whole or is cut off at the next start.
+metrics.jsonl holds {"epoch", "step", "loss", "lr", "images_per_s", "data_wait"} and {"epoch", "step", "recall1" ...}.
+Every record has its `step`, the steps made since the run began, and a line is whole or is cut off at the next start.
+train.log holds what is told to people, with the time before it.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ import json
 import logging
 import math
 import os
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -19,10 +22,10 @@ import numpy as np
 import paddle
 
 from shitu.errors import ShituError
+from shitu.training.base.boards import Boards, package
 from shitu.training.base.checkpoints import replace_file
-from shitu.training.base.processes import summed
+from shitu.training.base.processes import gpu_memory, summed
 from shitu.training.base.task import Plan
-from shitu.training.base.toolkits import imported
 
 _log = logging.getLogger("shitu")
 Record = dict[str, Any]
@@ -94,31 +97,84 @@ class MetricsLog:
                 os.truncate(self.path, len(whole + newline))
 
 
-class RunLog(MetricsLog):
-    """The same, told to people as well; `visualdl` writes the records to folder/vdl, too."""
+class Pace:
+    """How fast it goes, and what share of the time goes into waiting for data, in this process."""
 
-    def __init__(self, folder: Path, *, visualdl: bool) -> None:
+    def __init__(self) -> None:
+        self.begin(0)
+
+    def begin(self, step: int) -> None:
+        """Count from now on; `step` steps have been made."""
+        self.step, self.since, self.waited = step, time.perf_counter(), 0.0
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """What the block takes is waiting for data."""
+        began = time.perf_counter()
+        yield
+        self.waited += time.perf_counter() - began
+
+    def take(self, step: int) -> tuple[float, float]:
+        """Steps per second and the waiting's share, 0 to 1, since it was last asked."""
+        seconds = time.perf_counter() - self.since
+        found = (step - self.step) / seconds, self.waited / seconds
+        self.begin(step)
+        return found
+
+
+class RunLog(MetricsLog):
+    """The same, told to people and to the `boards` as well. Raises EngineError where one cannot be imported."""
+
+    def __init__(self, folder: Path, boards: tuple[str, ...] = ()) -> None:
+        for name in boards:  # before anything is written
+            package(name)
         super().__init__(folder / "metrics.jsonl")
-        self.visualdl = visualdl_writer(folder / "vdl") if visualdl else None
+        self.wanted, self.folder, self.boards = boards, folder, Boards(folder, (), after=0)
+
+    def begin(self, step: int) -> None:
+        """Forget what was written after `step`, from which the run goes on."""
+        self.drop_after(step)
+        self.boards = Boards(self.folder, self.wanted, after=step)
 
     def write(self, record: Mapping[str, float]) -> None:
         super().write(record)
-        if self.visualdl:
-            for name, value in record.items():
-                if name not in ("epoch", "step"):
-                    self.visualdl.add_scalar(name, value, int(record["step"]))
+        self.boards.write(record)
 
-    def write_step(
-        self, plan: Plan, epoch: int, step: int, means: Mapping[str, float], steps_per_second: float
-    ) -> None:
+    def write_step(self, plan: Plan, epoch: int, step: int, means: Mapping[str, float], pace: Pace) -> None:
         """What training has come to after `step` steps, `means` being those of the losses; told, too."""
-        lr, images_per_s = plan.schedule(step - 1), steps_per_second * plan.total_batch
-        self.write({"epoch": epoch, "step": step, **means, "lr": lr, "images_per_s": round(images_per_s, 1)})
+        steps_per_s, wait = pace.take(step)
+        lr, images_per_s = plan.schedule(step - 1), steps_per_s * plan.total_batch
+        speed = {"images_per_s": round(images_per_s, 1), "data_wait": round(wait, 3)}
+        memory = gpu_memory()
+        self.write({"epoch": epoch, "step": step, **means, "lr": lr, **speed, **({"gpu_gb": memory} if memory else {})})
         _log.info(
-            "epoch %d/%d, step %d/%d: %s, lr %.3g, %.1f images/s, %s left",
-            *(epoch, plan.epochs, step, plan.total_steps, shown(means), lr, images_per_s),
-            timedelta(seconds=round((plan.total_steps - step) / steps_per_second)),
+            "epoch %d/%d, step %d/%d: %s, lr %.3g, %.1f images/s, %.0f %% of it waiting for data%s, %s left",
+            *(epoch, plan.epochs, step, plan.total_steps, shown(means), lr, images_per_s, 100 * wait),
+            f", GPU {memory:.1f} GB" if memory else "",
+            timedelta(seconds=round((plan.total_steps - step) / steps_per_s)),
         )
+
+
+class _TextFile(logging.FileHandler):
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        """A full disk is told of by what keeps the checkpoints."""
+
+
+@contextmanager
+def text_log(path: Path) -> Iterator[None]:
+    """Inside the block, what shitu tells people is also appended to a file, with the time; and how the block ends."""
+    handler = _TextFile(path, encoding="utf-8", delay=True)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s"))
+    _log.addHandler(handler)
+    try:
+        yield
+    except BaseException as error:
+        handler.handle(_log.makeRecord(_log.name, logging.ERROR, "", 0, "%s", (str(error) or repr(error),), None))
+        raise
+    finally:
+        _log.removeHandler(handler)
+        with suppress(OSError):
+            handler.close()
 
 
 def read_records(path: str | Path) -> list[Record]:
@@ -142,15 +198,6 @@ def _plain(value: Any) -> Any:
     if hasattr(value, "item"):  # a number of numpy's
         value = value.item()
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def visualdl_writer(log_dir: str | Path) -> Any:
-    """A VisualDL log in a folder. Raises EngineError with the install command."""
-    advice = (
-        "Global.use_visualdl wants it: pip install visualdl, or -o Global.use_visualdl=False; metrics.jsonl and "
-        "curves.png are written in any case"
-    )
-    return imported("visualdl", advice).LogWriter(logdir=str(log_dir))
 
 
 def shown(values: Mapping[str, float]) -> str:

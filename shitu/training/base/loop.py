@@ -20,7 +20,7 @@ from shitu.errors import ModelError, ShituError, StoppedError
 from shitu.training.base import checkpoints, processes
 from shitu.training.base.curves import draw_curves
 from shitu.training.base.launch import StopRequest
-from shitu.training.base.log import Meter, RunLog, shown
+from shitu.training.base.log import Meter, Pace, RunLog, shown, text_log
 from shitu.training.base.precision import Precision
 from shitu.training.base.task import Batch, Metrics, Settings, Task
 
@@ -45,36 +45,42 @@ def train(
     folder, key = settings.folder, settings.folder_key
     found = checkpoint or checkpoints.find_checkpoint(folder, resume=resume, overwrite=overwrite, key=key, world=world)
     task = open_task(rank, world, found is not None)
-    loop = Loop(task, rank)
-    if found:
-        loop.resume(str(found))
-    elif rank == 0:
+    log = RunLog(folder, settings.boards) if rank == 0 else None
+    loop = Loop(task, rank, log)
+    if rank == 0 and not found:
         checkpoints.begin(folder, settings.config, overwrite=overwrite)
-    if rank == 0:
-        for line in task.summary():
-            _log.info("%s", line)
-    with processes.losing_none(world), progress(task.plan.total_steps) as bar:
-        bar.update(loop.step)
-        loop.on_step = lambda: bar.update(1)
-        return loop.run()
+    with text_log(folder / "train.log") if log else nullcontext():
+        if found:
+            loop.resume(str(found))
+        if log:
+            log.begin(loop.step)
+            for line in task.summary():
+                _log.info("%s", line)
+        with (
+            closing(log.boards) if log else nullcontext(),
+            processes.losing_none(world),
+            progress(task.plan.total_steps) as bar,
+        ):
+            bar.update(loop.step)
+            loop.on_step = lambda: bar.update(1)
+            return loop.run()
 
 
 class Loop(Generic[Batch]):
     """One process's share of a run."""
 
-    def __init__(self, task: Task[Batch], rank: int) -> None:
-        self.task, self.rank, self.plan, self.settings = task, rank, task.plan, task.settings
+    def __init__(self, task: Task[Batch], rank: int, log: RunLog | None = None) -> None:
+        self.task, self.rank, self.log, self.plan, self.settings = task, rank, log, task.plan, task.settings
         self.world, self.folder = task.plan.world, task.settings.folder
         self.precision = Precision(self.settings.amp, task.network, task.optimizer)
         self.ema = task.average()
-        self.meter = Meter()
+        self.meter, self.pace = Meter(), Pace()
         self.step = 0  # steps made since the very start
         self.best: Metrics = {}
         self.over = False  # before the last step: no gain any more, or the time is up
         self.seconds, self._since = 0.0, time.monotonic()  # of training before this process, and its start
         self.unfinished = False  # whether the checkpoint that this goes on from lacks its evaluation
         self.stop = StopRequest()
-        self.log = RunLog(self.folder, visualdl=self.settings.visualdl) if rank == 0 else None
         self.on_step: Callable[[], object] = lambda: None
 
     def run(self) -> Metrics:
@@ -104,21 +110,22 @@ class Loop(Generic[Batch]):
 
     def _epoch(self, epoch: int, start: int) -> None:
         self.task.train_mode()
-        began, first = time.perf_counter(), self.step
+        self.pace.begin(self.step)
         with closing(self.task.batches(epoch, start)) as batches:
             for _ in range(min(self.plan.steps_per_epoch - start, self.plan.total_steps - self.step)):
-                self._train_step(batches)
+                self.make_step(batches)
                 last = self.step % self.plan.steps_per_epoch == 0 or self.step == self.plan.total_steps
                 due = last or self.step % self.settings.log_steps == 0
                 self.on_step()
                 if due:
-                    self._report(epoch, (self.step - first) / (time.perf_counter() - began))
+                    self._report(epoch)
                 if not last:
                     self._between_steps(epoch, due)
 
-    def _train_step(self, batches: Iterator[Batch]) -> None:
+    def make_step(self, batches: Iterator[Batch]) -> None:
         for stream in self.plan.streams(self.rank):
-            batch = next(batches)
+            with self.pace.waiting():
+                batch = next(batches)
             # a batch's dropout is the same whatever came before it, and on whichever process
             paddle.seed(int(np.random.SeedSequence([self.settings.seed, self.step, stream]).generate_state(1)[0]))
             values, images = self.task.loss_of(batch, self.precision.cast())
@@ -134,11 +141,11 @@ class Loop(Generic[Batch]):
             self.ema.update()
         self.step += 1
 
-    def _report(self, epoch: int, steps_per_second: float) -> None:
+    def _report(self, epoch: int) -> None:
         means = self.meter.take(self.world)
         self._check(means, self.step)
         if self.log:
-            self.log.write_step(self.plan, epoch + 1, self.step, means, steps_per_second)
+            self.log.write_step(self.plan, epoch + 1, self.step, means, self.pace)
 
     def _check(self, values: Mapping[str, float], step: int) -> None:
         if not all(map(math.isfinite, values.values())):
@@ -266,6 +273,4 @@ class Loop(Generic[Batch]):
             position["config"], checkpoints.plain(self.settings.config), self.settings.may_change
         ):
             _log.warning("changed since the checkpoint: %s", change)
-        if self.log:
-            self.log.drop_after(self.step)
         _log.info("going on from %s at step %d of %d", path, self.step, self.plan.total_steps)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -35,11 +35,13 @@ def estimate_memory(
     image_shape: Sequence[int] = (3, 224, 224),
     optimizer_slots: int = 1,
     ema: bool = False,
+    recomputed: Collection[nn.Layer] = (),
 ) -> Memory:
     """What `batch_size` images forward and backward need, in float32.
 
     Activations are the outputs of all innermost layers for one image, times the batch: backward keeps them. What lies
     between layers (sums, concatenations), the loss, and what the libraries take for themselves is not in it.
+    Of `recomputed` blocks only the outputs are kept, and all that is within the largest, while it is computed again.
     optimizer_slots: numbers kept for each that learns, 1 for Momentum, 2 for Adam and AdamW, 0 for SGD.
     The network is left as it was.
     """
@@ -48,7 +50,7 @@ def estimate_memory(
         weights=FLOAT * numbers(network.state_dict().values()) * (2 if ema else 1),
         gradients=FLOAT * learning,
         optimizer=FLOAT * learning * optimizer_slots,
-        activations=FLOAT * batch_size * _outputs(network, image_shape),
+        activations=FLOAT * batch_size * _outputs(network, image_shape, recomputed),
     )
 
 
@@ -57,15 +59,22 @@ def numbers(tensors: Iterable[paddle.Tensor]) -> int:
     return sum(math.prod(each.shape) for each in tensors)
 
 
-def _outputs(network: nn.Layer, image_shape: Sequence[int]) -> int:
-    """Numbers that all innermost layers give for one image."""
+def _outputs(network: nn.Layer, image_shape: Sequence[int], recomputed: Collection[nn.Layer]) -> int:
+    """Numbers that are kept for one image."""
+    inside = {id(layer): place for place, block in enumerate(recomputed) for layer in block.sublayers()}
     innermost = [layer for layer in network.sublayers(include_self=True) if not list(layer.children())]
+    within = [0] * len(recomputed)
 
-    def of_one(_: nn.Layer, output: Any) -> int:
-        return math.prod(output.shape) if isinstance(output, paddle.Tensor) else 0
+    def of_one(layer: nn.Layer, output: Any) -> int:
+        count = math.prod(output.shape) if isinstance(output, paddle.Tensor) else 0
+        if id(layer) not in inside:
+            return count
+        within[inside[id(layer)]] += count
+        return 0
 
     with evaluation_mode(network):  # batch norms refuse to learn from one image
-        return counted(innermost, of_one, lambda: network(paddle.zeros([1, *image_shape])))
+        kept = counted([*innermost, *recomputed], of_one, lambda: network(paddle.zeros([1, *image_shape])))
+    return kept + max(within, default=0)
 
 
 def counted(layers: Sequence[nn.Layer], count: Callable[[nn.Layer, Any], int], run: Callable[[], object]) -> int:

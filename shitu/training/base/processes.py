@@ -37,6 +37,13 @@ def use_device(name: str) -> None:
     paddle.device.set_device("cpu")
 
 
+def gpu_memory() -> float | None:
+    """The most that Paddle has taken of this process's GPU so far, in GB of 1e9 bytes; None on the CPU."""
+    if not paddle.device.get_device().startswith("gpu"):
+        return None
+    return round(paddle.device.cuda.max_memory_allocated() / 1e9, 2)
+
+
 def start() -> tuple[int, int]:
     """Join the other processes where a launcher started several. Returns (rank, world size)."""
     count = int(os.environ.get("PADDLE_TRAINERS_NUM", "1"))

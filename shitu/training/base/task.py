@@ -115,7 +115,7 @@ class Settings:
     may_change: Collection[str]  # keys that a resume may find changed
     start_again: str  # what to do with a checkpoint of another network
     against_nan: str  # what to do where the loss is no number
-    visualdl: bool = False
+    boards: tuple[str, ...] = ()  # of boards.BOARDS
     early_stop: int | None = None  # evaluations without gain after which it is over
     most_seconds: float | None = None  # of training, over all resumes; it ends with the epoch in which they pass
     keep_checkpoints: int | None = None  # of epoch_N, the latest

@@ -51,10 +51,12 @@ def settings_of(config: DetConfig) -> Settings:
         amp=AMP(use_amp=config.use_amp, scale_loss=1024.0),
         may_change=(
             *("source", "save_dir", "epoch", "use_gpu", "weights", "worker_num", "pretrain_weights", "max_iters"),
+            *("use_vdl", "use_tensorboard"),
         ),
         start_again="Use the config it was made with, or start from its weights alone: -o pretrain_weights=PATH",
         against_nan="A lower LearningRate.base_lr, a longer warm-up (LearningRate.schedulers.1.steps) or "
         "OptimizerBuilder.clip_grad_by_norm=35 often helps",
+        boards=(*["tensorboard"] * config.use_tensorboard, *["visualdl"] * config.use_vdl),
     )
 
 

@@ -132,9 +132,12 @@ class DetConfig(Section):
 
     no_effect = frozenset(
         {"TestDataset", "TestReader", "InferDataset", "eval_height", "eval_width", "export", "export_onnx"}
-        | {"print_flops", "print_params", "use_vdl", "vdl_log_dir", "use_npu", "use_xpu", "use_mlu", "to_static"}
+        | {"print_flops", "print_params", "vdl_log_dir", "use_npu", "use_xpu", "use_mlu", "to_static"}
     )
-    tags = frozenset({"COCODataSet", "CosineDecay", "PiecewiseDecay", "LinearWarmup"})  # its newer files spell them so
+    based = True
+    tags = frozenset(
+        {"COCODataSet", "ImageFolder", "CosineDecay", "PiecewiseDecay", "LinearWarmup"}
+    )  # its newer files spell them so
 
     architecture: Choice[Literal["PicoDet"]] = "PicoDet"
     metric: Choice[Literal["COCO"]] = "COCO"
@@ -150,6 +153,8 @@ class DetConfig(Section):
     ema_decay_type: Choice[Literal["threshold", "normal", "exponential"]] = "threshold"
     cycle_epoch: Whole = -1  # the average begins anew after so many snapshots (not epochs: as in ppdet); -1: never
     use_amp: Flag = False
+    use_vdl: Flag = False  # VisualDL, in the run's folder
+    use_tensorboard: Flag = False  # ours
     norm_type: Choice[Literal["bn", "sync_bn"]] = "bn"
     find_unused_parameters: Flag = False  # no matter here: gradients are averaged after the backward pass
     log_iter: Whole = within(20, 1)
@@ -169,13 +174,10 @@ class DetConfig(Section):
     EvalDataset: Maybe[COCODataSet] = None
     TrainReader: _TrainReader = field(default_factory=_TrainReader)
     EvalReader: _EvalReader = field(default_factory=_EvalReader)
-    _BASE_: Several[Text] = ()
+    _BASE_: Several[Text] = ()  # files that this one is laid over, the later over the earlier; paths from this file on
     source: str = not_a_key("built-in defaults")
 
     def check(self) -> None:
-        if self._BASE_:
-            wanted = "nothing is wanted: write all keys into one file, as those in configs/det do"
-            raise BadValueError("_BASE_", list(self._BASE_), wanted)
         if self.eval_size is not None and self.eval_size != self.size:
             wanted = f"the target_size of EvalReader's Resize is wanted, {list(self.size)}"
             raise BadValueError("eval_size", list(self.eval_size), wanted)

@@ -21,7 +21,7 @@ from shitu.training.rec.schema_arch import Backbone
 OURS = {f"EfficientNet{variant.capitalize()}": variant for variant in VARIANTS}
 # option -> what leaves it to the network
 _OPTIONS: dict[str, Any] = {
-    **{"class_expand": None, "class_num": None, "dropout_prob": None},
+    **{"class_expand": None, "class_num": None, "dropout_prob": None, "lr_mult_list": None},
     **{"stem_act": "relu", "return_embed": False, "return_mean_embed": False},
 }
 # PaddleClas once counted layers where it now has names; its files still say so
@@ -101,7 +101,7 @@ def _built(function: Callable[..., nn.Layer], name: str, options: dict[str, Any]
         # AlexNet's parameters have names of their own, which Paddle takes once in a process, unless told to forget them
         with unique_name.guard(unique_name.generator):
             network = function(pretrained=False, **options)
-    except (TypeError, ValueError, AttributeError) as error:
+    except (TypeError, ValueError, AttributeError, AssertionError) as error:
         for option in options:  # the network has no such option, or sets it itself
             if option in str(error):
                 raise ConfigError(f"Arch.Backbone.{option}: {name} does not take it ({error}); leave it out") from error

@@ -39,13 +39,14 @@ def evaluate(
     rank: int = 0,
     world: int = 1,
     progress: Progress | None = None,
+    look: Callable[[Embedded, Embedded], object] = lambda queries, gallery: None,
 ) -> dict[str, float]:
     """Metrics in the order of Metric.Eval, the first of which decides what is best; then counts.
 
     recall<k>, precision<k>, mAP, mINP in 0..1 over `queries` queries, or top<k> over all images; `left_out` more have
     no image of their label in the gallery; `bad_images` could not be read. The network may be in any mode and keeps it.
     Each of the `world` processes embeds and compares its share, and all return the same. `progress` is told how many
-    images were embedded.
+    images were embedded, and `look`, in each process, gets queries and gallery, which are one where their lists are.
     Raises ConfigError; ShituError where a feature is no number.
     """
     wanted = check_metrics(config)
@@ -56,6 +57,7 @@ def evaluate(
     with evaluation_mode(network), paddle.no_grad():
         queries = embedded(both.queries)
         gallery = queries if both.gallery is both.queries else embedded(both.gallery)
+    look(queries, gallery)
     sums = score(
         queries.rows(_share(len(queries.labels), rank, world)),
         gallery,
@@ -172,7 +174,7 @@ def _embed(
             f"the network gives vectors that are no numbers for {broken} of {len(vectors)} images; its weights are "
             "those of a run that failed, or not whole; name an earlier checkpoint"
         )
-    return Embedded(vectors, side.labels[kept], None if side.ids is None else side.ids[kept])
+    return Embedded(vectors, side.labels[kept], None if side.ids is None else side.ids[kept], kept)
 
 
 def _features(network: nn.Layer, images: paddle.Tensor, arch: Arch, feature: str) -> paddle.Tensor:

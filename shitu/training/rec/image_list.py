@@ -167,6 +167,8 @@ class _Reading:
 
     def _split(self, lines: list[bytes], before: int) -> list[list[bytes]]:
         """Columns of each line; `before` is how many rows came earlier."""
+        if not before and lines and len(splitter(self.delimiter, self.columns)(lines[0])) == 2:
+            self.columns = 2  # VeriWild may go without ids, as in PaddleClas
         split = splitter(self.delimiter, self.columns)
         fields = [split(line) for line in lines]
         if self.delimiter == b" " and not before and fields and self.columns == 2 and _ends_in_number(fields[0][0]):

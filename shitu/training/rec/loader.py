@@ -55,7 +55,7 @@ class TrainLoader(_Loader):
         maker = BatchMaker(images, transform, seed=seed, replace=True)
         bad_are = "replaced by others of the same class"
         super().__init__(maker, workers, use_shared_memory=use_shared_memory, bad_are=bad_are)
-        self.sampler, self.streams = sampler, tuple(streams)
+        self.sampler, self.streams, self.transform = sampler, tuple(streams), transform
 
     def __len__(self) -> int:
         return len(self.sampler)

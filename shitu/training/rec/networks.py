@@ -156,10 +156,10 @@ def set_train_mode(network: nn.Layer) -> None:
 
 def _freeze_named(network: nn.Layer, prefix: str, key: str) -> None:
     layers = dict(network.named_sublayers())
-    inside = [layer for name, layer in layers.items() if _is_below(name, prefix)]
-    parameters = [parameter for name, parameter in network.named_parameters() if _is_below(name, prefix)]
+    inside = [layer for name, layer in layers.items() if is_below(name, prefix)]
+    parameters = [parameter for name, parameter in network.named_parameters() if is_below(name, prefix)]
     if not inside and not parameters:
-        raise _not_there(key, prefix, list(layers))
+        raise not_there(key, prefix, list(layers))
     for layer in inside:
         _freeze_layer(layer)
     for parameter in parameters:
@@ -170,10 +170,10 @@ def _freeze_before(backbone: nn.Layer, wanted: str, key: str) -> None:
     target = wanted.replace("[", ".").replace("]", "")
     layers = dict(backbone.named_sublayers())
     if target not in layers:
-        raise _not_there(key, wanted, list(layers))
+        raise not_there(key, wanted, list(layers))
     reached = False
     for name, layer in layers.items():
-        inside = _is_below(name, target)
+        inside = is_below(name, target)
         if reached and not inside:
             return
         reached = inside
@@ -203,11 +203,11 @@ def _refuse_half_norms(network: nn.Layer) -> None:
             raise ConfigError(f"Arch.freeze_layers freezes half of the norm {name}, which Paddle cannot; write {name}")
 
 
-def _is_below(name: str, prefix: str) -> bool:
+def is_below(name: str, prefix: str) -> bool:
     return name == prefix or name.startswith(f"{prefix.rstrip('.')}.")
 
 
-def _not_there(key: str, wanted: str, names: list[str]) -> ConfigError:
+def not_there(key: str, wanted: str, names: list[str]) -> ConfigError:
     near = get_close_matches(wanted, names, n=1, cutoff=0.5)
     top = ", ".join(name for name in names if "." not in name)
     hint = f"did you mean {near[0]}?" if near else f"the layers begin with {top}"

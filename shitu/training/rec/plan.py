@@ -16,6 +16,7 @@ from shitu.errors import ConfigError
 from shitu.training.base import task
 from shitu.training.base.task import Plan, Scaling
 from shitu.training.rec import schema_optimizer as schema
+from shitu.training.rec.rates import set_rates
 from shitu.training.rec.samplers import build_sampler
 from shitu.training.rec.schema import TrainConfig
 from shitu.training.rec.schema_data import Data
@@ -114,13 +115,17 @@ class Schedule(task.Schedule):
 
 
 def build_optimizer(section: schema.Optimizer, network: nn.Layer, losses: nn.Layer) -> paddle.optimizer.Optimizer:
-    """The optimizer over all parameters that learn. Raises ConfigError where none does."""
+    """The optimizer over all parameters that learn, each at its rate. To be called once for a network.
+
+    Raises ConfigError where none learns.
+    """
     apart = {each: _of_loss(losses, each.scope) for each in section.of_losses}
     named = {id(p) for parameters in apart.values() for p in parameters}
     both = (*network.parameters(), *losses.parameters())
     parameters = [p for p in both if not p.stop_gradient and id(p) not in named]
     if not parameters:
         raise ConfigError("nothing is left to train: every parameter is frozen; see Arch.freeze_layers")
+    set_rates(section, network)
     exempt = undecayed(network, section)
     for parameter in parameters:
         if parameter.name in exempt:

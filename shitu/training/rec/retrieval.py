@@ -26,11 +26,14 @@ ROUNDING = 4e-6  # float32 products of unit vectors agree to about 1e-6, as in g
 
 @dataclass(frozen=True)
 class Embedded:
-    """Rows that belong together. vectors: (n, d) float32, unit vectors or ±1 codes; labels: (n,); ids: (n,) or None."""
+    """Rows that belong together. vectors: (n, d) float32, unit vectors or ±1 codes; labels: (n,); ids: (n,) or None;
+    index: (n,) which entries of their list they are, or None.
+    """
 
     vectors: Vectors
     labels: Integers
     ids: Integers | None = None
+    index: Integers | None = None
 
     def __post_init__(self) -> None:
         counts = {len(self.vectors), len(self.labels)} | ({len(self.ids)} if self.ids is not None else set())
@@ -38,7 +41,8 @@ class Embedded:
             raise ValueError(f"vectors {self.vectors.shape}, labels {self.labels.shape}: as many of each are wanted")
 
     def rows(self, chosen: slice) -> Embedded:
-        return Embedded(self.vectors[chosen], self.labels[chosen], None if self.ids is None else self.ids[chosen])
+        ids, index = (None if each is None else each[chosen] for each in (self.ids, self.index))
+        return Embedded(self.vectors[chosen], self.labels[chosen], ids, index)
 
 
 @dataclass(frozen=True)
@@ -131,8 +135,7 @@ class Pairs:
 
 def _all_ranks(part: Embedded, gallery: Embedded, pairs: Pairs) -> Iterator[Integers | None]:
     """For each query the ranks of all its positives, ascending from 0, or None."""
-    similarities = _similarities(part.vectors, gallery.vectors)
-    for row, similarity in enumerate(similarities):
+    for row, similarity in enumerate(similarities(part.vectors, gallery.vectors)):
         positives, own = pairs.of(part.labels, part.ids, row)
         if not len(positives):
             yield None
@@ -144,7 +147,7 @@ def _all_ranks(part: Embedded, gallery: Embedded, pairs: Pairs) -> Iterator[Inte
         yield np.searchsorted(ranking, np.sort(_keys(similarity[positives], positives)))
 
 
-def _similarities(queries: Vectors, gallery: Vectors) -> Vectors:
+def similarities(queries: Vectors, gallery: Vectors) -> Vectors:
     """(q, g) float32, products summed in float64."""
     result = np.empty((len(queries), len(gallery)), np.float32)
     wide = queries.astype(np.float64)
@@ -167,7 +170,7 @@ def _keys(similarity: Vectors, rows: Integers) -> Integers:
 def _first_ranks(part: Embedded, gallery: Embedded, pairs: Pairs, k: int) -> Iterator[Integers | None]:
     """For each query the ranks below k of its positives, or None where it has no positive at all.
 
-    faiss's neighbours are ordered anew by `_similarities`; where it may hold back one as near as the k-th, the query is
+    faiss's neighbours are ordered anew by `similarities`; where it may hold back one as near as the k-th, the query is
     compared with everything.
     """
     found = [pairs.of(part.labels, part.ids, row) for row in range(len(part.vectors))]
@@ -181,7 +184,7 @@ def _first_ranks(part: Embedded, gallery: Embedded, pairs: Pairs, k: int) -> Ite
             yield None
             continue
         neighbours = np.setdiff1d(rows[row], own)
-        similarity = _similarities(part.vectors[row : row + 1], gallery.vectors[neighbours])[0]
+        similarity = similarities(part.vectors[row : row + 1], gallery.vectors[neighbours])[0]
         keys = np.sort(_keys(similarity, neighbours))[:k]
         kth = np.sort(similarity)[::-1][:k][-1]
         unsure = ROUNDING * max(1.0, abs(float(kth)), float(np.dot(part.vectors[row], part.vectors[row])))

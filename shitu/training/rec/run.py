@@ -6,6 +6,7 @@ import logging
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,13 @@ from paddle import nn
 
 from shitu.errors import ShituError
 from shitu.training.base import loop, processes
+from shitu.training.base.boards import BOARDS, package
 from shitu.training.base.checkpoints import load_states
 from shitu.training.base.ema import MovingAverage
 from shitu.training.base.faults import Faults
 from shitu.training.base.memory import estimate_memory
 from shitu.training.base.task import Metrics, Plan, Settings, Task, learning_rate_table
+from shitu.training.rec.blocks import recomputable, recompute_blocks
 from shitu.training.rec.eval_lists import ClassSet, EvalSet, open_eval
 from shitu.training.rec.evaluate import check_metrics, evaluate, metric_names
 from shitu.training.rec.export import export_config
@@ -30,13 +33,14 @@ from shitu.training.rec.networks import DistillationModel, RecModel, build_netwo
 from shitu.training.rec.plan import build_optimizer, make_plan, train_data
 from shitu.training.rec.pretrained import start_from, to_fetch
 from shitu.training.rec.prune import prune
+from shitu.training.rec.rates import rates_told
 from shitu.training.rec.schema import TrainConfig
 from shitu.training.rec.schema_optimizer import SGD, Adam, AdamW
 from shitu.training.rec.summary import describe, summarise
 from shitu.training.rec.transforms import compile_transform
 
 _log = logging.getLogger("shitu")
-_OF_GLOBAL = "checkpoints output_dir epochs device early_stop max_minutes keep_checkpoints"
+_OF_GLOBAL = "checkpoints output_dir epochs device early_stop max_minutes keep_checkpoints use_visualdl use_tensorboard"
 MAY_CHANGE = ("source", *(f"Global.{key}" for key in _OF_GLOBAL.split()))  # by a resume
 
 
@@ -74,7 +78,7 @@ def settings_of(config: TrainConfig) -> Settings:
         "-o Global.pretrained_model=PATH",
         against_nan="A lower Optimizer.lr.learning_rate, a longer warmup_epoch or Optimizer.clip_norm often helps; "
         "with AMP, level O1",
-        visualdl=config.Global.use_visualdl,
+        boards=tuple(name for name in BOARDS if getattr(config.Global, f"use_{name}")),
         early_stop=config.Global.early_stop,
         most_seconds=config.Global.max_minutes and 60 * config.Global.max_minutes,
         keep_checkpoints=config.Global.keep_checkpoints,
@@ -86,18 +90,9 @@ class RecTask(Task[Batch]):
 
     def __init__(self, config: TrainConfig, rank: int, world: int, *, resumes: bool) -> None:
         self.config, self.rank, self.world, self.settings = config, rank, world, settings_of(config)
-        data = train_data(config)
-        self.images = read_image_list(data.dataset, what="DataLoader.Train.dataset")
+        self.images = read_image_list(train_data(config).dataset, what="DataLoader.Train.dataset")
         self.plan = make_plan(config, self.images.labels, world)
-        self.loader = TrainLoader(
-            self.images,
-            self.plan.sampler,
-            compile_transform(data.dataset.transform_ops, "DataLoader.Train.dataset.transform_ops"),
-            seed=config.Global.seed,
-            streams=self.plan.streams(rank),
-            workers=data.loader.num_workers,
-            use_shared_memory=data.loader.use_shared_memory,
-        )
+        self.loader = train_loader(config, self.images, self.plan, rank)
         self.eval_set = _eval_set(config)
         paddle.seed(config.Global.seed)
         shape, classes = config.Global.image_shape, self.images.class_count
@@ -111,6 +106,8 @@ class RecTask(Task[Batch]):
         prune(self.network, config)
         add_rounding(self.network, config, None if resumes else self._some_images)
         processes.same(self.network.state_dict().values(), world)
+        if config.Arch.recompute:
+            recompute_blocks(self.network)
         self.losses = build_losses(config.Loss.Train)
         self.optimizer = build_optimizer(config.Optimizer, self.network, self.losses)
 
@@ -155,6 +152,20 @@ class RecTask(Task[Batch]):
 
     def summary(self) -> Iterator[str]:
         return _summary(self.config, self.images, self.plan, self.network)
+
+
+def train_loader(config: TrainConfig, images: ImageList, plan: Plan, rank: int) -> TrainLoader:
+    """Of one process's batches."""
+    data = train_data(config)
+    return TrainLoader(
+        images,
+        plan.sampler,
+        compile_transform(data.dataset.transform_ops, "DataLoader.Train.dataset.transform_ops"),
+        seed=config.Global.seed,
+        streams=plan.streams(rank),
+        workers=data.loader.num_workers,
+        use_shared_memory=data.loader.use_shared_memory,
+    )
 
 
 def _eval_set(config: TrainConfig) -> EvalSet | ClassSet | None:
@@ -203,6 +214,8 @@ def dry_run(config: TrainConfig, cards: int) -> list[str]:
         faults.of(lambda: build_optimizer(config.Optimizer, network, losses))
     if data:
         faults.of(lambda: compile_transform(data.dataset.transform_ops, "DataLoader.Train.dataset.transform_ops"))
+    for name in settings_of(config).boards:
+        faults.of(partial(package, name))
     if there := config.Global.checkpoints:
         faults.of(lambda: load_states(there))
     faults.end()
@@ -232,12 +245,14 @@ def _summary(
 ) -> Iterator[str]:
     optimizer, shape = config.Optimizer, config.Global.image_shape
     slots = {Adam: 2, AdamW: 2, SGD: 0}.get(type(optimizer), 1)
-    ema = config.EMA is not None
-    return summarise(
+    how: dict[str, Any] = {"image_shape": shape, "optimizer_slots": slots, "ema": config.EMA is not None}
+    again = recomputable(network) if config.Arch.recompute else ()
+    yield from summarise(
         plan,
         counts=images.counts,
         size=describe(network, shape),
-        memory=estimate_memory(network, plan.batch_size, image_shape=shape, optimizer_slots=slots, ema=ema),
+        memory=estimate_memory(network, plan.batch_size, **how, recomputed=again),
         images_per_class=getattr(train_data(config).sampler, "sample_per_id", None),
         learning_rate=f"{optimizer.lr.learning_rate:g} in the config, {plan.schedule.scaling.reason}",
     )
+    yield from rates_told(network)

@@ -46,6 +46,7 @@ class Global(Section):
     epochs: Whole = within(100, 1)
     print_batch_step: Whole = within(10, 1)
     use_visualdl: Flag = False
+    use_tensorboard: Flag = False  # ours
     eval_mode: Choice[Literal["retrieval", "classification"]] = "retrieval"  # Eval's own keys decide
     retrieval_feature_from: Choice[Literal["features", "backbone"]] = "features"
     re_ranking: Flag = False

@@ -77,6 +77,7 @@ class Backbone(Section):
     stem_act: Maybe[Text] = "relu"  # of a ResNet; null: none
     return_embed: Flag = False  # of a vision transformer: its projected tokens and no logits
     return_mean_embed: Flag = False  # with return_embed: their mean
+    lr_mult_list: Maybe[Several[Number]] = None  # PP-LCNet, ResNet, PP-HGNetV2: their stages' learning rates
     freeze_befor: Maybe[Text] = None  # sic: this layer of the backbone and all before it do not learn
 
     @classmethod
@@ -173,6 +174,7 @@ class Arch(ByName):
     use_sync_bn: Flag = False
     is_rec: Flag = True
     freeze_norms: Flag = False  # ours: batch norms go by their running statistics, which stand still
+    recompute: Flag = False  # ours: the backbone's blocks are computed twice instead of kept: less memory, same result
     freeze_layers: Several[Text] = ()  # ours: parameters whose names begin so do not learn; their norms stand still
 
     def parts(self) -> dict[str, RecModel]:

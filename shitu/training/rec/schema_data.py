@@ -35,7 +35,7 @@ class ImageNetDataset(Dataset):
 
 @dataclass(frozen=True)
 class VeriWild(Dataset):
-    """Three columns; the third, an image's own id, keeps a query from finding itself in the gallery."""
+    """Three columns; the third, an image's own id, keeps a query from finding itself in the gallery. Or two."""
 
 
 @dataclass(frozen=True)

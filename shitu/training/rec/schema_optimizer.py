@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from shitu.config.keys import Choice, Flag, Maybe, Number, Several, Text, Whole
-from shitu.config.values import BadValueError, within
+from shitu.config.values import BadValueError, Section, within
 from shitu.config.variants import ByName
 from shitu.training.base.schema import ScaledRate
 
@@ -122,6 +122,18 @@ class LossSGD(LossOptimizer):
 
 
 @dataclass(frozen=True)
+class Group(Section):
+    """Ours: parameters with a learning rate of their own."""
+
+    names: Several[Text] = ()  # of parameters, or of layers with all in them, as in Arch.freeze_layers
+    lr_mult: Number = within(1.0, 0)  # times the learning rate of the rest
+
+    def check(self) -> None:
+        if not self.names:
+            raise BadValueError("names", [], "names of layers are wanted, such as backbone.stem or head")
+
+
+@dataclass(frozen=True)
 class Optimizer(ByName):
     """Weight decay reaches what PaddleClas's does: all but what a backbone exempts, as most do their batch norms."""
 
@@ -134,6 +146,8 @@ class Optimizer(ByName):
     no_weight_decay_name: Maybe[Text] = None  # parts of parameters' names, with blanks between them
     one_dim_param_no_weight_decay: Flag = False
     decay_bn_and_bias: Flag = True  # ours: false leaves them out
+    groups: Several[Group] = ()  # ours; of several that name a parameter, the last
+    layer_decay: Number = within(1.0, 0, 1)  # ours: each block of the backbone learns so much slower than the next
     scope: Choice[Literal["all", "RecModel"]] = "all"  # PaddleClas's, in a list: the whole network
     of_losses: Several[LossOptimizer] = ()  # ours: the rest of a list of PaddleClas's, each of one loss
 

@@ -1,0 +1,1 @@
+"""One list, many processes: shards of it, what each wrote, and who runs them."""
