@@ -9,6 +9,7 @@ import { openLabel, teach } from "./label.js";
 import { root, t } from "./words.js";
 
 const PAGES = [120, 1000]; // labels asked for at first, and then at a time: 5,000 are scrolled through in six questions
+const AT_ONCE = 200; // files that the server takes for one job
 const grid = $("#grid");
 const sort = $("#sort");
 const search = $("#search");
@@ -175,32 +176,42 @@ async function run(kind) {
   toast(problems.length ? problems.join(" · ") : t(`${kind}.done`), { kind: problems.length ? "bad" : "" });
 }
 
-async function importForm(form) {
-  form.append("kind", "import");
-  const { job } = await call("POST", at(gallery.name, "jobs"), { form });
-  const result = await work(t("import"), job);
+// Each form is a job and one change. What was taken in is told at the end.
+async function importForms(forms) {
+  let [added, wrong] = [0, 0];
+  for (const form of forms) {
+    form.append("kind", "import");
+    const { job } = await call("POST", at(gallery.name, "jobs"), { form });
+    const result = await work(t("import"), job);
+    if (!result) break;
+    added += result.added;
+    wrong += result.failed_count;
+  }
   await changed();
-  if (!result) return;
-  const action = result.added ? { label: t("undo"), run: () => undo() } : undefined;
-  toast(t("imported", { n: result.added }), { action });
-  if (result.failed_count) toast(t("imported.failed", { n: result.failed_count }), { kind: "bad" });
+  const action = added && forms.length === 1 ? { label: t("undo"), run: () => undo() } : undefined;
+  toast(t("imported", { n: added }), { action });
+  if (wrong) toast(t("imported.failed", { n: wrong }), { kind: "bad" });
 }
 
-const importFile = (file) => importForm(files([file]));
+const importFile = (file) => importForms([files([file])]);
 
 // A folder for each thing, called as the thing is: what `shitu build-gallery FOLDER` reads.
 async function importFolder(chosen) {
-  const form = new FormData();
-  const lines = [];
-  for (const file of chosen.filter((each) => each.type.startsWith("image/"))) {
-    const parts = file.webkitRelativePath.split("/");
-    const name = `${lines.length}-${file.name}`;
-    form.append("files", file, name);
-    lines.push(`${name}\t${parts.length > 2 ? parts[1] : parts[0]}`);
+  const images = chosen.filter((each) => each.type.startsWith("image/"));
+  if (!images.length) { toast(t("try.noimage", { n: chosen.length }), { kind: "bad" }); return; }
+  const forms = [];
+  for (let start = 0; start < images.length; start += AT_ONCE) {
+    const form = new FormData();
+    const lines = images.slice(start, start + AT_ONCE).map((file, number) => {
+      const parts = file.webkitRelativePath.split("/");
+      const name = `${number}-${file.name}`; // two folders may have a 1.jpg each
+      form.append("files", file, name);
+      return `${name}\t${parts.length > 2 ? parts[1] : parts[0]}`;
+    });
+    form.append("list", lines.join("\n"));
+    forms.push(form);
   }
-  if (!lines.length) { toast(t("try.noimage", { n: chosen.length }), { kind: "bad" }); return; }
-  form.append("list", lines.join("\n"));
-  await importForm(form);
+  await importForms(forms);
 }
 
 $("#folder").addEventListener("change", (event) => importFolder([...event.target.files]).catch(failed).finally(() => { event.target.value = ""; }));
