@@ -48,5 +48,5 @@ export function nearest(matches, onPick) {
     h("button", { type: "button", onclick: () => onPick(match.label), title: match.label,
       "aria-label": t("nearest.one", { label: match.label, score: score(match.score) }) },
     showPicture(h("img.thumb", { alt: "" }), itemPicture(gallery.name, match.id)),
-    h("span.name", {}, match.label), h("small", {}, score(match.score))))));
+    h("span.name", {}, match.label), " ", h("small", {}, score(match.score))))));
 }
