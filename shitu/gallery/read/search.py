@@ -85,8 +85,8 @@ class SearchSpace:
             for place, number in enumerate(pending):
                 parts = [each[place] for each in scored]
                 results[number] = found = self._merge(parts)
-                full = [source.more and not source.dry[place] for source in sources]
-                if not self._complete(queries[number], found, parts, full, want):
+                held = [source.held_back(place, -self.measure.sign) for source in sources]
+                if not self._complete(queries[number], found, parts, held, want):
                     unfinished.append(number)
             exhausted = not any(source.more for source in sources)
             if exhausted and (scan or self.vectors is None):
@@ -171,7 +171,9 @@ class SearchSpace:
         first = np.append(True, ids[1:] != ids[:-1])[: len(ids)]
         return ids[first], scores[first]
 
-    def _complete(self, query: NDArray[Any], found: Found, parts: list[Found], full: list[bool], want: int) -> bool:
+    def _complete(
+        self, query: NDArray[Any], found: Found, parts: list[Found], held: list[float | None], want: int
+    ) -> bool:
         """Whether no source can hold back an entry as near as the last one wanted (a tie with a lower id)."""
         if len(found[0]) < want:
             return False
@@ -180,8 +182,8 @@ class SearchSpace:
         unsure = ROUNDING * max(1.0, abs(last), float(np.dot(query, query)))
         margin = 0.5 if self.measure.packed else unsure
         return all(
-            not more or (len(part[0]) > 0 and float((sign * part[1]).max()) > last + margin)
-            for part, more in zip(parts, full, strict=True)
+            least is None or max([least, *(sign * part[1]).tolist()]) > last + margin
+            for part, least in zip(parts, held, strict=True)
         )
 
 
@@ -205,3 +207,12 @@ class _Source:
     numbers: NDArray[np.int64]
     more: bool
     dry: NDArray[np.bool_]
+
+    def held_back(self, place: int, sign: float) -> float | None:
+        """How near (sign x score) the nearest may be that it did not tell; None where it told all.
+
+        A scan's scores are right, so that also what has been removed since bounds the rest; an index's may not be.
+        """
+        if not self.more or self.dry[place]:
+            return None
+        return sign * float(self.scores[place, -1]) if self.column == "row" else -np.inf
