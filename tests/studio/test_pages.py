@@ -151,6 +151,14 @@ def test_a_token_is_asked_for_once(browser: Any, tmp_path: Path) -> None:
 STUDIO = Path(routes.__file__).parent
 
 
+def test_ids_of_databases_are_not_rounded(page: Any, server: Server) -> None:
+    """Milvus's have 63 bits."""
+    page.goto("/studio/try")
+    told = '{"ids": [642481225207185199, 7], "score": 0.5, "big": 1e300}'
+    exact = page.evaluate("async (told) => (await import('/studio/static/api.js')).parsed(told)", told)
+    assert exact == {"ids": ["642481225207185199", 7], "score": 0.5, "big": 1e300}
+
+
 def test_both_languages_say_the_same_things() -> None:
     english, chinese = routes.LANGUAGES["en"], routes.LANGUAGES["zh"]
     assert list(english) == list(chinese)

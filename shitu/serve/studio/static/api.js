@@ -32,6 +32,10 @@ function address(path, query) {
   return `${root}/v1/${path}${text ? `?${text}` : ""}`;
 }
 
+// Ids of a database may have 63 bits, more than a number holds here: these stay the text that came.
+const whole = (key, value, at) => (value > Number.MAX_SAFE_INTEGER && /^\d+$/.test(at?.source) ? at.source : value);
+export const parsed = (text) => JSON.parse(text, whole);
+
 const pause = (seconds) => new Promise((resolve) => { setTimeout(resolve, seconds * 1000); });
 
 // `json` or `form` is the body. Resolves to the answer; throws ApiError. A busy server (429) is asked again.
@@ -46,7 +50,7 @@ export async function call(method, path, { json, form, query, signal, raw = fals
       if (error.name === "AbortError") throw error;
       throw new ApiError(0, "unreachable", t("error.unreachable"));
     }
-    if (answer.ok) return raw ? answer : answer.status === 204 ? null : answer.json();
+    if (answer.ok) return raw ? answer : answer.status === 204 ? null : parsed(await answer.text());
     if (answer.status === 429 && attempt < 4) {
       await pause(Math.min(Number(answer.headers.get("Retry-After")) || 1, 10));
       continue;
