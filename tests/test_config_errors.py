@@ -169,7 +169,12 @@ BAD_VALUES = [
     ),
     ("IndexProcess: {return_k: 0}", "IndexProcess.return_k", "0 (int)", AT_LEAST_1),
     ("IndexProcess: {efSearch: 0}", "IndexProcess.efSearch", "0 (int)", AT_LEAST_1),
-    ("IndexProcess: {index_method: ''}", "IndexProcess.index_method", "'' (text)", "HNSW32, IVF or Flat is wanted"),
+    (
+        "IndexProcess: {index_method: ''}",
+        "IndexProcess.index_method",
+        "'' (text)",
+        "auto, HNSW32, IVF or Flat is wanted",
+    ),
 ]
 
 
