@@ -108,9 +108,9 @@ def map_gallery(url: str, page: Path, image_root: str | None, most: int) -> None
 def tune(url: str, recall: float, neighbours: int, queries: int) -> None:
     """Measure how thoroughly a gallery must be searched, and write it into the gallery.
 
-    Asks for vectors like its own, exactly and by its index, twice as thoroughly each time until the recall is reached:
-    efSearch of HNSW, nprobe of IVF, of others how many are compared exactly. A config that says efSearch or nprobe
-    overrules it. Do it again when the gallery has doubled, or has another index.
+    Asks for the neighbours of its own entries, exactly and by its index, twice as thoroughly each time until the
+    recall is reached: efSearch of HNSW, nprobe of IVF, of others how many are compared exactly. A config that says
+    efSearch or nprobe overrules it. Do it again when the gallery has doubled, or has another index.
     """
     from shitu.gallery.reader import FolderReader
     from shitu.gallery.tune import remember, tuned

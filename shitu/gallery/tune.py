@@ -1,8 +1,7 @@
 """How thoroughly a gallery's index must look to find what comparing with everything finds, measured on itself.
 
-Queries are made of its own entries: one of them, moved as far and in such a direction as another one lies from its
-nearest neighbour. So they are about as far from what they should find as two photos of one thing are, and lie where no
-entry lies; entries themselves would be found too easily, since a graph leads to each of them.
+Queries are some of its own entries, each of which must find its neighbours, not itself: those lie as a new photo's do.
+(Entries moved by the difference of two others were tried: they lie so near to one entry that it is found too easily.)
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +21,7 @@ from shitu.gallery.write.writer import FolderWriter
 
 LEAST, MOST = 16, 4096  # of efSearch, nprobe and depth
 AT_ONCE = 6  # queries of one photo
-MANY_ENTRIES = 50  # are asked for to find some that live
+MANY_TIMES = 20
 
 
 @dataclass(frozen=True)
@@ -43,17 +41,20 @@ def tuned(reader: FolderReader, wanted: float, *, neighbours: int = 1, queries: 
     space = reader.searched()
     if space.exact or space.index is None or not space.index.knob:
         return
-    asked = queries_like(reader, space, queries)
-    truth = [ids[:neighbours] for ids, _ in SearchSpace(space.entries, None).nearest(asked, neighbours)]
+    numbers = some_ids(space, queries)
+    asked = reader.vectors_of(numbers.tolist())
+    own = [np.array([number]) for number in numbers]
+    every = SearchSpace(space.entries, None).nearest(asked, neighbours + 1)
+    truth = [np.setdiff1d(ids, one, assume_unique=True)[:neighbours] for (ids, _), one in zip(every, own, strict=True)]
     value = max(LEAST, neighbours)
     while True:
         set_knob(space, value)
         times, found = [], []
         for start in range(0, len(asked), AT_ONCE):
             begun = time.perf_counter()
-            found += space.nearest(asked[start : start + AT_ONCE], neighbours)
+            found += space.nearest(asked[start : start + AT_ONCE], neighbours + 1)
             times.append(time.perf_counter() - begun)
-        hits = [np.isin(right, ids[:neighbours]).mean() for right, (ids, _) in zip(truth, found, strict=True)]
+        hits = [np.isin(right, ids[: neighbours + 1]).mean() for right, (ids, _) in zip(truth, found, strict=True)]
         tried = Tried(value, float(np.mean(hits)), float(np.median(times)) * 1e3)
         yield tried
         if tried.recall >= wanted or value >= min(MOST, space.index.most):
@@ -68,26 +69,16 @@ def set_knob(space: SearchSpace, value: int) -> None:
     space.index.tune(*(value if knob == name else None for name in ("efSearch", "nprobe", "depth")))
 
 
-def queries_like(reader: FolderReader, space: SearchSpace, count: int) -> NDArray[Any]:
-    """So many vectors (n, width) such as a photo of something in the gallery could have. Raises GalleryError."""
-    store, rng, measure = space.entries, np.random.default_rng(0), space.measure
-    numbers = rng.permutation(np.unique(rng.integers(0, max(store.meta.next_id, 1), MANY_ENTRIES * count)))
-    ids = np.array([], np.int64)
-    for start in range(0, len(numbers), 4 * count):
-        ids = np.concatenate([ids, store.located("id", np.sort(numbers[start : start + 4 * count]))[0]])
-        if len(ids) >= 2 * count:
+def some_ids(space: SearchSpace, count: int) -> NDArray[np.int64]:
+    """So many ids of entries at random, or as many as there are; GalleryError where two are wanting."""
+    store, rng, ids = space.entries, np.random.default_rng(0), np.array([], np.int64)
+    for _ in range(MANY_TIMES):  # many may have been removed
+        ids = np.union1d(ids, store.located("id", np.unique(rng.integers(0, store.meta.next_id, 4 * count)))[0])
+        if len(ids) >= count:
             break
-    vectors = reader.vectors_of(rng.permutation(ids)[: 2 * count].tolist())
-    here, others = vectors[: len(vectors) // 2], vectors[len(vectors) // 2 : len(vectors) // 2 * 2]
-    found = [ids[:2] for ids, _ in space.nearest(others, 2)]
-    near = reader.vectors_of([int(ids[-1]) for ids in found])
-    made = here ^ others ^ near if measure.packed else here + (near - others)
-    if not measure.packed:
-        lengths = np.linalg.norm(made, axis=1)
-        made = made[lengths > 0] / lengths[lengths > 0, None]
-    if not len(made):
-        raise GalleryError(f"{reader.url} has too few entries to measure anything on")
-    return measure.checked(made, store.meta.dimension)
+    if len(ids) < 2:
+        raise GalleryError("the gallery has too few entries to measure anything on")
+    return np.asarray(rng.permutation(ids)[:count])
 
 
 def remember(path: Path, knob: str, value: int) -> None:

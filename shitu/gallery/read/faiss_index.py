@@ -84,9 +84,9 @@ def _nearest_rows(queries: NDArray[Any], vectors: NDArray[Any], k: int, measure:
     if measure.packed:
         scores, rows = faiss.knn_hamming(queries, vectors, k)
         return scores.astype(np.float32), rows.astype(np.int64)
-    # Several queries as a product of matrices: half the time. The limit is the whole process's, and an index built
-    # under this one may have equal vectors in two lists; so it stands back at once.
-    if len(queries) >= PRODUCTS_FROM:
+    # Several queries as a product of matrices, where the rows leave the cache: two thirds of the time. The limit is the
+    # whole process's, and an index built under this one may have equal vectors in two lists; so it stands back at once.
+    if len(queries) >= PRODUCTS_FROM and vectors.size >= PART:
         faiss.cvar.distance_compute_blas_threshold = 1
     try:
         scores, rows = faiss.knn(queries, vectors, k, metric=metric_of(measure))
