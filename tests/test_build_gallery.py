@@ -176,7 +176,7 @@ def test_killed_build_keeps_the_old_gallery_and_goes_on(tmp_path: Path, small_li
     ("key", "value", "message"),
     [
         ("embedding_size", 256, r"embedding_size is 256, the vectors of .* have 512; add -o .*embedding_size=512"),
-        ("index_method", "HNWS32", r"index_method 'HNWS32' cannot be made .* use Flat, HNSW32, IVF"),
+        ("index_method", "HNWS32", r"index_method 'HNWS32' cannot be made .* use auto, Flat, HNSW32, IVF"),
     ],
 )
 def test_what_cannot_end_well_is_told_before_the_work(

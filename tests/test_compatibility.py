@@ -117,7 +117,7 @@ def test_our_configs_keys_are_there_or_our_own() -> None:
     own = {
         *("Global.rec_nms_within_labels", "Global.engine", "Global.precision", "Global.whole_image"),
         *("RecPreProcess.multi_crop", "RecPostProcess.Binarize.method", "IndexProcess.vote_k", "IndexProcess.crop"),
-        *("IndexProcess.efSearch", "IndexProcess.nprobe"),
+        *("IndexProcess.efSearch", "IndexProcess.nprobe", "IndexProcess.memory_limit"),
     }
     assert dotted(Config) - listed - {"DetPostProcess"} == own
     assert (bundled("configs") / "inference_general.yaml").exists()

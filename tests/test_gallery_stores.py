@@ -355,13 +355,16 @@ def test_another_version_and_a_damaged_state(
 
 def test_a_damaged_state_is_told() -> None:
     facts = {"dimension": 32, "dist_type": "IP", "index_method": "Flat", "fingerprint": "", "model_name": ""}
-    facts |= {"uid": "", "created": "", "settings": ""}
+    facts |= {"uid": "", "created": "", "settings": "", "memory_limit": 0}
     sound = {"table": "t", "facts": facts, "count": 1, "version": 1, "latest": 1, "next_id": 1, "previous": None}
     assert State.from_text(json.dumps(sound), "x", "t").count == 1
     assert State.from_text(State.from_text(json.dumps(sound), "x", "t").to_text(), "x", "t").table == "t"
     bad: list[Any] = [
         *(sound | {key: value} for key in ("count", "version") for value in (-1, True, "1", 1.0, FOREVER, None)),
-        *(sound | {"facts": facts | change_} for change_ in ({"dist_type": "cosine"}, {"dimension": 0}, {"uid": 3})),
+        *(
+            sound | {"facts": facts | change_}
+            for change_ in ({"dist_type": "cosine"}, {"dimension": 0}, {"uid": 3}, {"memory_limit": -1})
+        ),
         *(
             sound | {"table": 3},
             sound | {"table": "users"},
