@@ -1,6 +1,7 @@
 # make demo      a stranger's first command: install, build the demo gallery, recognise the demo photos
 # make install   .venv with shitu and everything that the tests need
 # make test      the whole test suite
+# make test-again   what failed last time, one after the other
 # make check     lint and types
 # make bench     shitu benchmark with the bundled models: output/bench.json and output/bench.svg
 # make research  torch (large), and the tests of research/
@@ -10,7 +11,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: demo install test check research bench clean
+.PHONY: demo install test test-again check research bench clean
 
 demo: $(VENV)/.core
 	@echo "The demo: 240 pictures of 80 things into a gallery, 10 photos recognised; some seconds."
@@ -19,6 +20,9 @@ demo: $(VENV)/.core
 # Two files at a time, a thread each: with Paddle's and faiss's own threads beside, both wait for each other.
 test: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+
+test-again: install
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --last-failed --last-failed-no-failures none
 
 check: install
 	$(BIN)/ruff check .

@@ -27,9 +27,7 @@ def split_url(url: str, instead: str) -> tuple[SplitResult, dict[str, str]]:
     except ValueError as error:
         raise GalleryError(f"{shown(url)} is no URL ({error})") from error
     if parts.password is not None or any(_SECRET.search(key) for key in options):
-        raise GalleryError(
-            f"{shown(url)}: a password does not belong into a gallery's URL, which is printed: {instead}"
-        )
+        raise GalleryError(f"{shown(url)}: a password does not belong in a gallery's URL, which is printed: {instead}")
     if port == 0:
         raise GalleryError(f"{shown(url)}: there is no port 0")
     return parts, options
