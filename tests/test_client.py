@@ -13,8 +13,9 @@ import pytest
 from PIL import Image
 
 import shitu
-from tests.conftest import DEMO, Run, index_overrides
+from tests.conftest import DEMO, Run
 from tests.serving import serving
+from tests.shelf import shelf
 
 PHOTOS = DEMO / "photos"
 TOKEN = "a-token-of-the-test"
@@ -22,15 +23,7 @@ TOKEN = "a-token-of-the-test"
 
 @pytest.fixture(scope="module")
 def gallery(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three pictures of each of the demo's first eight classes."""
-    folder = tmp_path_factory.mktemp("client")
-    lines = (DEMO / "gallery.txt").read_text(encoding="utf-8").splitlines()
-    labels = sorted({line.split("\t")[1] for line in lines})[:8]
-    chosen = [line for line in lines if line.split("\t")[1] in labels]
-    (folder / "list.txt").write_text("".join(f"{line}\n" for line in chosen), encoding="utf-8")
-    config = shitu.load_config(None, index_overrides(folder / "list.txt", folder / "货架"))
-    shitu.GalleryBuilder(config).run()
-    return folder / "货架"
+    return shelf(tmp_path_factory.mktemp("client"))
 
 
 @pytest.fixture(scope="module")

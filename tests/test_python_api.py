@@ -16,22 +16,15 @@ from PIL import Image
 
 import shitu
 from shitu.errors import GalleryError, ImageError, UsageError
-from tests.conftest import DEMO, ROOT, Run, index_overrides
+from tests.conftest import DEMO, ROOT, Run
+from tests.shelf import shelf
 
 PHOTOS = DEMO / "photos"
 
 
 @pytest.fixture(scope="module")
 def gallery(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three pictures of each of the demo's first eight classes."""
-    folder = tmp_path_factory.mktemp("api")
-    lines = (DEMO / "gallery.txt").read_text(encoding="utf-8").splitlines()
-    labels = sorted({line.split("\t")[1] for line in lines})[:8]
-    chosen = [line for line in lines if line.split("\t")[1] in labels]
-    (folder / "list.txt").write_text("".join(f"{line}\n" for line in chosen), encoding="utf-8")
-    config = shitu.load_config(None, index_overrides(folder / "list.txt", folder / "货架"))
-    shitu.GalleryBuilder(config).run()
-    return folder / "货架"
+    return shelf(tmp_path_factory.mktemp("api"))
 
 
 @pytest.fixture(scope="module")

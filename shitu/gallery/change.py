@@ -58,6 +58,24 @@ class Change(Protocol):
         """Raises GalleryError (GalleryWriteError for a full disk), ValueError (zero or infinite vectors)."""
 
 
+class Gathered:
+    """What a change is told before its `commit`, where a store's change begins: nothing is written until then."""
+
+    def __init__(self) -> None:
+        self._vectors: list[NDArray[Any]] = []
+        self._items: list[Iterable[Item]] = []
+        self._removed: set[int] = set()
+        self._made_by: Facts | None = None
+
+    def add(self, vectors: NDArray[Any], items: Iterable[Item], made_by: Facts | None = None) -> None:
+        self._made_by = made_by or self._made_by
+        self._vectors.append(vectors)
+        self._items.append(items)
+
+    def remove(self, ids: Iterable[int]) -> None:
+        self._removed.update(ids)
+
+
 class GalleryWriter(Protocol):
     """Who may change a gallery, from `with` to its end; there is one at a time, others get GalleryBusyError."""
 

@@ -34,13 +34,9 @@ _CONTAINS = "(? = '' OR instr(lower(label), lower(?)) > 0)"  # LIKE would take %
 Table = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
 """Of entries their ids, the row of each in vectors.bin and the crc32 of that row, (n,) int64 each."""
 _NO_TABLE: Table = (np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.int64))
-
-
-_LATER = {"settings": "", "origin": "", "undo": "", "added": "", "index_made": "", "memory_limit": "0"} | {
-    "ef_search": "0",
-    "nprobe": "0",
-    "depth": "0",
-}  # what galleries of before do not have
+# What galleries of before do not have.
+_LATER = dict.fromkeys(("settings", "origin", "undo", "added", "index_made"), "")
+_LATER |= dict.fromkeys(("memory_limit", "ef_search", "nprobe", "depth"), "0")
 
 
 @dataclass(frozen=True)

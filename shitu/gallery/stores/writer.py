@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from shitu.errors import GalleryBusyError, GalleryError
 from shitu.gallery.base import Facts, Item
-from shitu.gallery.change import Change, Changed
+from shitu.gallery.change import Change, Changed, Gathered
 from shitu.gallery.stores.reader import BUILD
 from shitu.gallery.stores.state import LONGEST, State, storable, sum_of
 from shitu.gallery.stores.store import Store
@@ -80,24 +80,16 @@ def settled(store: Store, state: State, wanted: State) -> State:
     return wanted
 
 
-class StoreChange:
+class StoreChange(Gathered):
     """What to add and remove; nothing is written before `commit`."""
 
     def __init__(self, store: Store, base: State | Facts) -> None:
+        super().__init__()
         self._store, self._base = store, base
         self._facts = base.facts if isinstance(base, State) else base
-        self._vectors: list[NDArray[Any]] = []
-        self._items: list[Iterable[Item]] = []
-        self._removed: set[int] = set()
-        self._made_by: Facts | None = None
-
-    def add(self, vectors: NDArray[Any], items: Iterable[Item], made_by: Facts | None = None) -> None:
-        self._made_by = made_by or self._made_by
-        self._vectors.append(vectors)
-        self._items.append(items)
 
     def remove(self, ids: Iterable[int]) -> None:
-        self._removed.update(number for number in ids if 0 <= number < 2**63)
+        super().remove(number for number in ids if 0 <= number < 2**63)
 
     def commit(self) -> Changed:
         store, base = self._store, self._base

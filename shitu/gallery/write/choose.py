@@ -14,9 +14,7 @@ from shitu.measure import Measure
 AUTO = "auto"
 EXACT = 20_000  # vectors of which all are compared exactly in 2 ms for six queries of 512 components
 USUAL_LIMIT = 2 * 10**9  # bytes
-FINE_TO = (
-    500_000  # vectors; beyond, codes of 64 bytes leave a cache of 32 MB, and half of them take a third of the time
-)
+FINE_TO = 500_000  # vectors; codes of more leave a cache of 32 MB, and half as long ones take a third of the time
 ID_BYTES = 8
 
 

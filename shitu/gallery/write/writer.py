@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import fields, replace
 from itertools import chain
@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shitu.errors import GalleryError
-from shitu.gallery.base import Facts, Item
-from shitu.gallery.change import Changed
+from shitu.gallery.base import Facts
+from shitu.gallery.change import Changed, Gathered
 from shitu.gallery.foreign import ForeignStore, open_foreign
 from shitu.gallery.origin import origin_of
 from shitu.gallery.read.items import Meta
@@ -95,25 +95,14 @@ class FolderWriter:
         return store
 
 
-class FolderChange:
+class FolderChange(Gathered):
     """What to add and remove; nothing is written before `commit`."""
 
     def __init__(self, path: Path, base: Store | Facts) -> None:
+        super().__init__()
         self._path, self._base = path, base
         facts = base.meta if isinstance(base, Store) else base
         self._measure, self._dimension = facts.measure, facts.dimension
-        self._vectors: list[NDArray[Any]] = []
-        self._items: list[Iterable[Item]] = []
-        self._removed: set[int] = set()
-        self._made_by: Facts | None = None
-
-    def add(self, vectors: NDArray[Any], items: Iterable[Item], made_by: Facts | None = None) -> None:
-        self._made_by = made_by or self._made_by
-        self._vectors.append(vectors)
-        self._items.append(items)
-
-    def remove(self, ids: Iterable[int]) -> None:
-        self._removed.update(ids)
 
     def commit(self) -> Changed:
         base, items = self._base, chain.from_iterable(self._items)
