@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from shitu.images.boxes import clip_boxes, iou_matrix, nms
+from shitu.images.boxes import clip_boxes, iou_matrix, nms, share_within
 
 EMPTY = np.zeros((0, 4))
 
@@ -91,6 +91,11 @@ def test_iou_by_hand() -> None:
     # Touching boxes share a column of pixels when the right edge counts in: 1*3 of 9 + 9 - 3.
     assert iou_matrix([[0, 0, 2, 2]], [[2, 0, 4, 2]], plus_one=True).tolist() == [[3 / 15]]
     assert iou_matrix([[1, 1, 1, 1]], [[1, 1, 1, 1]]).tolist() == [[0]]
+
+
+def test_share_within_by_hand() -> None:
+    found = share_within([[0, 0, 2, 2], [1, 0, 3, 2], [5, 5, 5, 9]], [[0, 0, 2, 2], [0, 0, 9, 9]])
+    assert found.tolist() == [[1, 1], [0.5, 1], [0, 0]]
 
 
 @pytest.mark.parametrize("plus_one", [False, True])

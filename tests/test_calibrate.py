@@ -24,17 +24,22 @@ def case(
 ) -> Case:
     """Boxes as (detector's score, score, right), best first; the whole photo as (score, right)."""
     found = [*((score, right) for _, score, right in boxes), whole]
+    places = np.arange(len(found), dtype=np.float64)[:, None]
+    scores = np.array([score for score, _ in found])
     return Case(
         query=Query(f"{number}.jpg", f"{number}.jpg", f"label {number // 2}", None, number + 1),
         known=known,
         in_gallery=False,
         box_scores=np.array([score for score, _, _ in boxes], np.float64),
         has_whole=True,
-        scores=np.array([score for score, _ in found]),
+        scores=scores,
         right=np.array([right for _, right in found]),
-        hidden=np.array([score - 0.3 for score, _ in found]),
+        hidden=scores - 0.3,
         counts=np.ones(len(found), np.bool_),
         overlaps=None,
+        xyxy=places * [10, 0, 10, 0] + [0, 0, 9, 9],  # side by side
+        standing=scores,
+        hidden_standing=scores - 0.3,
     )
 
 

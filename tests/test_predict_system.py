@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,36 @@ def test_the_overlap_counts_the_edges_as_paddleclas_does() -> None:
 
 def test_nothing_to_keep() -> None:
     assert suppression().keep([]) == ()
+
+
+WHOLE_IMAGE = (0, 0, 100, 80)
+THING, ITS_PART, BESIDE = (10, 10, 60, 60), (8, 30, 28, 50), (70, 10, 90, 60)
+
+
+@pytest.mark.parametrize(
+    ("boxes", "told"),
+    [
+        ({THING: (0.8, 0.6), ITS_PART: (0.83, 0.2)}, [THING]),  # 0.04 surer, 0.03 farther
+        ({THING: (0.8, 0.6), ITS_PART: (0.85, 0.2)}, [THING, ITS_PART]),  # 0.05 nearer: the larger is no part of it
+        ({THING: (0.8, 0.6), ITS_PART: (0.7, 0.2), BESIDE: (0.5, 0.4)}, [THING, ITS_PART, BESIDE]),
+        ({THING: (0.8, 0.6)}, [THING]),
+        ({}, [WHOLE_IMAGE]),
+    ],
+    ids=["a part", "what looks like a part is named more surely", "several things", "one box", "none"],
+)
+@pytest.mark.parametrize("dist_type", ["IP", "L2", "hamming"])
+def test_parts_of_one_thing_do_not_compete(
+    dist_type: str, boxes: dict[Box, tuple[float, float]], told: list[Box]
+) -> None:
+    """Each with its cosine and the detector's score, by every measure; 0.9 of the part's columns lie in the thing."""
+    scores: dict[str, Callable[[float], float]] = {
+        "IP": lambda cosine: cosine,
+        "L2": lambda cosine: 2 - 2 * cosine,
+        "hamming": lambda cosine: 500 - 500 * cosine,
+    }
+    regions = [replace(region(box, scores[dist_type](cosine)), det_score=sure) for box, (cosine, sure) in boxes.items()]
+    whole = region(WHOLE_IMAGE, scores[dist_type](0.3))
+    assert [each.bbox for each in suppression(dist_type).rivals(regions, whole, 1000)] == told
 
 
 # --- with fakes ----------------------------------------------------------------------------------------------------

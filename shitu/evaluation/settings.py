@@ -96,7 +96,7 @@ class Settings:
             for n in taken
         ]
         if whole and self.whole_image == "compete":
-            regions = self.suppression.rivals(regions[:-1], regions[-1])
+            regions = self.suppression.rivals(regions[:-1], regions[-1], dimension)
         return self.suppression.choose(regions)
 
 

@@ -18,6 +18,7 @@ from shitu.evaluation.observe import Observation
 from shitu.evaluation.queries import Query
 from shitu.evaluation.settings import LEAST_OVERLAP, Settings, takes_whole
 from shitu.images.boxes import iou_matrix
+from shitu.recognise.suppress import SURENESS, without_parts
 from shitu.recognise.vote import elect
 from shitu.results import Match
 
@@ -38,7 +39,8 @@ class Case:
     `scores` (n,) of the names that are given, greater is nearer, -inf without gallery entry; `right` whether it is the
     query's label; `hidden` the scores if the gallery did not have that label. `counts`: the part overlaps the box that
     is meant; `overlaps` (n, n) IoU between the parts that compete, None where it does not matter because all of them
-    count; `hidden_overlaps` the same with that label hidden.
+    count; `hidden_overlaps` the same with that label hidden. `xyxy` (n, 4); `standing` and `hidden_standing` (n,) as
+    `without_parts` wants them.
     """
 
     query: Query
@@ -51,6 +53,9 @@ class Case:
     hidden: Floats
     counts: Bools
     overlaps: Floats | None
+    xyxy: Floats
+    standing: Floats
+    hidden_standing: Floats
     hidden_overlaps: Floats | None = None
 
 
@@ -62,6 +67,7 @@ def case_of(seen: Observation, present: Settings) -> Case:
     hidden = [_elected(matches, seen, present) for matches in seen.other_label]
     target = seen.target
     overlaps = None if target is None else iou_matrix(boxes, boxes, plus_one=True)
+    sureness = SURENESS * np.array([part.det_score for part in parts], np.float64)
     return Case(
         query=seen.query,
         known=seen.known,
@@ -73,6 +79,9 @@ def case_of(seen: Observation, present: Settings) -> Case:
         hidden=_scores(hidden, present.sign),
         counts=np.ones(len(parts), np.bool_) if target is None else iou_matrix([target], boxes)[0] >= LEAST_OVERLAP,
         overlaps=_competing(overlaps, chosen, present),
+        xyxy=boxes.astype(np.float64),
+        standing=_cosines(chosen, seen, present) + sureness,
+        hidden_standing=_cosines(hidden, seen, present) + sureness,
         hidden_overlaps=_competing(overlaps, hidden, present),
     )
 
@@ -94,6 +103,12 @@ def _elected(matches: tuple[Match, ...], seen: Observation, present: Settings) -
 
 def _scores(matches: Sequence[Match | None], sign: float) -> Floats:
     return np.array([-math.inf if match is None else sign * match.score for match in matches], np.float64)
+
+
+def _cosines(matches: Sequence[Match | None], seen: Observation, present: Settings) -> Floats:
+    dimension = present.measure.dimension(seen.vectors.shape[1])
+    cosines = [-math.inf if match is None else present.measure.cosine(match.score, dimension) for match in matches]
+    return np.array(cosines, np.float64)
 
 
 def grid(present: Settings, cases: Sequence[Case]) -> list[Settings]:
@@ -135,10 +150,10 @@ def simulate(cases: Sequence[Case], settings: Sequence[Settings]) -> Outcomes:
         keys = [_key(case, one) for one in settings]
         hidden_overlaps = case.overlaps if case.hidden_overlaps is None else case.hidden_overlaps
         # One more place, which -1 reaches, stands for "no answer".
-        found = _best(case, case.scores, case.overlaps, keys)
+        found = _best(case, case.scores, case.standing, case.overlaps, keys)
         outcomes.scores[:, column] = np.append(case.scores, -math.inf)[found]
         outcomes.right[:, column] = np.append(case.right, False)[found]
-        found = _best(case, case.hidden, hidden_overlaps, keys)
+        found = _best(case, case.hidden, case.hidden_standing, hidden_overlaps, keys)
         outcomes.hidden[:, column] = np.append(case.hidden, -math.inf)[found]
     return outcomes
 
@@ -150,7 +165,7 @@ def _key(case: Case, settings: Settings) -> Key:
     return taken, whole, settings.whole_image == "compete", settings.rec_nms_thresold
 
 
-def _best(case: Case, scores: Floats, overlaps: Floats | None, keys: Sequence[Key]) -> list[int]:
+def _best(case: Case, scores: Floats, standing: Floats, overlaps: Floats | None, keys: Sequence[Key]) -> list[int]:
     """For each key the place of the best part that counts, -1 where there is none; worked out once for equal keys."""
     order = np.argsort(-scores, kind="stable")  # as nms: equal ones in the order of the parts
     answering: list[int] = [part for part in order.tolist() if scores[part] > -math.inf]
@@ -163,13 +178,19 @@ def _best(case: Case, scores: Floats, overlaps: Floats | None, keys: Sequence[Ke
             return [set() for _ in scores]
         return [set(np.flatnonzero(row).tolist()) for row in overlaps > overlap]
 
+    def apart(parts: list[int]) -> list[int]:
+        some = sorted(parts)  # of equals the detector's first
+        return [some[place] for place in without_parts(case.xyxy[some], standing[some])] if some else []
+
     @cache
     def best(taken: int, whole: bool, competes: bool, overlap: float) -> int:
         """Greedy suppression, nearest first, up to the first that stays and counts."""
         gone: set[int] = set()
         looked_at = [part for part in answering if part < taken or (whole and part == boxes)]
         if competes and boxes in looked_at:
-            looked_at = [boxes] if looked_at[0] == boxes else [part for part in looked_at if part != boxes]
+            things = apart([part for part in looked_at if part != boxes])
+            rivals = [part for part in looked_at if part == boxes or part in things]
+            looked_at = [boxes] if rivals[0] == boxes else [part for part in rivals if part != boxes]
         for part in looked_at:
             if part in gone:
                 continue

@@ -46,6 +46,14 @@ def iou_matrix(a: ArrayLike, b: ArrayLike, plus_one: bool = False) -> Floats:
     return np.divide(inter, union, out=np.zeros_like(inter), where=union > 0)
 
 
+def share_within(a: ArrayLike, b: ArrayLike) -> Floats:
+    """The share of every box of `a` (n, 4) that lies within every box of `b` (m, 4): (n, m) float64, 0..1."""
+    first, second = _as_boxes(a)[:, None, :], _as_boxes(b)[None, :, :]
+    inter = _area(np.maximum(first[..., :2], second[..., :2]), np.minimum(first[..., 2:], second[..., 2:]), 0.0)
+    area = np.broadcast_to(_area(first[..., :2], first[..., 2:], 0.0), inter.shape)
+    return np.divide(inter, area, out=np.zeros_like(inter), where=area > 0)
+
+
 def nms(
     xyxy: ArrayLike, scores: ArrayLike, iou_threshold: float, plus_one: bool = True, groups: ArrayLike | None = None
 ) -> NDArray[np.int64]:

@@ -7,12 +7,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from shitu.images.boxes import nms
+from shitu.images.boxes import nms, share_within
 from shitu.measure import measure_of
 from shitu.results import Match, Region
 
 SAME_OBJECT = 0.5  # the IoU from which PASCAL VOC takes two boxes for the same object
+# A box of which so much lies within another is a part of it. What a detector's sureness of 1 weighs beside a cosine
+# of 1, where a thing is told from its parts. Both by benchmarks/detector_helps.py: docs/models.md.
+PART, SURENESS = 0.7, 0.1
 
 
 @dataclass(frozen=True)
@@ -48,15 +52,21 @@ class Suppression:
         kept = nms(boxes, scores, SAME_OBJECT, plus_one=True)
         return tuple(rest[place - len(named)] for place in kept if place >= len(named))
 
-    def rivals(self, boxes: Sequence[Region], whole: Region) -> Sequence[Region]:
+    def rivals(self, boxes: Sequence[Region], whole: Region, dimension: int) -> Sequence[Region]:
         """The whole image alone where it matches nearer than every box, else the boxes: `Global.whole_image: compete`.
 
         It shows one thing, or it shows many and resembles no picture of one: docs/models.md, "With the detector and
-        without".
+        without". Boxes of parts of one thing do not count. `dimension`: as `Measure.cosine` wants it.
         """
-        sign = measure_of(self.dist_type).sign
-        best = max((sign * box.score for box in boxes if box.matches), default=-math.inf)
-        return (whole,) if whole.matches and sign * whole.score > best else boxes
+        measure = measure_of(self.dist_type)
+        boxes = [box for box in boxes if box.matches]
+        if boxes:
+            cosines = np.array([measure.cosine(box.score, dimension) for box in boxes])
+            sure = np.array([box.det_score for box in boxes])
+            xyxy = np.array([box.bbox for box in boxes], np.float64)
+            boxes = [boxes[place] for place in without_parts(xyxy, cosines + SURENESS * sure)]
+        best = max((measure.sign * box.score for box in boxes), default=-math.inf)
+        return (whole,) if whole.matches and measure.sign * whole.score > best else boxes
 
     def keep(self, regions: Sequence[Region]) -> tuple[Region, ...]:
         """Greedy NMS by retrieval score, nearest first; almost any overlap removes the worse of two regions."""
@@ -67,3 +77,14 @@ class Suppression:
         scores = np.array([sign * region.score for region in regions])
         groups = np.unique([region.label for region in regions], return_inverse=True)[1] if self.within_labels else None
         return tuple(regions[i] for i in nms(boxes, scores, self.nms_threshold, plus_one=True, groups=groups))
+
+
+def without_parts(xyxy: NDArray[np.float64], standing: NDArray[np.float64]) -> list[int]:
+    """Which of the n boxes (n, 4) are things: the one of the highest standing (n,) alone where it holds all others.
+
+    A photo of one thing gets boxes of its parts, too, and a part may look more like some other thing. Where boxes lie
+    beside one another the photo shows several, and all stay. n is at least 1; of equals the first stands highest.
+    """
+    first = int(np.argmax(standing))
+    held = share_within(xyxy, xyxy[first])[:, 0] >= PART
+    return [first] if held.all() else list(range(len(xyxy)))

@@ -91,7 +91,7 @@ class Recogniser:
     def choose(self, regions: Sequence[Region]) -> tuple[Region, ...]:
         """Those told of an image's candidates, which come in the order of `candidates`."""
         if self.whole_image == "compete":
-            regions = self.suppression.rivals(regions[:-1], regions[-1])
+            regions = self.suppression.rivals(regions[:-1], regions[-1], self.gallery.facts.dimension)
         return self.suppression.choose(regions)
 
     def _recognition(self, name: str, image: Picture, matched: Matched) -> Recognition:
