@@ -5,6 +5,7 @@ Scenes are drawn in an aspect ratio of their own and then squashed to a square, 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from itertools import pairwise
 
@@ -16,10 +17,13 @@ from torch.utils.data import IterableDataset
 from research.common.cutouts import Image, Rng
 from research.common.products import gradient, random_crop
 from research.common.scene import Scene, hold, levels, transformed
-from research.detector.rooms import labelled_photo, mosaic, room, squash
-from research.detector.sources import Sources
+from research.detector.rooms import labelled_photo, mosaic, mosaic_of_many, photo_of_many, room, squash
+from research.detector.sources import Picture, Sources
 
-SIZES = (320, 352, 384)
+EARLY, LATE = (288, 320, 352), (320, 384, 416)
+PARTLY = 0.5  # what background counts in photos of one main thing, which show others that nobody boxed
+ROOMS = 0.8  # up to which draw of `sample` scenes are rooms
+TINY = 5  # pixels: a box of a shorter side counts neither way
 
 
 def background(rng: Rng, sources: Sources, height: int, width: int) -> Image:
@@ -145,34 +149,43 @@ def distorted(rng: Rng, image: Image) -> Image:
     return image
 
 
-def sample(rng: Rng, sources: Sources, size: int) -> tuple[Image, np.ndarray, bool]:
-    """One training picture (BGR, square), its boxes, and whether it is a photo with more in it than the boxes tell."""
+def sample(rng: Rng, sources: Sources, size: int) -> Picture:
+    """One square training picture."""
     kind = rng.random()
-    partly = kind < 0.64
-    if kind < 0.24:
-        image, boxes = labelled_photo(rng, sources)
-    elif kind < 0.34:
-        image, boxes = mosaic(rng, sources, size)
+    if kind < 0.38:
+        picture = photo_of_many(rng, sources)
+    elif kind < 0.49:
+        picture = mosaic_of_many(rng, sources, size)
+    elif kind < 0.65:
+        picture = all_wanted(*labelled_photo(rng, sources), PARTLY)
+    elif kind < 0.7:
+        picture = all_wanted(*mosaic(rng, sources, size), PARTLY)
     else:
         height = int(size * rng.uniform(0.85, 1.1))
         width = int(height * np.exp(rng.uniform(-0.5, 0.5)))
         scene = _scene(rng, sources, kind, height, width)
-        image, boxes = scene.image, scene.boxes()
-    image, boxes = squash(rng, image, boxes, size, size)
+        picture = all_wanted(scene.image, scene.boxes(), PARTLY if kind < ROOMS else 1.0)
+    image, boxes = squash(rng, picture.image, picture.boxes, size, size)
     if rng.random() < 0.5:
         image, boxes = image[:, ::-1], boxes[:, [2, 1, 0, 3]] * [-1, 1, -1, 1] + [size, 0, size, 0]
-    return distorted(rng, np.ascontiguousarray(image)), boxes.astype(np.float32), partly
+    image = distorted(rng, np.ascontiguousarray(image))
+    tiny = (boxes[:, 2:] - boxes[:, :2]).min(1, initial=size) < TINY
+    return Picture(image, boxes.astype(np.float32), picture.crowd | tiny, picture.background)
+
+
+def all_wanted(image: Image, boxes: np.ndarray, background: float) -> Picture:
+    return Picture(image, boxes, np.zeros(len(boxes), bool), background)
 
 
 def _scene(rng: Rng, sources: Sources, kind: float, height: int, width: int) -> Scene:
     """A composite of the kind drawn in `sample`."""
-    if kind < 0.64:
+    if kind < ROOMS:
         return room(rng, sources, height, width)
-    if kind < 0.78:
+    if kind < 0.87:
         scene = Scene(background(rng, sources, height, width))
         scatter(rng, scene, sources, int(rng.integers(1, 4)) if rng.random() < 0.4 else int(rng.integers(4, 11)))
         return scene
-    if kind < 0.88:
+    if kind < 0.92:
         return held_product(rng, sources, height, width)
     scene = shelf(rng, sources, height, width)
     if rng.random() < 0.2:
@@ -181,24 +194,28 @@ def _scene(rng: Rng, sources: Sources, kind: float, height: int, width: int) -> 
 
 
 class Batches(IterableDataset):
-    """Endless batches: images [B, 3, S, S] uint8 RGB, boxes [B, G, 4], which of these are real [B, G], and which
-    pictures are photos with unlabelled objects [B]."""
+    """Endless batches: images [B, 3, S, S] uint8 RGB, boxes [B, G, 4], which of these are wanted and which are crowds
+    [B, G], and what background counts [B]. S is one of EARLY until `late` (as time.time() tells), then of LATE."""
 
-    def __init__(self, sources: Sources, batch: int, seed: int):
+    def __init__(self, sources: Sources, batch: int, seed: int, late: float):
         super().__init__()
-        self.sources, self.batch, self.seed = sources, batch, seed
+        self.sources, self.batch, self.seed, self.late = sources, batch, seed, late
 
     def __iter__(self) -> Iterator[tuple[torch.Tensor, ...]]:
         cv2.setNumThreads(0)
         worker = torch.utils.data.get_worker_info()
         rng = np.random.default_rng((self.seed, worker.id if worker else 0))
         while True:
-            size = int(rng.choice(SIZES))
-            pairs = [sample(rng, self.sources, size) for _ in range(self.batch)]
-            most = max(1, *(len(boxes) for _, boxes, _ in pairs))
-            truth, real = torch.zeros(self.batch, most, 4), torch.zeros(self.batch, most, dtype=torch.bool)
-            for i, (_, boxes, _) in enumerate(pairs):
-                truth[i, : len(boxes)] = torch.from_numpy(boxes)
-                real[i, : len(boxes)] = True
-            images = np.stack([image for image, _, _ in pairs])[..., ::-1].transpose(0, 3, 1, 2)
-            yield torch.from_numpy(np.ascontiguousarray(images)), truth, real, torch.tensor([p for _, _, p in pairs])
+            size = int(rng.choice(EARLY if time.time() < self.late else LATE))
+            pictures = [sample(rng, self.sources, size) for _ in range(self.batch)]
+            most = max(1, *(len(one.boxes) for one in pictures))
+            truth = torch.zeros(self.batch, most, 4)
+            wanted, crowd = (torch.zeros(self.batch, most, dtype=torch.bool) for _ in range(2))
+            for i, one in enumerate(pictures):
+                count = len(one.boxes)
+                truth[i, :count] = torch.from_numpy(one.boxes)
+                crowd[i, :count] = torch.from_numpy(one.crowd)
+                wanted[i, :count] = ~crowd[i, :count]
+            images = np.stack([one.image for one in pictures])[..., ::-1].transpose(0, 3, 1, 2)
+            background = torch.tensor([one.background for one in pictures])
+            yield torch.from_numpy(np.ascontiguousarray(images)), truth, wanted, crowd, background

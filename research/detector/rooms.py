@@ -10,8 +10,9 @@ import numpy as np
 from research.common.cutouts import Image, Rng
 from research.common.products import random_crop
 from research.common.scene import Scene, transformed
-from research.detector.sources import Labelled, Sources
+from research.detector.sources import Labelled, Picture, Sources
 
+WINDOW = 140  # pixels of a window's sides at least: photos of shelves are small
 SIZES = (0.06, 0.6)  # of an object, in parts of the picture's shorter side
 
 
@@ -62,6 +63,35 @@ def squash(rng: Rng, image: Image, boxes: np.ndarray, width: int, height: int) -
     how = cv2.INTER_AREA if shrinks and rng.random() < 0.5 else cv2.INTER_CUBIC
     scale = np.float32([width / image.shape[1], height / image.shape[0]] * 2)
     return cv2.resize(image, (width, height), interpolation=how), boxes * scale
+
+
+def photo_of_many(rng: Rng, sources: Sources) -> Picture:
+    """A photo of many things, 75 % of the time a window of it; what is cut off for the most part counts neither way."""
+    image, boxes, crowd, background = sources.many[rng.integers(len(sources.many))]
+    if rng.random() < 0.25:
+        return Picture(image, boxes, crowd, background)
+    h, w = (int(side * np.exp(rng.uniform(np.log(max(0.35, min(1, WINDOW / side))), 0))) for side in image.shape[:2])
+    x, y = int(rng.integers(0, image.shape[1] - w + 1)), int(rng.integers(0, image.shape[0] - h + 1))
+    inside = np.clip(boxes - [x, y, x, y], 0, [w, h, w, h]).astype(np.float32)
+    left = _area(inside) / np.maximum(_area(boxes), 1)
+    there = left > 0
+    crowd = (crowd | (left < 0.4))[there]
+    return Picture(image[y : y + h, x : x + w], inside[there], crowd, background)
+
+
+def mosaic_of_many(rng: Rng, sources: Sources, size: int) -> Picture:
+    """Two, four or six windows of photos of many things side by side."""
+    rows, columns = ((2, 2), (2, 2), (1, 2), (2, 1), (2, 3), (3, 2))[rng.integers(6)]
+    ys, xs = (_cuts(rng, size, count) for count in (rows, columns))
+    image, boxes, crowd, background = np.empty((size, size, 3), np.uint8), [], [], 1.0
+    for y0, y1 in pairwise(ys):
+        for x0, x1 in pairwise(xs):
+            one = photo_of_many(rng, sources)
+            image[y0:y1, x0:x1], moved = squash(rng, one.image, one.boxes, x1 - x0, y1 - y0)
+            boxes.append(moved + np.float32([x0, y0, x0, y0]))
+            crowd.append(one.crowd)
+            background = min(background, one.background)
+    return Picture(image, np.concatenate(boxes), np.concatenate(crowd), background)
 
 
 def mosaic(rng: Rng, sources: Sources, size: int) -> Labelled:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -16,6 +17,19 @@ from research.detector.boxes import photo_paths
 from research.detector.grabcut import real_cutout
 
 Labelled = tuple[Image, np.ndarray]
+LONGEST = 512  # pixels of a photo's longer side in memory: windows of it are squashed to 448 at most
+COCO_BACKGROUND = 0.5  # its 80 kinds leave objects out; a shelf's packages are all boxed
+
+
+class Picture(NamedTuple):
+    """An image (BGR) with boxes [G, 4]; `crowd` [G]: where nothing counts; `background`: what the rest counts."""
+
+    image: Image
+    boxes: np.ndarray
+    crowd: np.ndarray
+    background: float
+
+
 # {path below the data folder: [[x1, y1, x2, y2], ...]}: read off the photos by eye, to some 2 % of their sides. 79 of
 # the juice photos with a single box were boxed by the detector after 1000 steps and kept where it was right by eye.
 HAND_BOXES = Path(__file__).with_name("hand_boxes.json")
@@ -33,6 +47,7 @@ class Sources:
     things: list[Image]  # emoji, stamps, caltech101 objects on white
     real: list[Image]  # objects cut out of photos
     products: list[Image]
+    many: list[Picture] = field(default_factory=list)  # photos in which nearly everything has a box
 
 
 def held_out(name: str) -> bool:
@@ -76,7 +91,7 @@ def load_sources(data: Path, assets: Path, seed: int, photo_boxes: Path | None, 
         flush=True,
     )
     crowded = [photo for photo in crowded for _ in range(min(4, len(photo[1])))]  # those of many objects are rare
-    return Sources(ecssd, on_white, boxed, crowded, scenery, things, real, made)
+    return Sources(ecssd, on_white, boxed, crowded, scenery, things, real, made, photos_of_many(data / "boxes"))
 
 
 def real_cutouts(photos: list[Labelled]) -> list[Image]:
@@ -88,6 +103,25 @@ def whole_photo(photo: Image) -> Labelled:
     ys, xs = np.nonzero(object_mask(photo) > 127)
     box = np.float32([[xs.min(), ys.min(), xs.max() + 1, ys.max() + 1]])
     return photo, box
+
+
+def photos_of_many(folder: Path) -> list[Picture]:
+    """boxes/train.json, shrunk."""
+    coco = json.loads((folder / "train.json").read_text())
+    notes: dict[int, list[dict]] = {}
+    for note in coco["annotations"]:
+        notes.setdefault(note["image_id"], []).append(note)
+    found = []
+    for info in coco["images"]:
+        photo = cv2.imread(str(folder / "images" / info["file_name"]))
+        mine = notes.get(info["id"], [])
+        corners = np.float32([note["bbox"] for note in mine]).reshape(-1, 4)
+        corners[:, 2:] += corners[:, :2]
+        small = shrink(photo, LONGEST)
+        crowd = np.array([bool(note["iscrowd"]) for note in mine], bool)
+        background = COCO_BACKGROUND if info["file_name"].startswith("coco") else 1.0
+        found.append(Picture(small, corners * (small.shape[1] / photo.shape[1]), crowd, background))
+    return found
 
 
 def labelled_photos(folder: Path, split: str = "train.json") -> list[tuple[str, Image, np.ndarray]]:

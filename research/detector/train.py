@@ -25,11 +25,12 @@ import torch
 from torch import Tensor, nn
 
 from research.detector.data import Batches
-from research.detector.loss import APART_WEIGHT, detector_loss
+from research.detector.loss import detector_loss
 from research.detector.network import PicoDet, load_layout_detector
 from research.detector.sources import load_sources
 
 ROOT = Path(__file__).resolve().parents[2]
+SMALL_UNTIL = 0.55  # of the hours: then larger pictures
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 
 
@@ -43,12 +44,12 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--photo-boxes", type=Path, help="boxes of unlabelled photos, from boxes.py")
     parser.add_argument("--hours", type=float, default=1.4, help="of training in all, those before a restart included")
-    parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--batch", type=int, default=24)
+    parser.add_argument("--lr", type=float, default=4e-4)
     parser.add_argument("--weight-decay", type=float, default=0.02)
     parser.add_argument("--warmup", type=int, default=200, help="steps")
-    parser.add_argument("--ema", type=float, default=0.9985)
-    parser.add_argument("--freeze", action="store_true", help="leave the backbone up to stride 8 as it is: faster")
+    parser.add_argument("--ema", type=float, default=0.999)
+    parser.add_argument("--freeze", action="store_true", help="leave the backbone below stride 8 as it is: faster")
     parser.add_argument("--seed", type=int, default=2026)
     parser.add_argument("--threads", type=int, default=2)
     return parser.parse_args()
@@ -117,8 +118,8 @@ class Run:
 
 
 def freeze_stem(model: PicoDet) -> None:
-    """Edges and textures are learnt already: what lies below the pyramid, half of the time of a step, stays."""
-    parts = [model.backbone.conv1, *(getattr(model.backbone, f"blocks{i}") for i in (2, 3, 4))]
+    """Edges and textures are learnt already: what lies below stride 8, a quarter of the time of a step, stays."""
+    parts = [model.backbone.conv1, *(getattr(model.backbone, f"blocks{i}") for i in (2, 3))]
     for part in parts:
         part.eval().requires_grad_(False)
 
@@ -140,11 +141,10 @@ def learn(run: Run, batch: tuple[Tensor, ...], rate: float) -> dict[str, float]:
     """One step; the losses."""
     for group in run.optimizer.param_groups:
         group["lr"] = rate
-    images, truth, real, partly = batch
+    images, truth, wanted, crowd, background = batch
     with torch.autocast("cpu", dtype=torch.bfloat16):
         logits, sides = run.model(normalized(images))
-    background = torch.where(partly, APART_WEIGHT, 1.0)
-    losses = detector_loss(logits.float(), sides.float(), truth, real, background, size=images.shape[-1])
+    losses = detector_loss(logits.float(), sides.float(), truth, wanted, background, crowd=crowd, size=images.shape[-1])
     run.optimizer.zero_grad()
     sum(losses.values()).backward()
     nn.utils.clip_grad_norm_(run.model.parameters(), 10.0)
@@ -187,7 +187,8 @@ def main() -> None:
     run = new_run(args)
     if (args.work_dir / "checkpoint.pt").exists():
         run.load(args.work_dir / "checkpoint.pt")
-    batches = Batches(sources, args.batch, args.seed + run.step)
+    late = time.time() + 3600 * args.hours * SMALL_UNTIL - run.seconds
+    batches = Batches(sources, args.batch, args.seed + run.step, late)
     train(run, torch.utils.data.DataLoader(batches, batch_size=None, num_workers=1, prefetch_factor=6), args)
 
 

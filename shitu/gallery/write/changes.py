@@ -200,7 +200,8 @@ def _built(
         if is_auto(method):
             choice = choose(len(ids), meta.dimension, meta.measure, meta.memory_limit)
             method = choice.method
-            log.info("index_method auto: %s, since %s", method, choice.why)
+            if not is_flat(method):  # exact comparison needs no word
+                log.info("index_method auto: %s, since %s", method, choice.why)
         if is_flat(method) or len(ids) == 0:
             return meta
         index = build_index(vectors, rows, ids, method, meta.measure)
