@@ -4,7 +4,8 @@
 
 AP50 and AP on ecssd val (photos with one main object, boxes drawn from masks), recall of the ten best boxes of each
 photo and AP50 on boxes/val.json (also without its people, who then count neither as wanted nor as wrong) and, foreign
-to all training and choosing, on coco128, whose file does not tell kinds. `--draw` writes pictures to look at.
+to all training and choosing, on coco128, whose file does not tell kinds. The first two by halves, too: every other
+photo, from the first, is what version 4 was chosen by, the others it was not. `--draw` writes pictures to look at.
 """
 
 from __future__ import annotations
@@ -93,10 +94,24 @@ PEOPLE = ("person",)
 IGNORED_AREA = 2e10  # beyond COCO's largest: neither wanted nor, if found, wrong
 
 
-def on_set(detector: Detector, annotations: Path, images: Path, ignored: tuple[str, ...] = ()) -> OnSet:
+HALVES = {"": slice(None), ", chosen by": slice(0, None, 2), ", not chosen by": slice(1, None, 2)}
+
+
+def on_set(
+    detector: Detector,
+    annotations: Path,
+    images: Path,
+    ignored: tuple[str, ...] = (),
+    part: slice = HALVES[""],
+) -> OnSet:
     """The figures of a set in COCO's form; objects of the `ignored` labels are neither wanted nor wrong."""
     with contextlib.redirect_stdout(io.StringIO()):
         coco = COCO(str(annotations))
+        photos = coco.dataset["images"][part]
+        kept = {image["id"] for image in photos}
+        coco.dataset["images"] = photos
+        coco.dataset["annotations"] = [row for row in coco.dataset["annotations"] if row["image_id"] in kept]
+        coco.createIndex()
         for row in coco.dataset["annotations"]:
             if row.get("label") in ignored:
                 row["area"] = IGNORED_AREA
@@ -109,12 +124,14 @@ def on_set(detector: Detector, annotations: Path, images: Path, ignored: tuple[s
 
 def measure(folder: Path, data: Path) -> dict[str, float]:
     """AP50 and AP on ecssd val, recall of ten boxes a photo on coco128; where it is there, boxes/val.json too."""
-    detector = Detector(folder)
-    ecssd = on_set(detector, data / "ecssd/val.json", data / "ecssd/images")
-    found = {"AP50 on ecssd val": ecssd.ap50, "AP on ecssd val": ecssd.ap}
-    if (data / "boxes/val.json").is_file():
-        for name, ignored in (("boxes/val", ()), ("boxes/val without people", PEOPLE)):
-            each = on_set(detector, data / "boxes/val.json", data / "boxes/images", ignored)
+    detector, found = Detector(folder), {}
+    for half, part in HALVES.items():
+        ecssd = on_set(detector, data / "ecssd/val.json", data / "ecssd/images", part=part)
+        found |= {f"AP50 on ecssd val{half}": ecssd.ap50, f"AP on ecssd val{half}": ecssd.ap}
+        if not (data / "boxes/val.json").is_file():
+            continue
+        for name, ignored in ((f"boxes/val{half}", ()), (f"boxes/val without people{half}", PEOPLE)):
+            each = on_set(detector, data / "boxes/val.json", data / "boxes/images", ignored, part)
             found[f"recall at IoU 0.5 of 10 boxes a photo on {name}"] = each.recall
             found[f"AP50 on {name}"] = each.ap50
     coco128 = on_set(detector, data / "coco128/foreground.json", data / "coco128/images")
