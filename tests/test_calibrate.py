@@ -14,7 +14,7 @@ from shitu.evaluation.calibrate import Calibration, calibrate_cases
 from shitu.evaluation.choose_settings import Figures, Task, cross_validate
 from shitu.evaluation.queries import Query
 from shitu.evaluation.settings import Settings
-from shitu.evaluation.simulate import Case
+from shitu.evaluation.simulate import Case, Rivals
 
 PRESENT = Settings(0.5, 1, "always", 0.05, 0.5, "IP", 100)
 
@@ -38,8 +38,8 @@ def case(
         counts=np.ones(len(found), np.bool_),
         overlaps=None,
         xyxy=places * [10, 0, 10, 0] + [0, 0, 9, 9],  # side by side
-        standing=scores,
-        hidden_standing=scores - 0.3,
+        rivals=Rivals(scores, scores[-1] > scores),
+        hidden_rivals=Rivals(scores - 0.3, scores[-1] > scores),
     )
 
 

@@ -17,9 +17,10 @@ from shitu.errors import ConfigError, EngineError, GalleryError
 from shitu.gallery import Facts
 from shitu.gallery.gallery import Gallery
 from shitu.images.read import read_image
+from shitu.measure import measure_of
 from shitu.recognise.binarize import pack_bits
 from shitu.recognise.from_config import DetPredictor, RecPredictor, SystemPredictor
-from shitu.recognise.suppress import Suppression
+from shitu.recognise.suppress import Suppression, whole_tells
 from shitu.recognise.system import Recogniser
 from shitu.results import Box, Detection, Match, Region
 from tests.conftest import DEMO, index_overrides
@@ -88,6 +89,11 @@ def test_nothing_to_keep() -> None:
 
 
 WHOLE_IMAGE = (0, 0, 100, 80)
+SCORES: dict[str, Callable[[float], float]] = {  # of a cosine, with 1,000 bits
+    "IP": lambda cosine: cosine,
+    "L2": lambda cosine: 2 - 2 * cosine,
+    "hamming": lambda cosine: 500 - 500 * cosine,
+}
 THING, ITS_PART, BESIDE = (10, 10, 60, 60), (8, 30, 28, 50), (70, 10, 90, 60)
 
 
@@ -107,14 +113,33 @@ def test_parts_of_one_thing_do_not_compete(
     dist_type: str, boxes: dict[Box, tuple[float, float]], told: list[Box]
 ) -> None:
     """Each with its cosine and the detector's score, by every measure; 0.9 of the part's columns lie in the thing."""
-    scores: dict[str, Callable[[float], float]] = {
-        "IP": lambda cosine: cosine,
-        "L2": lambda cosine: 2 - 2 * cosine,
-        "hamming": lambda cosine: 500 - 500 * cosine,
-    }
-    regions = [replace(region(box, scores[dist_type](cosine)), det_score=sure) for box, (cosine, sure) in boxes.items()]
-    whole = region(WHOLE_IMAGE, scores[dist_type](0.3))
+    regions = [replace(region(box, SCORES[dist_type](cosine)), det_score=sure) for box, (cosine, sure) in boxes.items()]
+    whole = region(WHOLE_IMAGE, SCORES[dist_type](0.3))
     assert [each.bbox for each in suppression(dist_type).rivals(regions, whole, 1000)] == told
+
+
+def told_of(matches: Sequence[tuple[str, float]], dist_type: str) -> Region:
+    return Region(WHOLE_IMAGE, 0.9, tuple(Match(label, SCORES[dist_type](c), 0, "") for label, c in matches))
+
+
+@pytest.mark.parametrize("dist_type", ["IP", "L2", "hamming"])
+@pytest.mark.parametrize(
+    ("whole", "box", "wins"),
+    [
+        ([("cat", 0.7)], [("cat", 0.6)], True),
+        ([("cat", 0.6)], [("cat", 0.7)], False),
+        ([("cat", 0.7)], [("dog", 0.6)], True),  # neither knows the other's name: the nearer
+        ([("cat", 0.7), ("dog", 0.65)], [("dog", 0.72), ("cat", 0.5)], False),  # dog 1.37, cat 1.2
+        ([("cat", 0.7), ("dog", 0.3)], [("dog", 0.72), ("cat", 0.68)], True),  # cat 1.38, dog 1.02
+        ([("cat", 0.7), ("cow", 0.69)], [("dog", 0.72), ("cow", 0.68), ("cat", 0.4)], False),  # dog counts as cow: 1.41
+        ([("cat", 0.7)] * 5 + [("dog", 0.6)], [("dog", 0.72)] * 5 + [("cat", 0.1)], False),  # only five are asked
+    ],
+)
+def test_one_thing_is_judged_in_its_box_and_whole_together(
+    dist_type: str, whole: list[tuple[str, float]], box: list[tuple[str, float]], wins: bool
+) -> None:
+    asked = (told_of(whole, dist_type), told_of(box, dist_type), measure_of(dist_type), 1000)
+    assert whole_tells(*asked) is wins
 
 
 # --- with fakes ----------------------------------------------------------------------------------------------------

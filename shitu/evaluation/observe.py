@@ -21,6 +21,7 @@ from shitu.images.read import Picture, read_with_sha256
 from shitu.images.read_ahead import PICTURES_AHEAD, map_ahead
 from shitu.recognise.files import pixels_of, side_by_side
 from shitu.recognise.from_config import Parts, SystemPredictor
+from shitu.recognise.suppress import TOGETHER
 from shitu.recognise.system import Matched
 from shitu.results import Box, Match, Region
 
@@ -90,8 +91,8 @@ class Observer:
         wide = self.config.replace("Global", whole_image="always", **more)
         self.predictor = SystemPredictor(wide, many=True, parts=parts(wide) if parts else None)
         self.gallery = self.predictor.gallery
-        self.vote_k = config.IndexProcess.vote_k
-        self.depth = max(depth, self.vote_k)
+        self.decides = max(config.IndexProcess.vote_k, TOGETHER)
+        self.depth = max(depth, self.decides)
         self._counts: dict[str, int] = {}
         first = next(self.gallery.items(), None)
         if leave_one_out and first is not None and not first.sha256:
@@ -196,15 +197,15 @@ class Observer:
     def _others(
         self, label: str, regions: Sequence[Region], vectors: NDArray[Any], gone: frozenset[int]
     ) -> tuple[tuple[Match, ...], ...]:
-        """For each region its `vote_k` nearest entries of another label, looked for as deep as it takes."""
+        """For each region the nearest entries, as many as decide, of another label, looked for as deep as it takes."""
 
         def others(matches: Iterable[Match]) -> tuple[Match, ...]:
-            return tuple(match for match in matches if match.label != label and match.id not in gone)[: self.vote_k]
+            return tuple(match for match in matches if match.label != label and match.id not in gone)[: self.decides]
 
         found = [others(region.matches) for region in regions]
         depth = max((len(region.matches) for region in regions), default=0)
-        enough = min(self.count(label) + len(gone) + self.vote_k, len(self.gallery))
-        while depth < enough and (short := [n for n, each in enumerate(found) if len(each) < self.vote_k]):
+        enough = min(self.count(label) + len(gone) + self.decides, len(self.gallery))
+        while depth < enough and (short := [n for n, each in enumerate(found) if len(each) < self.decides]):
             depth = min(4 * depth, enough)
             for place, matches in zip(short, self.gallery.search(vectors[short], depth), strict=True):
                 found[place] = others(matches)

@@ -80,7 +80,7 @@ class Settings:
         return self._chosen(seen, [part.matches for part in seen.parts])
 
     def hidden_regions(self, seen: Observation) -> tuple[Region, ...]:
-        """The same if no gallery entry had the query's label; with as many matches as vote."""
+        """The same if no gallery entry had the query's label; with as many matches as decide."""
         return self._chosen(seen, seen.other_label)
 
     def _chosen(self, seen: Observation, matches: Sequence[tuple[Match, ...]]) -> tuple[Region, ...]:

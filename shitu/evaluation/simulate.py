@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import product
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,9 +19,9 @@ from shitu.evaluation.observe import Observation
 from shitu.evaluation.queries import Query
 from shitu.evaluation.settings import LEAST_OVERLAP, Settings, takes_whole
 from shitu.images.boxes import iou_matrix
-from shitu.recognise.suppress import SURENESS, without_parts
+from shitu.recognise.suppress import SURENESS, whole_tells, without_parts
 from shitu.recognise.vote import elect
-from shitu.results import Match
+from shitu.results import Match, Region
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -32,6 +33,13 @@ THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
 NMS_THRESHOLDS = (0.0, 0.05, 0.3, 0.5)
 
 
+class Rivals(NamedTuple):
+    """Of n parts, what `compete` goes by: `standing` (n,) for `without_parts`; `whole_tells` (n,), as the only box."""
+
+    standing: Floats
+    whole_tells: Bools
+
+
 @dataclass(frozen=True)
 class Case:
     """What a simulation needs of one observation; the n parts are its boxes, best first, and the whole photo.
@@ -39,8 +47,7 @@ class Case:
     `scores` (n,) of the names that are given, greater is nearer, -inf without gallery entry; `right` whether it is the
     query's label; `hidden` the scores if the gallery did not have that label. `counts`: the part overlaps the box that
     is meant; `overlaps` (n, n) IoU between the parts that compete, None where it does not matter because all of them
-    count; `hidden_overlaps` the same with that label hidden. `xyxy` (n, 4); `standing` and `hidden_standing` (n,) as
-    `without_parts` wants them.
+    count; `hidden_overlaps` and `hidden_rivals` with that label hidden. `xyxy` (n, 4) of the parts.
     """
 
     query: Query
@@ -54,8 +61,8 @@ class Case:
     counts: Bools
     overlaps: Floats | None
     xyxy: Floats
-    standing: Floats
-    hidden_standing: Floats
+    rivals: Rivals
+    hidden_rivals: Rivals
     hidden_overlaps: Floats | None = None
 
 
@@ -63,11 +70,13 @@ def case_of(seen: Observation, present: Settings) -> Case:
     """An observation without error, reduced; `present` says how matches vote and what their scores mean."""
     parts = seen.parts
     boxes = np.array([part.bbox for part in parts], np.float32).reshape(-1, 4)
-    chosen = [_elected(part.matches, seen, present) for part in parts]
-    hidden = [_elected(matches, seen, present) for matches in seen.other_label]
+    shown = [_elected(part, part.matches, seen, present) for part in parts]
+    hiding = [_elected(part, matches, seen, present) for part, matches in zip(parts, seen.other_label, strict=True)]
+    chosen, hidden = (
+        [part.matches[part.chosen] if part.matches else None for part in some] for some in (shown, hiding)
+    )
     target = seen.target
     overlaps = None if target is None else iou_matrix(boxes, boxes, plus_one=True)
-    sureness = SURENESS * np.array([part.det_score for part in parts], np.float64)
     return Case(
         query=seen.query,
         known=seen.known,
@@ -80,8 +89,8 @@ def case_of(seen: Observation, present: Settings) -> Case:
         counts=np.ones(len(parts), np.bool_) if target is None else iou_matrix([target], boxes)[0] >= LEAST_OVERLAP,
         overlaps=_competing(overlaps, chosen, present),
         xyxy=boxes.astype(np.float64),
-        standing=_cosines(chosen, seen, present) + sureness,
-        hidden_standing=_cosines(hidden, seen, present) + sureness,
+        rivals=_rivals(shown, seen, present),
+        hidden_rivals=_rivals(hiding, seen, present),
         hidden_overlaps=_competing(overlaps, hidden, present),
     )
 
@@ -95,20 +104,30 @@ def _competing(overlaps: Floats | None, named: Sequence[Match | None], present: 
     return same
 
 
-def _elected(matches: tuple[Match, ...], seen: Observation, present: Settings) -> Match | None:
+def _elected(part: Region, matches: tuple[Match, ...], seen: Observation, present: Settings) -> Region:
     measure = present.measure
     dimension = measure.dimension(seen.vectors.shape[1])
-    return matches[elect(matches, present.vote_k, measure, dimension)] if matches else None
+    return replace(part, matches=matches, chosen=elect(matches, present.vote_k, measure, dimension))
+
+
+def _rivals(parts: Sequence[Region], seen: Observation, present: Settings) -> Rivals:
+    """A part without a match stands lowest; beside it, and without a whole photo, there is nothing to judge."""
+    measure = present.measure
+    dimension = measure.dimension(seen.vectors.shape[1])
+    standing = [
+        measure.cosine(part.score, dimension) + SURENESS * part.det_score if part.matches else -math.inf
+        for part in parts
+    ]
+    tells = [
+        bool(seen.whole is not None and part.matches and parts[-1].matches)
+        and whole_tells(parts[-1], part, measure, dimension)
+        for part in parts
+    ]
+    return Rivals(np.array(standing, np.float64), np.array(tells, np.bool_))
 
 
 def _scores(matches: Sequence[Match | None], sign: float) -> Floats:
     return np.array([-math.inf if match is None else sign * match.score for match in matches], np.float64)
-
-
-def _cosines(matches: Sequence[Match | None], seen: Observation, present: Settings) -> Floats:
-    dimension = present.measure.dimension(seen.vectors.shape[1])
-    cosines = [-math.inf if match is None else present.measure.cosine(match.score, dimension) for match in matches]
-    return np.array(cosines, np.float64)
 
 
 def grid(present: Settings, cases: Sequence[Case]) -> list[Settings]:
@@ -150,10 +169,10 @@ def simulate(cases: Sequence[Case], settings: Sequence[Settings]) -> Outcomes:
         keys = [_key(case, one) for one in settings]
         hidden_overlaps = case.overlaps if case.hidden_overlaps is None else case.hidden_overlaps
         # One more place, which -1 reaches, stands for "no answer".
-        found = _best(case, case.scores, case.standing, case.overlaps, keys)
+        found = _best(case, case.scores, case.rivals, case.overlaps, keys)
         outcomes.scores[:, column] = np.append(case.scores, -math.inf)[found]
         outcomes.right[:, column] = np.append(case.right, False)[found]
-        found = _best(case, case.hidden, case.hidden_standing, hidden_overlaps, keys)
+        found = _best(case, case.hidden, case.hidden_rivals, hidden_overlaps, keys)
         outcomes.hidden[:, column] = np.append(case.hidden, -math.inf)[found]
     return outcomes
 
@@ -165,7 +184,7 @@ def _key(case: Case, settings: Settings) -> Key:
     return taken, whole, settings.whole_image == "compete", settings.rec_nms_thresold
 
 
-def _best(case: Case, scores: Floats, standing: Floats, overlaps: Floats | None, keys: Sequence[Key]) -> list[int]:
+def _best(case: Case, scores: Floats, rivals: Rivals, overlaps: Floats | None, keys: Sequence[Key]) -> list[int]:
     """For each key the place of the best part that counts, -1 where there is none; worked out once for equal keys."""
     order = np.argsort(-scores, kind="stable")  # as nms: equal ones in the order of the parts
     answering: list[int] = [part for part in order.tolist() if scores[part] > -math.inf]
@@ -180,7 +199,7 @@ def _best(case: Case, scores: Floats, standing: Floats, overlaps: Floats | None,
 
     def apart(parts: list[int]) -> list[int]:
         some = sorted(parts)  # of equals the detector's first
-        return [some[place] for place in without_parts(case.xyxy[some], standing[some])] if some else []
+        return [some[place] for place in without_parts(case.xyxy[some], rivals.standing[some])] if some else []
 
     @cache
     def best(taken: int, whole: bool, competes: bool, overlap: float) -> int:
@@ -189,8 +208,9 @@ def _best(case: Case, scores: Floats, standing: Floats, overlaps: Floats | None,
         looked_at = [part for part in answering if part < taken or (whole and part == boxes)]
         if competes and boxes in looked_at:
             things = apart([part for part in looked_at if part != boxes])
-            rivals = [part for part in looked_at if part == boxes or part in things]
-            looked_at = [boxes] if rivals[0] == boxes else [part for part in rivals if part != boxes]
+            left = [part for part in looked_at if part == boxes or part in things]
+            wins = rivals.whole_tells[things[0]] if len(things) == 1 else left[0] == boxes
+            looked_at = [boxes] if wins else [part for part in left if part != boxes]
         for part in looked_at:
             if part in gone:
                 continue

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,13 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shitu.images.boxes import nms, share_within
-from shitu.measure import measure_of
+from shitu.measure import Measure, measure_of
 from shitu.results import Match, Region
 
 SAME_OBJECT = 0.5  # the IoU from which PASCAL VOC takes two boxes for the same object
 # A box of which so much lies within another is a part of it. What a detector's sureness of 1 weighs beside a cosine
 # of 1, where a thing is told from its parts. Both by benchmarks/detector_helps.py: docs/models.md.
 PART, SURENESS = 0.7, 0.1
+TOGETHER = 5  # nearest entries by which the whole image and the box of one thing are judged together
 
 
 @dataclass(frozen=True)
@@ -53,20 +53,26 @@ class Suppression:
         return tuple(rest[place - len(named)] for place in kept if place >= len(named))
 
     def rivals(self, boxes: Sequence[Region], whole: Region, dimension: int) -> Sequence[Region]:
-        """The whole image alone where it matches nearer than every box, else the boxes: `Global.whole_image: compete`.
+        """The whole image alone, or the boxes without it: `Global.whole_image: compete`.
 
-        It shows one thing, or it shows many and resembles no picture of one: docs/models.md, "With the detector and
-        without". Boxes of parts of one thing do not count. `dimension`: as `Measure.cosine` wants it.
+        Boxes of parts of one thing do not count. Where one box is left, it and the whole image are judged together;
+        of several and the whole image what matches nearest decides, since it shows one thing, or it shows many and
+        resembles no picture of one: docs/models.md, "With the detector and without". `dimension`: as `Measure.cosine`
+        wants it.
         """
         measure = measure_of(self.dist_type)
         boxes = [box for box in boxes if box.matches]
-        if boxes:
-            cosines = np.array([measure.cosine(box.score, dimension) for box in boxes])
-            sure = np.array([box.det_score for box in boxes])
-            xyxy = np.array([box.bbox for box in boxes], np.float64)
-            boxes = [boxes[place] for place in without_parts(xyxy, cosines + SURENESS * sure)]
-        best = max((measure.sign * box.score for box in boxes), default=-math.inf)
-        return (whole,) if whole.matches and measure.sign * whole.score > best else boxes
+        if not whole.matches or not boxes:
+            return (whole,) if whole.matches else boxes
+        cosines = np.array([measure.cosine(box.score, dimension) for box in boxes])
+        sure = np.array([box.det_score for box in boxes])
+        xyxy = np.array([box.bbox for box in boxes], np.float64)
+        boxes = [boxes[place] for place in without_parts(xyxy, cosines + SURENESS * sure)]
+        if len(boxes) == 1:
+            wins = whole_tells(whole, boxes[0], measure, dimension)
+        else:
+            wins = measure.sign * whole.score > max(measure.sign * box.score for box in boxes)
+        return (whole,) if wins else boxes
 
     def keep(self, regions: Sequence[Region]) -> tuple[Region, ...]:
         """Greedy NMS by retrieval score, nearest first; almost any overlap removes the worse of two regions."""
@@ -88,3 +94,22 @@ def without_parts(xyxy: NDArray[np.float64], standing: NDArray[np.float64]) -> l
     first = int(np.argmax(standing))
     held = share_within(xyxy, xyxy[first])[:, 0] >= PART
     return [first] if held.all() else list(range(len(xyxy)))
+
+
+def whole_tells(whole: Region, box: Region, measure: Measure, dimension: int) -> bool:
+    """Whether the whole image has the name of a photo of one thing, or the box of that thing. Both have matches.
+
+    Of one name, the nearer tells it. Of two, the one that is nearer to both together: the sum of the cosines of its
+    nearest entry to either, among the first TOGETHER of each; a name that is not among them counts as the last.
+    """
+    nearer = measure.sign * whole.score > measure.sign * box.score
+    if whole.label == box.label:
+        return nearer
+    lists = [one.matches[:TOGETHER] for one in (whole, box)]
+
+    def standing(label: str) -> float:
+        scores = [next((m.score for m in matches if m.label == label), matches[-1].score) for matches in lists]
+        return sum(measure.cosine(score, dimension) for score in scores)
+
+    of_whole, of_box = standing(whole.label), standing(box.label)
+    return of_whole > of_box or (of_whole == of_box and nearer)

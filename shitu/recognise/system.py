@@ -14,7 +14,7 @@ from shitu.gallery import GalleryReader
 from shitu.images.read import Picture
 from shitu.recognise.detect import Detector
 from shitu.recognise.embed import Extractor
-from shitu.recognise.suppress import Suppression
+from shitu.recognise.suppress import TOGETHER, Suppression
 from shitu.recognise.vote import elect
 from shitu.results import Detection, Match, Recognition, Region
 
@@ -110,7 +110,7 @@ class Recogniser:
     def match(self, images: Sequence[Picture], k: int | None = None) -> list[Matched]:
         """What `predict` chooses from: every candidate of each image with its k nearest entries.
 
-        At least `vote_k`, and by default at least `return_k`.
+        At least as many as `choose` looks at, and by default at least `return_k`.
         """
         return self.match_candidates(images, [self.candidates(image) for image in images], k)
 
@@ -124,7 +124,7 @@ class Recogniser:
             for left, top, right, bottom in (candidate.bbox for candidate in found)
         ]
         vectors = self.rec_predictor.predict(crops)
-        k = max(k or self.return_k, self.vote_k)
+        k = max(k or self.return_k, self.vote_k, TOGETHER if self.whole_image == "compete" else 1)
         matches = iter(self.gallery.search(vectors, k)) if crops else iter(())
         rows = np.split(vectors, np.cumsum([len(found) for found in candidates])[:-1]) if candidates else []
         return [
