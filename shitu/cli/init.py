@@ -25,7 +25,7 @@ IndexProcess:
 
 Global:
   output_dir: ./output           # annotated pictures
-  # threshold: 0.3               # how sure the detector must be of an object
+  # threshold: 0.35              # how sure the detector must be of an object
   # max_det_results: 15          # objects per photo at most
   # rec_inference_model_dir: my_model    # a model of your own: its folder, or a name of `shitu models list`
   # use_gpu: True
