@@ -38,19 +38,20 @@ def main() -> None:
     parser.add_argument("--part", choices=("choose", "report"), default="report")
     parser.add_argument("--set", nargs="+", default=None, help="only these")
     parser.add_argument("--settings", type=int, default=2, help="the first so many (default: without, and bundled)")
+    parser.add_argument("-o", "--override", action="append", default=[], help="such as Global.threshold=0.4")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         for name, lists in write_sets(arguments.data.resolve(), folder).items():
             if arguments.part in lists and (arguments.set is None or name in arguments.set):
                 for title, detector, values in SETTINGS[: arguments.settings]:
-                    show(f"{name:16} {title:24}", folder / name, arguments.part, detector, values)
+                    asked = [f"{key}={value}" for key, value in values.items()] + arguments.override
+                    show(f"{name:16} {title:24}", folder / name, arguments.part, detector, asked)
 
 
-def show(title: str, lists: Path, part: str, detector: DetectorUse, values: dict[str, str]) -> None:
+def show(title: str, lists: Path, part: str, detector: DetectorUse, overrides: list[str]) -> None:
     index = lists / "index"
-    options = {"IndexProcess.index_dir": str(index), "IndexProcess.index_method": "Flat", **values}
-    config = load_config(None, [f"{key}={value}" for key, value in options.items()])
+    config = load_config(None, [f"IndexProcess.index_dir={index}", "IndexProcess.index_method=Flat", *overrides])
     GalleryBuilder(config).run(read_list(lists / "gallery.txt", "/", "\t"))
     observer = Observer(config, detector=detector, depth=1, widen=False)
     settings = Settings.from_config(observer.config)

@@ -13,8 +13,8 @@ from research.detector.network import REG_MAX, STRIDES
 
 CENTER_RADIUS = 2.5
 CANDIDATES = 10
-# A photo labelled for its main object shows others that nobody boxed: away from the boxes, background counts little.
-APART, APART_WEIGHT = 0.1, 0.25
+# A photo labelled for its main object shows others that nobody boxed: less of a box than this covers a labelled one.
+APART = 0.1
 IN_CROWD = 0.5  # share of a box
 IOU_COST, FAR = 6.0, 1e8
 DFL_WEIGHT, GIOU_WEIGHT = 0.25, 2.0
@@ -107,7 +107,7 @@ def detector_loss(
     logits [B, A], sides [B, A, 4, 8] of an input of size x size pixels; truth [B, G, 4] in its pixels, real and crowd
     [B, G] bool: which of truth are objects, and which are crowds, where nothing counts as background; background [B]:
     what background counts away from the labelled objects, 1 where everything is labelled, less where objects are left
-    out (APART_WEIGHT).
+    out.
     """
     centres, strides = anchor_points(size, logits.device)
     boxes = decode(sides, centres, strides)
