@@ -20,9 +20,9 @@ from research.common.scene import Scene, hold, levels, transformed
 from research.detector.rooms import labelled_photo, mosaic, mosaic_of_many, photo_of_many, room, squash
 from research.detector.sources import Picture, Sources
 
-EARLY, LATE = (288, 320, 352), (320, 384, 416)
+EARLY, LATE = (256, 288, 320), (288, 320, 352)
 PARTLY = 0.5  # what background counts in photos of one main thing, which show others that nobody boxed
-ROOMS = 0.8  # up to which draw of `sample` scenes are rooms
+ROOMS = 0.86  # up to which draw of `sample` scenes are rooms
 TINY = 5  # pixels: a box of a shorter side counts neither way
 
 
@@ -152,13 +152,13 @@ def distorted(rng: Rng, image: Image) -> Image:
 def sample(rng: Rng, sources: Sources, size: int) -> Picture:
     """One square training picture."""
     kind = rng.random()
-    if kind < 0.38:
+    if kind < 0.42:
         picture = photo_of_many(rng, sources)
-    elif kind < 0.49:
+    elif kind < 0.54:
         picture = mosaic_of_many(rng, sources, size)
-    elif kind < 0.65:
+    elif kind < 0.74:
         picture = all_wanted(*labelled_photo(rng, sources), PARTLY)
-    elif kind < 0.7:
+    elif kind < 0.79:
         picture = all_wanted(*mosaic(rng, sources, size), PARTLY)
     else:
         height = int(size * rng.uniform(0.85, 1.1))
@@ -181,11 +181,11 @@ def _scene(rng: Rng, sources: Sources, kind: float, height: int, width: int) -> 
     """A composite of the kind drawn in `sample`."""
     if kind < ROOMS:
         return room(rng, sources, height, width)
-    if kind < 0.87:
+    if kind < 0.91:
         scene = Scene(background(rng, sources, height, width))
         scatter(rng, scene, sources, int(rng.integers(1, 4)) if rng.random() < 0.4 else int(rng.integers(4, 11)))
         return scene
-    if kind < 0.92:
+    if kind < 0.945:
         return held_product(rng, sources, height, width)
     scene = shelf(rng, sources, height, width)
     if rng.random() < 0.2:

@@ -23,88 +23,21 @@ import yaml
 os.environ.setdefault("FLAGS_use_onednn", "1")
 import paddle
 import torch
-from paddle import Tensor, nn
 from paddle.static import InputSpec
-from ppdet.modeling.architectures.picodet import PicoDet
-from ppdet.modeling.assigners.simota_assigner import SimOTAAssigner
-from ppdet.modeling.backbones.lcnet import LCNet
-from ppdet.modeling.heads.pico_head import PicoFeat, PicoHead
-from ppdet.modeling.losses.gfocal_loss import DistributionFocalLoss
-from ppdet.modeling.losses.iou_loss import GIoULoss
-from ppdet.modeling.losses.varifocal_loss import VarifocalLoss
-from ppdet.modeling.necks.csp_pan import CSPPAN
 
-from research.detector.evaluate import Detector, latency, measure
+from research.detector.efficientnet_lite import EfficientNetLite0
+from research.detector.evaluate import Detector, measure
 from research.detector.loss import anchor_points, decode
-from research.detector.network import PicoDet as TrainedPicoDet
-from research.detector.network import to_ppdet_name
+from research.detector.mix import PARAMS, float_parts
+from research.detector.network import LCNet, PicoDet
+from research.detector.ppdet_network import NMS, Kind, Mainbody, build_ppdet, kind_of, load_weights
 
 ROOT = Path(__file__).resolve().parents[2]
 from shitu.images.boxes import nms  # noqa: E402
 from shitu.training.base.export import fuse_batch_norms  # noqa: E402
 
-NAME = "picodet_lcnet_x1_0_mainbody"
-NMS = {"score_threshold": 0.025, "nms_top_k": 1000, "keep_top_k": 100, "nms_threshold": 0.5}
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 PROVENANCE = Path(__file__).with_name("provenance.txt")
-
-
-def build_ppdet(size: int) -> PicoDet:
-    """ppdet's PicoDet as in its mainbody configuration, but with LCNet x1.0."""
-    feature = PicoFeat(feat_in=128, feat_out=128, num_fpn_stride=4, num_convs=4, share_cls_reg=True)
-    head = PicoHead(
-        conv_feat=feature,
-        num_classes=1,
-        fpn_stride=[8, 16, 32, 64],
-        reg_max=7,
-        feat_in_chan=128,
-        loss_class=VarifocalLoss(use_sigmoid=True),
-        loss_dfl=DistributionFocalLoss(),
-        loss_bbox=GIoULoss(),
-        assigner=SimOTAAssigner(num_classes=1),
-        cell_offset=0.5,
-        eval_size=[size, size],
-    )
-    neck = CSPPAN(
-        in_channels=[128, 256, 512],
-        out_channels=128,
-        kernel_size=5,
-        num_features=4,
-        num_csp_blocks=1,
-        use_depthwise=True,
-        act="hard_swish",
-        spatial_scales=[0.125, 0.0625, 0.03125],
-    )
-    return PicoDet(LCNet(scale=1.0, feature_maps=[3, 4, 5]), neck, head)
-
-
-class Mainbody(nn.Layer):
-    """From image and scale factor (y, x) to boxes in the photo's pixels, with or without the NMS."""
-
-    def __init__(self, network: PicoDet, with_nms: bool):
-        super().__init__()
-        self.network, self.with_nms = network, with_nms
-
-    def forward(self, image: Tensor, scale_factor: Tensor) -> tuple[Tensor, Tensor]:
-        network = self.network
-        scores, boxes = network.head(network.neck(network.backbone({"image": image})))
-        y, x = paddle.split(scale_factor, 2, axis=-1)
-        boxes = boxes / paddle.concat([x, y, x, y], axis=-1).reshape([-1, 1, 4])
-        if not self.with_nms:
-            return boxes, scores
-        rows, _, counts = paddle._C_ops.multiclass_nms3(
-            boxes,
-            scores,
-            None,
-            NMS["score_threshold"],
-            NMS["nms_top_k"],
-            NMS["keep_top_k"],
-            NMS["nms_threshold"],
-            True,
-            1.0,
-            -1,
-        )
-        return rows, counts
 
 
 def mixed(start: dict, trained: dict, share: float) -> dict:
@@ -115,14 +48,7 @@ def mixed(start: dict, trained: dict, share: float) -> dict:
     }
 
 
-def load_weights(network: PicoDet, checkpoint: dict) -> None:
-    state = network.state_dict()
-    for name, value in checkpoint["ema"].items():
-        if not name.endswith("num_batches_tracked"):
-            state[to_ppdet_name(name)].set_value(value.numpy())
-
-
-def save_program(network: PicoDet, with_nms: bool, size: int, prefix: Path) -> None:
+def save_program(network: paddle.nn.Layer, with_nms: bool, size: int, prefix: Path) -> None:
     specs = [InputSpec([-1, 3, size, size], "float32", "image"), InputSpec([-1, 2], "float32", "scale_factor")]
     paddle.jit.save(paddle.jit.to_static(Mainbody(network, with_nms), input_spec=specs, full_graph=True), str(prefix))
 
@@ -137,7 +63,7 @@ def numpy_nms(boxes: np.ndarray, scores: np.ndarray) -> np.ndarray:
 
 def trained_scores(checkpoint: dict, inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Scores [B, 1, A] and boxes [B, A, 4] in input pixels from the network as it was trained, in PyTorch."""
-    model = TrainedPicoDet().eval()
+    model = PicoDet(EfficientNetLite0() if kind_of(checkpoint).lite else LCNet()).eval()
     model.load_state_dict(checkpoint["ema"])
     with torch.no_grad():
         logits, sides = model(torch.from_numpy(inputs))
@@ -145,7 +71,7 @@ def trained_scores(checkpoint: dict, inputs: np.ndarray) -> tuple[np.ndarray, np
     return logits.sigmoid()[:, None].numpy(), boxes.numpy()
 
 
-def check(folder: Path, network: PicoDet, checkpoint: dict, photos: list[Path]) -> None:
+def check(folder: Path, network: paddle.nn.Layer, checkpoint: dict, photos: list[Path]) -> None:
     """The programs against the network in Paddle and in PyTorch, against each other, a batch against single photos."""
     full, raw = Detector(folder), Detector(folder, raw=True)
     images = [cv2.imread(str(path)) for path in photos]
@@ -189,7 +115,17 @@ _Dumper.add_representer(
 )
 
 
-def describe(folder: Path, provenance: str, size: int, measured: list[dict]) -> None:
+def round_weights(folder: Path) -> None:
+    """Keep the first 8 significant bits of every weight, as bfloat16 does: git and pip pack the file to half."""
+    path = folder / PARAMS
+    params = bytearray(path.read_bytes())
+    for at, count in float_parts(bytes(params)):
+        bits = np.frombuffer(params, np.uint32, count, at).astype(np.uint64)
+        params[at : at + 4 * count] = (((bits + 0x8000) >> 16) << 16).astype(np.uint32).tobytes()
+    path.write_bytes(params)
+
+
+def describe(folder: Path, kind: Kind, provenance: str, size: int, measured: list[dict]) -> None:
     """Write model.yaml."""
     params = "inference_raw.pdiparams" if (folder / "inference_raw.pdiparams").exists() else "inference.pdiparams"
     files = {
@@ -197,10 +133,10 @@ def describe(folder: Path, provenance: str, size: int, measured: list[dict]) -> 
         for p in sorted(folder.glob("inference*"))
     }
     model = {
-        "name": NAME,
-        "version": 4,
+        "name": kind.name,
+        "version": kind.version,
         "task": "detection",
-        "architecture": "PicoDet, LCNet x1.0, 4 levels, one class",
+        "architecture": kind.architecture,
         "program": "inference.json",
         "params": "inference.pdiparams",
         "raw": {"program": "inference_raw.json", "params": params},
@@ -222,22 +158,15 @@ def describe(folder: Path, provenance: str, size: int, measured: list[dict]) -> 
 
 
 def measurements(folder: Path, data: Path) -> list[dict]:
-    command = "python -m research.detector.evaluate"
-    rows = [
-        {"what": f"{what} ({photos} photos)", "value": round(value, 4), "command": command}
-        for what, value in measure(folder, data).items()
-        for photos in (
-            {"ecssd": 100, "boxes": 200, "coco1": 128}[what.rsplit(" on ")[1][:5]] // (1 + ("chosen" in what)),
-        )
-    ]
-    return rows + [
-        {
-            "what": f"milliseconds at batch 1, {threads} threads, oneDNN, shared CPU",
-            "value": round(latency(folder, threads), 1),
-            "command": command,
-        }
-        for threads in (1, 2)
-    ]
+    """The card's rows, by research/detector/evaluate.py."""
+    photos = {"ecssd": 100, "boxes": 200, "coco1": 128}
+    rows = []
+    for what, value in measure(folder, data).items():
+        count = photos[what.rsplit(" on ")[1][:5]] // (1 + ("chosen" in what))
+        untouched = "untouched: " if "coco128" in what else ""
+        command = "python -m research.detector.evaluate"
+        rows.append({"what": f"{untouched}{what} ({count} photos)", "value": round(value, 4), "command": command})
+    return rows
 
 
 def replace_folder(new: Path, old: Path) -> None:
@@ -252,7 +181,8 @@ def replace_folder(new: Path, old: Path) -> None:
 
 def export(checkpoint: dict, out: Path, *, size: int, data: Path, provenance: str) -> list[dict]:
     """Both programs of the averaged weights (`ema`), checked, measured where the photos are; the figures."""
-    network = build_ppdet(size)
+    kind = kind_of(checkpoint)
+    network = build_ppdet(size, kind.lite)
     load_weights(network, checkpoint)
     network.eval()
     fuse_batch_norms(network)
@@ -263,10 +193,13 @@ def export(checkpoint: dict, out: Path, *, size: int, data: Path, provenance: st
     save_program(network, False, size, folder / "inference_raw")
     if filecmp.cmp(folder / "inference.pdiparams", folder / "inference_raw.pdiparams", shallow=False):
         (folder / "inference_raw.pdiparams").unlink()
-    describe(folder, provenance, size, [])
+    describe(folder, kind, provenance, size, [])
     check(folder, network, checkpoint, sorted((ROOT / "demo" / "photos").iterdir())[:4])
+    if kind.lite:
+        round_weights(folder)
+        describe(folder, kind, provenance, size, [])
     measured = measurements(folder, data) if data.is_dir() else []
-    describe(folder, provenance, size, measured)
+    describe(folder, kind, provenance, size, measured)
     for name in ("LICENSE", "NOTICE"):
         if (out / name).exists():
             shutil.copy(out / name, folder / name)
@@ -289,7 +222,7 @@ def story(checkpoint: dict, size: int) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work-dir", type=Path, required=True, help="where train.py keeps its checkpoint")
-    parser.add_argument("--out", type=Path, default=ROOT / "models" / NAME)
+    parser.add_argument("--out", type=Path, required=True, help="the model folder, replaced if it is there")
     parser.add_argument("--data", type=Path, default=ROOT / "../shared/data")
     parser.add_argument("--size", type=int, default=320)
     parser.add_argument("--start", type=Path, help="the checkpoint that training started from, to mix in")

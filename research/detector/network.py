@@ -1,4 +1,4 @@
-"""PicoDet-LCNet in PyTorch, for training only.
+"""PicoDet in PyTorch, over LCNet x1.0 or EfficientNet-Lite0, for training only.
 
 The bundled detector is ppdet's PicoDet: that is the network that gets exported (export.py). On a CPU
 PyTorch trains it several times faster (52 against 7 pictures a second at 320 pixels), so it is trained here.
@@ -16,6 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as fn
+
+from research.detector.efficientnet_lite import EfficientNetLite0
 
 STRIDES = (8, 16, 32, 64)
 REG_MAX = 7
@@ -82,6 +84,8 @@ class DepthwiseSeparable(nn.Module):
 
 
 class LCNet(nn.Module):
+    channels = (128, 256, 512)
+
     def __init__(self) -> None:
         super().__init__()
         self.conv1 = ConvBN(3, 16, 3, 2)
@@ -92,6 +96,9 @@ class LCNet(nn.Module):
         c3 = self.blocks4(self.blocks3(self.blocks2(self.conv1(x))))
         c4 = self.blocks5(c3)
         return [c3, c4, self.blocks6(c4)]
+
+    def below_stride_8(self) -> list[nn.Module]:
+        return [self.conv1, self.blocks2, self.blocks3]
 
 
 class DPModule(nn.Module):
@@ -133,7 +140,7 @@ class CSPLayer(nn.Module):
 class CSPPAN(nn.Module):
     """Feature pyramid with a top-down and a bottom-up path and a fourth level at stride 64."""
 
-    def __init__(self, channels: tuple[int, ...] = (128, 256, 512), out: int = 128):
+    def __init__(self, channels: tuple[int, ...], out: int = 128):
         super().__init__()
         self.conv_t = nn.Module()
         self.conv_t.convs = nn.ModuleList([ConvBN(c, out, 1) for c in channels])
@@ -184,10 +191,10 @@ class PicoHead(nn.Module):
 
 
 class PicoDet(nn.Module):
-    def __init__(self) -> None:
+    def __init__(self, backbone: LCNet | EfficientNetLite0) -> None:
         super().__init__()
-        self.backbone = LCNet()
-        self.neck = CSPPAN()
+        self.backbone = backbone
+        self.neck = CSPPAN(backbone.channels)
         self.head = PicoHead()
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:

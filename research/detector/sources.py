@@ -55,15 +55,34 @@ def held_out(name: str) -> bool:
     return hashlib.sha1(name.encode()).hexdigest()[0] == "0"
 
 
-def load_sources(data: Path, assets: Path, seed: int, photo_boxes: Path | None, products: int = 700) -> Sources:
+FOLDS = 5
+
+
+def fold_of(name: str) -> int:
+    """Which fifth of ECSSD's photos, train and val, a photo is in."""
+    return int(hashlib.sha1(name.encode()).hexdigest()[-8:], 16) % FOLDS
+
+
+def ecssd_photos(data: Path, fold: int | None, by_hand: dict[str, list]) -> list[Labelled]:
+    """train.json's photos but those held out; for a fold, all of train and val but its own."""
+    found = labelled_photos(data / "ecssd")
+    if fold is None:
+        kept = [photo for photo in found if not held_out(photo[0])]
+    else:
+        kept = [photo for photo in found + labelled_photos(data / "ecssd", "val.json") if fold_of(photo[0]) != fold]
+    return [(image, boxes) for name, image, boxes in kept if f"ecssd/images/{name}" not in by_hand]
+
+
+def load_sources(
+    data: Path, assets: Path, seed: int, photo_boxes: Path | None, *, products: int = 700, fold: int | None = None
+) -> Sources:
+    """`fold`: leave these photos of ECSSD out, in place of the usual ones."""
     rng = np.random.default_rng(seed)
     boxes = json.loads(photo_boxes.read_text()) if photo_boxes else {}
     by_hand = json.loads(HAND_BOXES.read_text())
-    ecssd = [
-        (image, found)
-        for name, image, found in labelled_photos(data / "ecssd")
-        if not held_out(name) and f"ecssd/images/{name}" not in by_hand
-    ]
+    if fold is not None:
+        by_hand = {p: b for p, b in by_hand.items() if "ecssd" not in p or fold_of(Path(p).name) != fold}
+    ecssd = ecssd_photos(data, fold, by_hand)
     scenery, white, on_white, boxed = [], [], [], []
     for path in photo_paths(data):
         if held_out(path):

