@@ -77,7 +77,7 @@ def test_the_command_with_a_broken_image_a_plot_and_a_config(index: Path) -> Non
     assert one["cold_start"]["median"] > 0
     assert one["memory_mb"] > 50
     assert {kind: each["macs"] // 10**6 for kind, each in one["networks"].items()} == {
-        "detector": 693,
+        "detector": 1094,
         "recogniser": 384,
     }
     assert found["limits"][0]["peaks"]["fp32"] > 1e8

@@ -222,8 +222,9 @@ def test_a_program_of_paddle_s(home: Path) -> None:
 def test_a_picodet_before_and_after_its_nms(home: Path) -> None:
     bundled = ROOT / "models/picodet_lcnet_x1_0_mainbody"
     over = ["Global.engine=paddle", "Global.threshold=0.1"]
+    plain = [*over, f"Global.det_inference_model_dir={bundled}"]
     photo = read_image(DEMO / "photos/beach.jpg")
-    wanted = DetPredictor(load_config(None, over)).predict([photo])[0]
+    wanted = DetPredictor(load_config(None, plain)).predict([photo])[0]
     for name, program in (("whole", "inference.json"), ("raw", "inference_raw.json")):
         options = ["--weights", bundled / "inference.pdiparams", "--size", "320", "--nms", "0.5"]
         add(bundled / program, "--name", name, *options)

@@ -82,7 +82,7 @@ def sheet(tiles: list[np.ndarray], columns: int, path: Path) -> None:
 
 
 def main() -> None:
-    detector = Detector(ROOT / "models" / "picodet_lcnet_x1_0_mainbody", threads=1)
+    detector = Detector(ROOT / "models" / "picodet_efficientnet_lite0_mainbody", threads=1)
     found = sorted((marked(detector, *scene) for scene in scenes()), key=lambda pair: -pair[0])
     sheet([tile for _, tile in found[:9]], 3, IMAGES / "detector_mistakes.jpg")
     count, pairs = confusions(16)

@@ -1,6 +1,6 @@
 """Measure an exported mainbody detector with Paddle Inference.
 
-    python -m research.detector.evaluate --model models/picodet_lcnet_x1_0_mainbody
+    python -m research.detector.evaluate --model models/picodet_efficientnet_lite0_mainbody
 
 AP50 and AP on ecssd val (photos with one main object, boxes drawn from masks), recall of the ten best boxes of each
 photo and AP50 on boxes/val.json (also without its people, who then count neither as wanted nor as wrong) and, foreign
@@ -171,7 +171,7 @@ def draw(detector: Detector, photos: list[Path], out: Path, threshold: float) ->
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", type=Path, default=ROOT / "models/picodet_lcnet_x1_0_mainbody")
+    parser.add_argument("--model", type=Path, default=ROOT / "models/picodet_efficientnet_lite0_mainbody")
     parser.add_argument("--data", type=Path, default=ROOT / "../shared/data")
     parser.add_argument("--draw", type=Path, nargs="+", help="a PNG to write, then the photos to draw boxes on")
     parser.add_argument("--threshold", type=float, default=0.2, help="lowest score drawn")

@@ -87,7 +87,7 @@ def write(pictures: list[Labelled], folder: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", type=Path, default=ROOT / "models/picodet_lcnet_x1_0_mainbody")
+    parser.add_argument("--model", type=Path, default=ROOT / "models/picodet_efficientnet_lite0_mainbody")
     parser.add_argument("--data", type=Path, default=ROOT / "../shared/data")
     parser.add_argument("--assets", type=Path, required=True)
     parser.add_argument("--kind", choices=["shelf", "room"], default="shelf")

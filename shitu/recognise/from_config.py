@@ -39,7 +39,7 @@ class DetPredictor(Detector):
 
     def __init__(self, config: Config, *, many: bool = False) -> None:
         section = config.Global
-        model = _model(section.det_inference_model_dir, DETECTION, "det", "picodet_lcnet_x1_0_mainbody")
+        model = _model(section.det_inference_model_dir, DETECTION, "det", "picodet_efficientnet_lite0_mainbody")
         preprocess = preprocessor_for(model, config.DetPreProcess)
         options = options_from(section)
         streams = options.threads if many and not options.use_gpu else 1
