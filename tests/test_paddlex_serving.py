@@ -221,6 +221,7 @@ def test_an_index_survives_a_restart(tmp_path: Path, monkeypatch: pytest.MonkeyP
     with serving(tmp_path) as service:
         key = call(service.url, "shitu-index-build", imageLabelPairs=pairs(5, 6))["indexKey"]
     with serving(tmp_path) as service:
-        found = call(service.url, "shitu-infer", image=encoded(noise(6)), indexKey=key)
+        asked = {"image": encoded(noise(6)), "indexKey": key, "detThreshold": 1.0}  # no box of a part of the noise
+        found = call(service.url, "shitu-infer", **asked)
         assert found["detectedObjects"][0]["recResults"][0]["label"] == "noise 6"
         assert call(service.url, "shitu-index-add", indexKey=key, imageLabelPairs=pairs(7))["imageCount"] == 3
