@@ -1,7 +1,7 @@
 """EfficientNet-Lite0 in PyTorch as the detector's backbone, for training only.
 
-The layers are those of shitu/training/rec/efficientnet_lite.py. The batch norms are folded into the convolutions:
-ImageNet's statistics stay, and a step is a third quicker. Names are those of the Paddle network, without its norms.
+The layers are those of shitu/training/rec/efficientnet_lite.py. The batch norms are folded into the convolutions,
+so ImageNet's statistics stay as they are. Names are those of the Paddle network, without its norms.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as fn
 
-# repeats, kernel, stride, expansion, channels
+# repeats, kernel, stride of the first, expansion, channels: shitu's efficientnet_lite.py, "lite0", which needs Paddle
 STAGES = (
     (1, 3, 1, 1, 16),
     (2, 3, 2, 6, 24),

@@ -197,7 +197,6 @@ def export(checkpoint: dict, out: Path, *, size: int, data: Path, provenance: st
     check(folder, network, checkpoint, sorted((ROOT / "demo" / "photos").iterdir())[:4])
     if kind.lite:
         round_weights(folder)
-        describe(folder, kind, provenance, size, [])
     measured = measurements(folder, data) if data.is_dir() else []
     describe(folder, kind, provenance, size, measured)
     for name in ("LICENSE", "NOTICE"):

@@ -27,14 +27,13 @@ import torch
 from torch import Tensor, nn
 
 from research.detector.data import Batches
-from research.detector.efficientnet_lite import EfficientNetLite0
+from research.detector.efficientnet_lite import MEAN, STD, EfficientNetLite0
 from research.detector.loss import detector_loss
 from research.detector.network import LCNet, PicoDet, load_layout_detector
 from research.detector.sources import FOLDS, load_sources
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL_UNTIL = 0.55  # of the hours: then larger pictures
-MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 
 
 def arguments() -> argparse.Namespace:
@@ -62,7 +61,7 @@ def arguments() -> argparse.Namespace:
 
 
 def normalized(images: Tensor) -> Tensor:
-    shift, scale = (torch.tensor(v).view(1, 3, 1, 1) for v in (MEAN, STD))
+    shift, scale = (v.view(1, 3, 1, 1) for v in (MEAN, STD))
     return ((images.float() - shift) / scale).to(memory_format=torch.channels_last)
 
 

@@ -6,17 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from research.detector.efficientnet_lite import STAGES
+
 FEATURES = 1280  # pooled
-# repeats, kernel, stride of the first, expansion, channels: shitu's efficientnet_lite.py, "lite0"
-STAGES = (
-    (1, 3, 1, 1, 16),
-    (2, 3, 2, 6, 24),
-    (2, 5, 2, 6, 40),
-    (3, 3, 2, 6, 80),
-    (3, 5, 1, 6, 112),
-    (4, 5, 2, 6, 192),
-    (1, 3, 1, 6, 320),
-)
 
 
 class SameConv(nn.Conv2d):
