@@ -19,7 +19,7 @@ import torch
 
 from research.common.cutouts import Image, object_on_white
 from research.detector.loss import anchor_points, decode
-from research.detector.network import LCNet, PicoDet
+from research.detector.network import PicoDet, network_of
 
 ROOT = Path(__file__).resolve().parents[2]
 MEAN, STD = np.float32((123.675, 116.28, 103.53)), np.float32((58.395, 57.12, 57.375))
@@ -72,8 +72,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    model = PicoDet(LCNet()).eval()
-    model.load_state_dict(torch.load(args.checkpoint, weights_only=True)["ema"])
+    model = network_of(torch.load(args.checkpoint, weights_only=True)["ema"]).eval()
     found, seen = {}, 0
     for path in photo_paths(args.data):
         photo = cv2.imread(str(args.data / path))

@@ -20,7 +20,7 @@ from research.common.scene import Scene, hold, levels, transformed
 from research.detector.rooms import labelled_photo, mosaic, mosaic_of_many, photo_of_many, room, squash
 from research.detector.sources import Picture, Sources
 
-EARLY, LATE = (256, 288, 320), (288, 320, 352)
+EARLY, LATE = (-64, -32, 0), (-32, 0, 32)  # pixels more than the size that is trained for
 PARTLY = 0.5  # what background counts in photos of one main thing, which show others that nobody boxed
 ROOMS = 0.86  # up to which draw of `sample` scenes are rooms
 TINY = 5  # pixels: a box of a shorter side counts neither way
@@ -195,18 +195,19 @@ def _scene(rng: Rng, sources: Sources, kind: float, height: int, width: int) -> 
 
 class Batches(IterableDataset):
     """Endless batches: images [B, 3, S, S] uint8 RGB, boxes [B, G, 4], which of these are wanted and which are crowds
-    [B, G], and what background counts [B]. S is one of EARLY until `late` (as time.time() tells), then of LATE."""
+    [B, G], and what background counts [B]. S is `size` and one of EARLY until `late` (as time.time() tells), then of
+    LATE."""
 
-    def __init__(self, sources: Sources, batch: int, seed: int, late: float):
+    def __init__(self, sources: Sources, batch: int, seed: int, *, size: int, late: float):
         super().__init__()
-        self.sources, self.batch, self.seed, self.late = sources, batch, seed, late
+        self.sources, self.batch, self.seed, self.size, self.late = sources, batch, seed, size, late
 
     def __iter__(self) -> Iterator[tuple[torch.Tensor, ...]]:
         cv2.setNumThreads(0)
         worker = torch.utils.data.get_worker_info()
         rng = np.random.default_rng((self.seed, worker.id if worker else 0))
         while True:
-            size = int(rng.choice(EARLY if time.time() < self.late else LATE))
+            size = self.size + int(rng.choice(EARLY if time.time() < self.late else LATE))
             pictures = [sample(rng, self.sources, size) for _ in range(self.batch)]
             most = max(1, *(len(one.boxes) for one in pictures))
             truth = torch.zeros(self.batch, most, 4)

@@ -5,7 +5,8 @@
 AP50 and AP on ecssd val (photos with one main object, boxes drawn from masks), recall of the ten best boxes of each
 photo and AP50 on boxes/val.json (also without its people, who then count neither as wanted nor as wrong) and, foreign
 to all training and choosing, on coco128, whose file does not tell kinds. The first two by halves, too: every other
-photo, from the first, is what version 4 was chosen by, the others it was not. `--draw` writes pictures to look at.
+photo, from the first, is what version 4 was chosen by, the others it was not; boxes/val.json by source, too.
+`--draw` writes pictures to look at.
 """
 
 from __future__ import annotations
@@ -91,6 +92,7 @@ class OnSet(NamedTuple):
 
 
 PEOPLE = ("person",)
+SOURCES = {", everyday photos": "coco_", ", shelves": "frei_"}  # of boxes/val.json, 100 photos each
 IGNORED_AREA = 2e10  # beyond COCO's largest: neither wanted nor, if found, wrong
 
 
@@ -103,11 +105,16 @@ def on_set(
     images: Path,
     ignored: tuple[str, ...] = (),
     part: slice = HALVES[""],
+    *,
+    source: str = "",
 ) -> OnSet:
-    """The figures of a set in COCO's form; objects of the `ignored` labels are neither wanted nor wrong."""
+    """The figures of a set in COCO's form; objects of the `ignored` labels are neither wanted nor wrong.
+
+    Of the set, `part` of the photos whose file names begin with `source`.
+    """
     with contextlib.redirect_stdout(io.StringIO()):
         coco = COCO(str(annotations))
-        photos = coco.dataset["images"][part]
+        photos = [image for image in coco.dataset["images"][part] if image["file_name"].startswith(source)]
         kept = {image["id"] for image in photos}
         coco.dataset["images"] = photos
         coco.dataset["annotations"] = [row for row in coco.dataset["annotations"] if row["image_id"] in kept]
@@ -134,6 +141,11 @@ def measure(folder: Path, data: Path) -> dict[str, float]:
             each = on_set(detector, data / "boxes/val.json", data / "boxes/images", ignored, part)
             found[f"recall at IoU 0.5 of 10 boxes a photo on {name}"] = each.recall
             found[f"AP50 on {name}"] = each.ap50
+    if (data / "boxes/val.json").is_file():
+        for name, source in SOURCES.items():
+            each = on_set(detector, data / "boxes/val.json", data / "boxes/images", source=source)
+            found[f"recall at IoU 0.5 of 10 boxes a photo on boxes/val{name}"] = each.recall
+            found[f"AP50 on boxes/val{name}"] = each.ap50
     coco128 = on_set(detector, data / "coco128/foreground.json", data / "coco128/images")
     return found | {"recall at IoU 0.5 of 10 boxes a photo on coco128": coco128.recall, "AP50 on coco128": coco128.ap50}
 

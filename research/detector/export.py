@@ -25,11 +25,10 @@ import paddle
 import torch
 from paddle.static import InputSpec
 
-from research.detector.efficientnet_lite import EfficientNetLite0
 from research.detector.evaluate import Detector, measure
 from research.detector.loss import anchor_points, decode
 from research.detector.mix import PARAMS, float_parts
-from research.detector.network import LCNet, PicoDet
+from research.detector.network import network_of
 from research.detector.ppdet_network import NMS, Kind, Mainbody, build_ppdet, kind_of, load_weights
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -63,8 +62,7 @@ def numpy_nms(boxes: np.ndarray, scores: np.ndarray) -> np.ndarray:
 
 def trained_scores(checkpoint: dict, inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Scores [B, 1, A] and boxes [B, A, 4] in input pixels from the network as it was trained, in PyTorch."""
-    model = PicoDet(EfficientNetLite0() if kind_of(checkpoint).lite else LCNet()).eval()
-    model.load_state_dict(checkpoint["ema"])
+    model = network_of(checkpoint["ema"]).eval()
     with torch.no_grad():
         logits, sides = model(torch.from_numpy(inputs))
         boxes = decode(sides, *anchor_points(inputs.shape[-1]))
@@ -162,7 +160,7 @@ def measurements(folder: Path, data: Path) -> list[dict]:
     photos = {"ecssd": 100, "boxes": 200, "coco1": 128}
     rows = []
     for what, value in measure(folder, data).items():
-        count = photos[what.rsplit(" on ")[1][:5]] // (1 + ("chosen" in what))
+        count = photos[what.rsplit(" on ")[1][:5]] // (1 + (", " in what))  # halves
         untouched = "untouched: " if "coco128" in what else ""
         command = "python -m research.detector.evaluate"
         rows.append({"what": f"{untouched}{what} ({count} photos)", "value": round(value, 4), "command": command})
@@ -223,7 +221,7 @@ def main() -> None:
     parser.add_argument("--work-dir", type=Path, required=True, help="where train.py keeps its checkpoint")
     parser.add_argument("--out", type=Path, required=True, help="the model folder, replaced if it is there")
     parser.add_argument("--data", type=Path, default=ROOT / "../shared/data")
-    parser.add_argument("--size", type=int, default=320)
+    parser.add_argument("--size", type=int, default=320, help="of the input, pixels")
     parser.add_argument("--start", type=Path, help="the checkpoint that training started from, to mix in")
     parser.add_argument("--share", type=float, default=0.85, help="of the trained weights in the mix")
     args = parser.parse_args()

@@ -202,6 +202,17 @@ class PicoDet(nn.Module):
         return self.head(self.neck(self.backbone(images)))
 
 
+def is_lite(weights: dict[str, Tensor]) -> bool:
+    return "backbone.stem.weight" in weights
+
+
+def network_of(weights: dict[str, Tensor]) -> PicoDet:
+    """The network of these weights, over the backbone that they belong to."""
+    model = PicoDet(EfficientNetLite0() if is_lite(weights) else LCNet())
+    model.load_state_dict(weights)
+    return model
+
+
 def to_ppdet_name(name: str) -> str:
     """The parameter's name in ppdet: PyTorch forbids dots in sub-module names, and names statistics otherwise."""
     name = re.sub(r"(cls_conv_[dp]w\d)_(\d)", r"\1.\2", name)

@@ -38,7 +38,7 @@ KINDS = {
 
 
 def kind_of(checkpoint: dict) -> Kind:
-    return KINDS["lite0" if "backbone.stem.weight" in checkpoint["ema"] else "lcnet"]
+    return KINDS["lite0" if trained.is_lite(checkpoint["ema"]) else "lcnet"]
 
 
 class LiteFeatures(EfficientNetLite):

