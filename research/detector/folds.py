@@ -2,12 +2,13 @@
 
     for k in 0 1 2 3 4; do
         python -m research.detector.train --fold $k --work-dir F/$k --assets A --start layout_cdla.onnx --imagenet I \\
-            --freeze --lr 5e-4 --backbone-lr 0.4 --hours 0.25
+            --freeze --lr 5e-4 --backbone-lr 0.4 --hours 0.1
         python -m research.detector.export --work-dir F/$k --out F/$k/model
     done
     python -m research.detector.folds F
 
 The start has seen documents and ImageNet, none of ECSSD; photos that an earlier detector boxed are left out.
+With more hours the same commands go on from the last checkpoints.
 """
 
 from __future__ import annotations
