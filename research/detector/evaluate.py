@@ -129,23 +129,28 @@ def on_set(
     return OnSet(float(evaluated["recall"][0, 0, 0, 1]), float(precision[0].mean()), float(precision.mean()))
 
 
+def on_boxes(detector: Detector, folder: Path) -> dict[str, float]:
+    """The figures of boxes/val.json: whole and by halves, with its people and without, and by source."""
+    parts: dict[str, dict] = {}
+    for half, part in HALVES.items():
+        parts |= {half: {"part": part}, f" without people{half}": {"part": part, "ignored": PEOPLE}}
+    parts |= {name: {"source": source} for name, source in SOURCES.items()}
+    found = {}
+    for name, how in parts.items():
+        each = on_set(detector, folder / "val.json", folder / "images", **how)
+        found[f"recall at IoU 0.5 of 10 boxes a photo on boxes/val{name}"] = each.recall
+        found[f"AP50 on boxes/val{name}"] = each.ap50
+    return found
+
+
 def measure(folder: Path, data: Path) -> dict[str, float]:
     """AP50 and AP on ecssd val, recall of ten boxes a photo on coco128; where it is there, boxes/val.json too."""
     detector, found = Detector(folder), {}
     for half, part in HALVES.items():
         ecssd = on_set(detector, data / "ecssd/val.json", data / "ecssd/images", part=part)
         found |= {f"AP50 on ecssd val{half}": ecssd.ap50, f"AP on ecssd val{half}": ecssd.ap}
-        if not (data / "boxes/val.json").is_file():
-            continue
-        for name, ignored in ((f"boxes/val{half}", ()), (f"boxes/val without people{half}", PEOPLE)):
-            each = on_set(detector, data / "boxes/val.json", data / "boxes/images", ignored, part)
-            found[f"recall at IoU 0.5 of 10 boxes a photo on {name}"] = each.recall
-            found[f"AP50 on {name}"] = each.ap50
     if (data / "boxes/val.json").is_file():
-        for name, source in SOURCES.items():
-            each = on_set(detector, data / "boxes/val.json", data / "boxes/images", source=source)
-            found[f"recall at IoU 0.5 of 10 boxes a photo on boxes/val{name}"] = each.recall
-            found[f"AP50 on boxes/val{name}"] = each.ap50
+        found |= on_boxes(detector, data / "boxes")
     coco128 = on_set(detector, data / "coco128/foreground.json", data / "coco128/images")
     return found | {"recall at IoU 0.5 of 10 boxes a photo on coco128": coco128.recall, "AP50 on coco128": coco128.ap50}
 

@@ -17,7 +17,7 @@ from research.detector.boxes import photo_paths
 from research.detector.grabcut import real_cutout
 
 Labelled = tuple[Image, np.ndarray]
-LONGEST = 640  # pixels of a photo's longer side in memory: windows of it are squashed to 448 at most
+LONGEST = 640  # pixels of a photo's longer side in memory, as COCO has them; 512 when the bundled weights learnt
 COCO_BACKGROUND = 0.5  # its 80 kinds leave objects out; a shelf's packages are all boxed
 
 
