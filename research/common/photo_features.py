@@ -10,12 +10,29 @@ from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
+import yaml
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
 
 HELD_OUT_CLASSES = 35
 MEAN, STD, SIDE = 127.0, 128.0, 224
+
+
+class Scaling(NamedTuple):
+    """What pixels, 0 to 255, become: `(pixel - mean) / std`, a number or one a channel (RGB)."""
+
+    mean: float | Floats = MEAN
+    std: float | Floats = STD
+
+    @classmethod
+    def of(cls, folder: Path) -> Scaling:
+        """As a model's card says; that of EfficientNet-Lite0 where there is no card yet."""
+        card = folder / "model.yaml"
+        if not card.is_file():
+            return cls()
+        known = yaml.safe_load(card.read_text(encoding="utf-8"))["preprocess"]
+        return cls(*(np.float32(known[key]) / np.float32(known["scale"]) for key in ("mean", "std")))
 
 
 class Photo(NamedTuple):
@@ -56,8 +73,11 @@ def held_out_classes(labels: Iterable[str]) -> list[str]:
     return sorted(by_hash[:HELD_OUT_CLASSES])
 
 
-def read_input(photo: Photo) -> Floats:
-    """The network's input: (3, 224, 224) float32, RGB, squashed bilinearly, (pixel - 127) / 128."""
+LITE0 = Scaling()
+
+
+def read_input(photo: Photo, scaling: Scaling = LITE0) -> Floats:
+    """The network's input: (3, 224, 224) float32, RGB, squashed bilinearly, scaled."""
     image = cv2.imread(str(photo.path), cv2.IMREAD_COLOR)
     if image is None:
         raise SystemExit(f"{photo.path}: not readable as an image")
@@ -65,13 +85,13 @@ def read_input(photo: Photo) -> Floats:
         x1, y1, x2, y2 = photo.xyxy
         image = image[y1:y2, x1:x2]
     rgb = cv2.cvtColor(cv2.resize(image, (SIDE, SIDE), interpolation=cv2.INTER_LINEAR), cv2.COLOR_BGR2RGB)
-    return np.ascontiguousarray(((rgb.astype(np.float32) - MEAN) / STD).transpose(2, 0, 1))
+    return np.ascontiguousarray(((rgb.astype(np.float32) - scaling.mean) / scaling.std).transpose(2, 0, 1))
 
 
-def input_batches(photos: list[Photo], size: int) -> Iterator[Floats]:
+def input_batches(photos: list[Photo], size: int, scaling: Scaling = LITE0) -> Iterator[Floats]:
     """The inputs of all photos, in order: (size or fewer, 3, 224, 224) float32 each."""
     for start in range(0, len(photos), size):
-        yield np.stack([read_input(photo) for photo in photos[start : start + size]])
+        yield np.stack([read_input(photo, scaling) for photo in photos[start : start + size]])
 
 
 class ExportedNetwork:
@@ -93,6 +113,7 @@ class ExportedNetwork:
         config.enable_new_ir(True)
         config.enable_new_executor(True)
         config.enable_memory_optim()
+        self._scaling = Scaling.of(folder)
         self._predictor: Any = inference.create_predictor(config)
 
     def __call__(self, x: Floats) -> Floats:
@@ -105,7 +126,7 @@ class ExportedNetwork:
 
     def photos(self, photos: list[Photo], batch: int = 16) -> Floats:
         """Features of photos: (n, d) float32, not normalised."""
-        return np.concatenate([self(x) for x in input_batches(photos, batch)])
+        return np.concatenate([self(x) for x in input_batches(photos, batch, self._scaling)])
 
 
 def unit(rows: Floats) -> Floats:

@@ -2,13 +2,14 @@
 
     python -m research.gpu_job.refined table --run OUT [--before models/efficientnet_lite0_512] [--drawn D]
     python -m research.gpu_job.refined make --run OUT --share 0.75 --layer learned --out M [--story FILE] [--drawn D]
+    python -m research.gpu_job.refined chosen --model M ... [--drawn D]
     python -m research.gpu_job.refined measure --model M ... [--drawn D]
 
 A mixture is `before + share * (refined - before)` of every kernel, bias and the linear layer (as in
 research/recogniser/choose.py); both have their batch norms in their convolutions, which stood still. A linear layer is
 the mixed one, or a PCA (centred, eigenvalue ** -0.3) of the mixture's features of photos that were learnt from. Nothing
-of what the card reports as untouched is read by `table`; `measure` reads nothing else. D is what
-`research.recogniser.data --parts val test` wrote.
+of what the card reports as untouched is read by `table` and, for whole models, `chosen`; `measure` reads nothing else.
+D is what `research.recogniser.data --parts val test` wrote.
 """
 
 from __future__ import annotations
@@ -136,6 +137,26 @@ def table(args: argparse.Namespace) -> None:
             print(f"share {share:.2f} {name:14} {line}", flush=True)
 
 
+def chosen(args: argparse.Namespace) -> None:
+    """The choosing sets of several models side by side."""
+    asked, stranger = choosing(args.data, args.drawn), unknown(args.data, args.drawn)
+    columns = []
+    for folder in args.model:
+        run, known = photos.ExportedNetwork(folder, 1), dict[Photo, Floats]()
+
+        def embed(members: list[Photo], run: photos.ExportedNetwork = run, known: dict = known) -> Floats:
+            new = [photo for photo in members if photo not in known]
+            if new:
+                known.update(zip(new, run.photos(new), strict=True))
+            return np.stack([known[photo] for photo in members])
+
+        found = {key: each.recall(embed) for key, each in asked.items()}
+        found |= {f"{key}, 10 % false": open_set.figures(each, embed).recall for key, each in stranger.items()}
+        columns.append(found)
+    for what in columns[0]:
+        print("  ".join(f"{column[what]:.4f}" for column in columns), what, flush=True)
+
+
 def measured(folder: Path, data: Path, drawn: Path | None) -> dict[str, float]:
     """Recall@1 of the untouched sets, and the open-set figures of research/recogniser/open_set.py."""
     from research.recogniser.choose import measure
@@ -227,8 +248,8 @@ def make(args: argparse.Namespace) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True)
-    one, two, three = (commands.add_parser(name) for name in ("table", "make", "measure"))
-    for command, act in ((one, table), (two, make), (three, compare)):
+    one, two, three, four = (commands.add_parser(name) for name in ("table", "make", "measure", "chosen"))
+    for command, act in ((one, table), (two, make), (three, compare), (four, chosen)):
         command.set_defaults(act=act)
         command.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
         command.add_argument("--drawn", type=Path)
@@ -241,7 +262,8 @@ def main() -> None:
     two.add_argument("--layer", choices=LAYERS, required=True)
     two.add_argument("--story", type=Path, help="text for the card: how the weights came about")
     two.add_argument("--out", type=Path, required=True, help="folder of the model folder")
-    three.add_argument("--model", type=Path, nargs="+", required=True)
+    for command in (three, four):
+        command.add_argument("--model", type=Path, nargs="+", required=True)
     args = parser.parse_args()
     cv2.setNumThreads(1)
     args.act(args)

@@ -20,6 +20,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed: make resear
 from research.gpu_job.job.detector import precision_and_recall  # noqa: E402
 from research.gpu_job.job.detector_views import DetectorViews  # noqa: E402
 from research.gpu_job.job.losses import triplet_angular_margin  # noqa: E402
+from research.gpu_job.job.muon import orthogonal  # noqa: E402
 from research.gpu_job.job.packed import TRAIN, Pack  # noqa: E402
 from research.gpu_job.job.state import Learner  # noqa: E402
 from research.gpu_job.pack_photos import ROOT, choose, held_out  # noqa: E402
@@ -108,7 +109,7 @@ def test_files_of_different_steps_are_noticed(tmp_path: Path) -> None:
     network = torch.nn.Linear(4, 3)
     learner = Learner("small", network, lr=0.1, decay=0.0, ema=0.9)
     for step in (1, 2):
-        learner.learn(network(torch.ones(2, 4)).square().mean(), 2, 0.1, 5.0)
+        learner.learn(network(torch.ones(2, 4)).square().mean(), 2, 1.0, 5.0)
         learner.save(tmp_path, float(step))
         if step == 1:
             old = (tmp_path / "small.resume1.pt").read_bytes()
@@ -122,20 +123,38 @@ def test_files_of_different_steps_are_noticed(tmp_path: Path) -> None:
 
 
 def test_resume_brings_weights_and_moments_back(tmp_path: Path) -> None:
-    network = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.BatchNorm1d(3))
-    learner = Learner("small", network, lr=0.1, decay=0.0, ema=0.9)
+    network, twin = (
+        torch.nn.Sequential(
+            torch.nn.Conv2d(4, 6, 1), torch.nn.Flatten(), torch.nn.Linear(6, 3), torch.nn.BatchNorm1d(3)
+        )
+        for _ in range(2)
+    )
+    learner = Learner("small", network, lr=0.1, decay=0.0, ema=0.9, muon=0.1)
     for _ in range(3):
-        learner.learn(network(torch.randn(8, 4)).square().mean(), 8, 0.1, 5.0)
+        learner.learn(network(torch.randn(8, 4, 1, 1)).square().mean(), 8, 1.0, 5.0)
     learner.save(tmp_path, 3.0)
-    twin = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.BatchNorm1d(3))
-    other = Learner("small", twin, lr=0.1, decay=0.0, ema=0.9)
+    other = Learner("small", twin, lr=0.1, decay=0.0, ema=0.9, muon=0.1)
     other.load(tmp_path, lambda _: None)
     for name, value in learner.network.state_dict().items():
         assert torch.allclose(other.network.state_dict()[name].float(), value.float(), atol=2e-3), name
-    for mine, theirs in zip(other.network.parameters(), learner.network.parameters(), strict=True):
-        states = other.optimizer.state[mine], learner.optimizer.state[theirs]
-        assert torch.allclose(states[0]["exp_avg"], states[1]["exp_avg"], atol=1e-3, rtol=1e-2)
-        assert float(states[0]["step"]) == 3
+    seen = 0
+    for optimizers in zip(other.optimizers, learner.optimizers, strict=True):
+        mine, theirs = (list(optimizer.state.values()) for optimizer in optimizers)
+        for state, wanted in zip(mine, theirs, strict=True):
+            assert torch.allclose(state["exp_avg"], wanted["exp_avg"], atol=1e-3, rtol=1e-2)
+            assert float(state.get("step", 3)) == 3
+            seen += 1
+    assert seen == len(list(network.parameters()))
+
+
+def test_muon_steps_are_orthogonal() -> None:
+    """Against the singular value decomposition: the same directions, each of a length near 1."""
+    matrices = torch.randn(3, 24, 16, generator=torch.Generator().manual_seed(1))
+    found = orthogonal(matrices).float()
+    u, _, vt = torch.linalg.svd(matrices, full_matrices=False)
+    lengths = (u * (found @ vt.mT)).sum(1)
+    assert ((lengths > 0.6) & (lengths < 1.3)).all()
+    assert torch.allclose(u.mT @ found @ vt.mT, torch.diag_embed(lengths), atol=0.03)
 
 
 def test_boxes_follow_what_is_drawn(pack: Pack) -> None:

@@ -171,10 +171,15 @@ class PPLCNetV2(nn.Module):
 
     def pooled(self, x: Tensor) -> Tensor:
         """(n, 1024): what the last convolution, a linear layer, is given."""
-        x = self.stem(x)
+        return self.maps(x)[-1].mean((2, 3))
+
+    def maps(self, x: Tensor) -> list[Tensor]:
+        """What each stage gives, (n, c, h, w): strides 4, 8, 16 and 16."""
+        x, found = self.stem(x), []
         for stage in self.stages:
             x = stage(x)
-        return x.mean((2, 3))
+            found.append(x)
+        return found
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.last_conv(self.pooled(x)[..., None, None]).flatten(1)

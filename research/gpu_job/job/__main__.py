@@ -17,11 +17,9 @@ import torch
 
 from research.gpu_job.job.detector import Detector
 from research.gpu_job.job.packed import CHOOSE, TRAIN, Pack
-from research.gpu_job.job.recogniser import STAGES, Recogniser
+from research.gpu_job.job.recogniser import Recogniser
 from research.gpu_job.job.refine import Refine
 from research.gpu_job.job.state import Log
-from research.gpu_job.job.tuning import search_if_it_pays
-from research.pplcnetv2.network import PPLCNetV2
 
 HALVES = {half.name: half for half in (Refine, Recogniser, Detector)}
 SHARES = {"teacher": 0.17, "recogniser": 0.53, "detector": 0.3}  # of the time
@@ -35,7 +33,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=9.0, help="from the start of the process to its end")
     parser.add_argument("--halves", nargs="+", choices=HALVES, default=list(HALVES))
-    parser.add_argument("--batch", type=int, default=768, help="of the recogniser; the detector takes a sixth")
+    parser.add_argument("--batch", type=int, default=512, help="of the recogniser; the detector takes a quarter")
     parser.add_argument("--lr", type=float, default=2e-3, help="of the recogniser")
     parser.add_argument("--detector-lr", type=float, default=1e-3)
     parser.add_argument("--seed", type=int, default=2026)
@@ -57,9 +55,8 @@ def main() -> None:
     settings = {
         "teacher": (16 if args.smoke else args.batch // 2, args.lr),
         "recogniser": (16 if args.smoke else args.batch, args.lr),
-        "detector": (8 if args.smoke else max(8, args.batch // 6), args.detector_lr),
+        "detector": (8 if args.smoke else max(8, args.batch // 4), args.detector_lr),
     }
-    search_if_it_pays(PPLCNetV2().to(device), STAGES[0].side, args.batch, log.line)
     ends, shares = 0.0, sum(SHARES[half] for half in args.halves)
     ready = time.monotonic() - began
     for half in args.halves:

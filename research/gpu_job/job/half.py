@@ -11,7 +11,6 @@ from torch import Tensor
 
 from research.gpu_job.job.packed import Pack
 from research.gpu_job.job.state import Clock, Learner, Log
-from research.gpu_job.job.tuning import unsearched
 
 LEAST = 3  # steps, however little time is left
 TELL_SECONDS, SMOKE_TELL_SECONDS = 10, 2
@@ -77,5 +76,4 @@ class Half:
 
     def measure(self, clock: Clock) -> None:
         """A point of the curve."""
-        with unsearched():
-            self.log.point(self.name, {**clock.told(self.learner), **self.figures()})
+        self.log.point(self.name, {**clock.told(self.learner), **self.figures()})

@@ -18,6 +18,11 @@ def distillation(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
     return 1 - (student * teacher).sum(dim=1).mean(), relations
 
 
+def cosine_distance(student: Tensor, teacher: Tensor) -> Tensor:
+    """1 - cosine, mean over the batch."""
+    return 1 - functional.cosine_similarity(student, teacher).mean()
+
+
 def cosine_softmax(features: Tensor, head: Tensor, labels: Tensor) -> Tensor:
     """Cross-entropy of unit features (n, d) against class weights (d, classes), the true cosine less a margin."""
     cosines = features @ functional.normalize(head, dim=0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
 
 import torch
@@ -9,19 +10,19 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from research.gpu_job.job.half import Half, autocast
-from research.gpu_job.job.losses import class_means, cosine_softmax, distillation, triplet_angular_margin
+from research.gpu_job.job.losses import class_means, cosine_distance, cosine_softmax, triplet_angular_margin
 from research.gpu_job.job.packed import CHOOSE, TRAIN
 from research.gpu_job.job.state import Learner
-from research.gpu_job.job.teacher import FEATURES, Teacher, folded, load_teacher
-from research.gpu_job.job.tuning import unsearched
+from research.gpu_job.job.teacher import FEATURES, MAPS, Teacher, folded, load_teacher
 from research.gpu_job.job.views import Views
 from research.pplcnetv2.network import DIMENSION, POOLED, PPLCNetV2
+from research.pplcnetv2.network import STAGES as PARTS
 
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)  # of ImageNet
-RELATIONS = 0.5  # weight of the loss over pairs
-NEAR = 0.5  # cosine from which on it counts
-MILD = 0.25  # progress until which views show most of a photo, unmixed
+MILD = 0.1  # progress until which views show most of a photo, unmixed
 FITTED = 1024  # photos by which the teacher's pooled features are centred and scaled
+BANK = 64  # batches of views that are learnt from again
+STRIDES = (4, 8, 16, 32)  # of the maps that are compared
 MEASURE_SIDE = 224
 PER_CLASS = 4
 HELD = {"products": "products", "caltech": "caltech"}  # choosing sets measured by leaving one out
@@ -37,7 +38,17 @@ class Stage:
     labels: bool = False
 
 
-STAGES = (Stage(0.4, 128, 192), Stage(0.72, 160, 192), Stage(0.82, 224, 224), Stage(1.0, 192, 224, labels=True))
+@dataclass(frozen=True)
+class Seen:
+    """A batch: views (n, 3, side, side) uint8; the teacher's pooled features and maps; labels of the first rows."""
+
+    views: Tensor
+    pooled: Tensor
+    maps: list[Tensor]
+    labels: Tensor
+
+
+STAGES = (Stage(0.5, 128, 192), Stage(0.78, 160, 224), Stage(1.0, 192, 224, labels=True))
 SMOKE_STAGES = (Stage(0.6, 64, 64), Stage(1.0, 64, 64, labels=True))
 
 
@@ -53,6 +64,7 @@ class Student(nn.Module):
         self.backbone = PPLCNetV2()
         self.backbone.last_conv = nn.Identity()
         self.wide = nn.Linear(POOLED, FEATURES)
+        self.hints = nn.ModuleList(nn.Conv2d(part[0], c, 1) for part, c in zip(PARTS, MAPS.values(), strict=True))
         self.head = nn.Parameter(torch.randn(DIMENSION, classes) * 0.05)
         self.register_buffer("linear_weight", torch.zeros(DIMENSION, FEATURES))
         self.register_buffer("linear_bias", torch.zeros(DIMENSION))
@@ -61,7 +73,12 @@ class Student(nn.Module):
 
     def pooled(self, x: Tensor) -> Tensor:
         """(n, 3, h, w), RGB, 0 to 255 -> (n, 1280), as the teacher's."""
-        return self.wide(self.backbone.pooled((x - self.mean) / self.std))
+        return self.pooled_and_maps(x)[0]
+
+    def pooled_and_maps(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """The same, and after each stage what the teacher's maps are to be told from."""
+        maps = self.backbone.maps((x - self.mean) / self.std)
+        return self.wide(maps[-1].mean((2, 3))), maps
 
     def embedded(self, pooled: Tensor) -> Tensor:
         """(n, 1280) -> (n, 512)."""
@@ -109,8 +126,7 @@ class LabelledHalf(Half):
         rows = self.pack.rows(TRAIN)
         rows = rows[self.pack.label[rows] >= 0].to(self.device)
         labels = self.labels[rows]
-        with unsearched():
-            means = class_means(self.embed(rows), labels, self.pack.about["classes"])
+        means = class_means(self.embed(rows), labels, self.pack.about["classes"])
         for network in networks:
             network.head.copy_(means)
         self.log.line(f"{self.name}: metric learning begins, {len(rows)} photos of {len(means.T)} classes")
@@ -152,7 +168,8 @@ class Recogniser(LabelledHalf):
     """PP-LCNetV2, from nothing."""
 
     name = "recogniser"
-    warmup, max_norm, measure_every = 400, 5.0, 0.2
+    warmup, max_norm, measure_every = 400, 5.0, 0.25
+    hints, used, muon = 100.0, 3, 0.02  # weight of maps at first; how often a view is learnt from; a learning rate
 
     def make(self, lr: float, seed: int) -> Learner:
         self.prepare(seed)
@@ -162,8 +179,8 @@ class Recogniser(LabelledHalf):
         self._begin_wide(student)
         student.to(memory_format=torch.channels_last)
         self.stage: Stage | None = None
-        self.distance = torch.ones((), device=self.device)  # 1 - cosine, over the last steps
-        return Learner(self.name, student, lr=lr, decay=0.03, ema=0.9995)
+        self.bank: deque[Seen] = deque(maxlen=BANK)
+        return Learner(self.name, student, lr=lr, decay=0.03, ema=0.9995, muon=self.muon)
 
     @torch.no_grad()
     def _begin_wide(self, student: Student) -> None:
@@ -172,7 +189,7 @@ class Recogniser(LabelledHalf):
         found = []
         for some in self.views.pick(self.photos, 32 if self.smoke else FITTED).split(128):
             x = functional.interpolate(self.pack.images[some].float(), (side, side), mode="bilinear", antialias=True)
-            with autocast(self.device), unsearched():
+            with autocast(self.device):
                 found.append(self.teacher.pooled(x).float())
         variance, mean = torch.var_mean(torch.cat(found), 0)
         self.spread = variance.sum()
@@ -190,47 +207,67 @@ class Recogniser(LabelledHalf):
 
     def begin(self, progress: float) -> None:
         """The stage; class weights begin with the metric stage, unless a resume has brought them."""
-        self.mild = progress < MILD
+        self.mild, self.left = progress < MILD, 1 - progress
         stage = next((s for s in self.stages if progress < s.until), self.stages[-1])
         resumed = self.stage is None and self.learner.step > 0
         if stage.labels and stage is not self.stage and not resumed:
             self.begin_head([self.learner.network, self.learner.average])
         if stage is not self.stage:
             self.log.line(f"recogniser: {progress:.0%} {stage}")
+            self.bank.clear()
         self.stage = stage
 
-    def losses(self) -> tuple[Tensor, dict[str, Tensor]]:
+    def seen(self) -> Seen:
+        """New views with what the teacher says of them, or, between these, some of the last ones again."""
         stage = self.stage
         assert stage is not None  # begin() came first
-        few = self.batch // 2 if stage.labels else 0
-        labelled, labels = self.classes(few)
-        rows = torch.cat([labelled, self.views.pick(self.photos, self.batch - len(labelled))])
-        smallest = 0.5 if self.mild else 0.12
-        photos = self.pack.images[rows[len(labelled) :]]
-        seen = self.views(photos, stage.teacher_side, smallest=smallest, blend=not self.mild)
+        if self.learner.step % self.used and self.bank:
+            return self.bank[int(torch.randint(len(self.bank), ()))]
+        labelled, labels = self.classes(self.batch // 2 if stage.labels else 0)
+        photos = self.pack.images[self.views.pick(self.photos, self.batch - len(labelled))]
+        views = self.views(photos, stage.teacher_side, smallest=0.5 if self.mild else 0.12, blend=not self.mild)
         if len(labelled):  # labels hold for what is whole and not mixed
             whole = self.views(self.pack.images[labelled], stage.teacher_side, smallest=0.4, blend=False)
-            seen = torch.cat([whole, seen])
-        small = seen
-        if stage.side != stage.teacher_side:
-            small = functional.interpolate(seen, (stage.side, stage.side), mode="bilinear", antialias=True)
+            views = torch.cat([whole, views])
         with torch.no_grad(), autocast(self.device):
-            wanted = self.teacher.pooled(seen.contiguous(memory_format=torch.channels_last))
-        network: Student = self.learner.network
+            pooled, maps = self.teacher.pooled_and_maps(views.contiguous(memory_format=torch.channels_last))
+        if stage.side != stage.teacher_side:
+            views = functional.interpolate(views, (stage.side, stage.side), mode="bilinear", antialias=True)
+        maps = [fitting(m, -(-stage.side // stride)) for m, stride in zip(maps, STRIDES, strict=True)]
+        new = Seen(views.round().byte().contiguous(memory_format=torch.channels_last), pooled, maps, labels)
+        self.bank.append(new)
+        return new
+
+    def losses(self) -> tuple[Tensor, dict[str, Tensor]]:
+        seen, network = self.seen(), self.learner.network
         with autocast(self.device):
-            pooled = network.pooled(small)
-        found = network.embedded(pooled.float())
-        missed = (pooled.float() - wanted.float()).square().sum(1).mean() / self.spread
-        cosine, pairs = distillation(found, network.embedded(wanted.float()))
-        self.distance = torch.lerp(self.distance, cosine.detach(), 0.1)
-        loss = missed + cosine + RELATIONS * pairs * (self.distance < 1 - NEAR)
+            pooled, maps = network.pooled_and_maps(seen.views.float())
+            hints = self.hinted(maps, seen.maps)
+        found, wanted = network.embedded(pooled.float()), seen.pooled.float()
+        missed = (pooled.float() - wanted).square().sum(1).mean() / self.spread
+        cosine = cosine_distance(found, network.embedded(wanted))
+        loss = missed + cosine + self.hints * self.left * hints
         entropy, triplet = cosine.new_zeros(()), cosine.new_zeros(())
-        if len(labelled):
-            unit = functional.normalize(found[: len(labelled)].float())
-            entropy = cosine_softmax(unit, self.learner.network.head, labels)
-            triplet = triplet_angular_margin(unit, labels)
+        if len(seen.labels):
+            unit = functional.normalize(found[: len(seen.labels)])
+            entropy = cosine_softmax(unit, network.head, seen.labels)
+            triplet = triplet_angular_margin(unit, seen.labels)
             loss = loss + 0.1 * entropy + 0.3 * triplet
-        return loss, {"missed": missed, "cosine": cosine, "pairs": pairs, "CE": entropy, "triplet": triplet}
+        parts = {"hints": hints, "missed": missed, "cosine": cosine}
+        return loss, parts | {"CE": entropy, "triplet": triplet}
+
+    def hinted(self, mine: list[Tensor], wanted: list[Tensor]) -> Tensor:
+        """What of the teacher's maps cannot be told from the student's: a share of their variance, mean of stages."""
+        losses = []
+        for hint, x, theirs in zip(self.learner.network.hints, mine, wanted, strict=True):
+            error = hint(fitting(x, theirs.shape[-1])).float() - theirs.float()
+            losses.append(error.square().sum(1).mean() / theirs.float().var((0, 2, 3)).sum())
+        return torch.stack(losses).mean()
+
+
+def fitting(maps: Tensor, side: int) -> Tensor:
+    """(n, c, side, side)."""
+    return maps if maps.shape[-1] == side else functional.adaptive_avg_pool2d(maps, side)
 
 
 def repeated(rows: Tensor, label: Tensor) -> Tensor:

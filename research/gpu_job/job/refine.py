@@ -12,13 +12,13 @@ from torch.nn import functional
 
 from research.gpu_job.job.half import autocast
 from research.gpu_job.job.losses import cosine_softmax, distillation, triplet_angular_margin
-from research.gpu_job.job.recogniser import RELATIONS, LabelledHalf
+from research.gpu_job.job.recogniser import LabelledHalf
 from research.gpu_job.job.state import Learner
 from research.gpu_job.job.teacher import SameConv, Teacher, load_teacher
 
 SIDE, SMOKE_SIDE = 224, 64
 RATE = 0.25  # of the student's learning rate
-ENTROPY, TRIPLET = 0.3, 0.3
+RELATIONS, ENTROPY, TRIPLET = 0.5, 0.3, 0.3
 
 
 class Scaled(SameConv):

@@ -14,8 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from research.gpu_job.job.muon import Muon
+
 FILE_LIMIT = 15_000_000  # bytes of tensors; what brings the files home takes 16 MB each
 SAVE_SECONDS = 60.0
+MUON_DECAY = 0.1
+MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 class Clock:
@@ -62,21 +66,28 @@ class Log:
 
 
 class Learner:
-    """A network with its AdamW and the moving average of its weights.
+    """A network with its optimizers and the moving average of its weights.
+
+    With `muon`, a learning rate, the kernels of convolutions that are not depthwise learn by Muon, the rest by AdamW.
 
     Written as `NAME.pt` (the average: these are the weights to take) and `NAME.resumeN.pt` (the rest), each under
     16 MB: matrices as float16, vectors as float32, the moments as bfloat16. A resume is therefore close to, but not
     the same as, having gone on.
     """
 
-    def __init__(self, name: str, network: nn.Module, *, lr: float, decay: float, ema: float):
-        self.name, self.network, self.lr, self.ema = name, network, lr, ema
+    def __init__(self, name: str, network: nn.Module, *, lr: float, decay: float, ema: float, muon: float = 0.0):
+        self.name, self.network, self.ema = name, network, ema
         self.average = copy.deepcopy(network).eval().requires_grad_(False)
-        kernels = [p for p in network.parameters() if p.ndim > 1]
+        matrices = [m.weight for m in network.modules() if muon and isinstance(m, nn.Conv2d) and m.groups == 1]
+        own = {id(p) for p in matrices}
+        kernels = [p for p in network.parameters() if p.ndim > 1 and id(p) not in own]
         others = [p for p in network.parameters() if p.ndim <= 1]
         groups = [{"params": kernels, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}]
         fused = next(network.parameters()).is_cuda
-        self.optimizer = torch.optim.AdamW(groups, lr=lr, fused=fused)
+        self.optimizers: list[torch.optim.Optimizer] = [torch.optim.AdamW(groups, lr=lr, fused=fused)]
+        if matrices:
+            self.optimizers.append(Muon(matrices, muon, MUON_DECAY))
+        self.peaks = [(group, group["lr"]) for optimizer in self.optimizers for group in optimizer.param_groups]
         self.step, self.samples, self.used, self.saved = 0, 0, 0.0, 0.0
         floats = [
             (a, b) for a, b in zip(self._all(self.average), self._all(network), strict=True) if a.is_floating_point()
@@ -89,12 +100,14 @@ class Learner:
 
     def learn(self, loss: Tensor, samples: int, rate: float, norm: float) -> None:
         """One step of gradient descent and of the average; no value is read back, so that the GPU need not wait."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        self.optimizer.zero_grad(set_to_none=True)
+        for group, peak in self.peaks:
+            group["lr"] = peak * rate
+        for optimizer in self.optimizers:
+            optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(self.network.parameters(), norm)
-        self.optimizer.step()
+        for optimizer in self.optimizers:
+            optimizer.step()
         self.step += 1
         self.samples += samples
         keep = min(self.ema, (1 + self.step) / (10 + self.step))
@@ -102,8 +115,8 @@ class Learner:
             torch._foreach_lerp_(self._pairs[0], [p.detach() for p in self._pairs[1]], 1 - keep)
 
     def rate(self, progress: float, warmup: int) -> float:
-        """Linear for the first steps, then a cosine to zero at progress 1."""
-        return self.lr * min(1.0, (self.step + 1) / warmup) * 0.5 * (1 + math.cos(math.pi * progress))
+        """Share of the learning rates: linear for the first steps, then a cosine to zero at progress 1."""
+        return min(1.0, (self.step + 1) / warmup) * 0.5 * (1 + math.cos(math.pi * progress))
 
     def save(self, out: Path, seconds: float) -> None:
         """All files beside, then all in place; each tells its step, so that a mixture is noticed."""
@@ -111,9 +124,10 @@ class Learner:
         average = {n: small(t) for n, t in self.average.state_dict().items()}
         rest = {f"network/{n}": small(t) for n, t in self.network.state_dict().items()}
         names = {p: n for n, p in self.network.named_parameters()}
-        for parameter, state in self.optimizer.state.items():
-            for moment in ("exp_avg", "exp_avg_sq"):
-                rest[f"{moment}/{names[parameter]}"] = state[moment].detach().to("cpu", torch.bfloat16)
+        for optimizer in self.optimizers:
+            for parameter, state in optimizer.state.items():
+                for moment in [m for m in MOMENTS if m in state]:
+                    rest[f"{moment}/{names[parameter]}"] = state[moment].detach().to("cpu", torch.bfloat16)
         about = {"step": self.step, "samples": self.samples, "seconds": seconds}
         chunks = split(rest)
         files = {f"{self.name}.pt": average, **{f"{self.name}.resume{i + 1}.pt": c for i, c in enumerate(chunks)}}
@@ -143,12 +157,15 @@ class Learner:
             return
         rest = {n: t for part in parts for n, t in part["tensors"].items()}
         self._set(self.network, {n.split("/", 1)[1]: t for n, t in rest.items() if n.startswith("network/")})
-        for name, parameter in self.network.named_parameters():
-            if f"exp_avg/{name}" in rest:
-                state = self.optimizer.state[parameter]
-                state["step"] = torch.tensor(float(self.step), device=parameter.device if parameter.is_cuda else "cpu")
-                for moment in ("exp_avg", "exp_avg_sq"):
-                    state[moment] = torch.empty_like(parameter).copy_(rest[f"{moment}/{name}"])
+        names = {p: n for n, p in self.network.named_parameters()}
+        for optimizer in self.optimizers:
+            for parameter in (p for group in optimizer.param_groups for p in group["params"]):
+                moments = {m: rest[f"{m}/{names[parameter]}"] for m in MOMENTS if f"{m}/{names[parameter]}" in rest}
+                state = optimizer.state[parameter] if moments else {}
+                if "exp_avg_sq" in moments:  # AdamW's
+                    device = parameter.device if parameter.is_cuda else "cpu"
+                    state["step"] = torch.tensor(float(self.step), device=device)
+                state |= {m: torch.empty_like(parameter).copy_(values) for m, values in moments.items()}
         tell(f"{self.name}: going on at step {self.step}, {self.samples} samples, {self.used:.0f} s")
 
     @staticmethod

@@ -9,6 +9,7 @@ from torch.nn import functional
 from research.detector.efficientnet_lite import STAGES
 
 FEATURES = 1280  # pooled
+MAPS = {2: 24, 4: 40, 10: 112, 15: 320}  # block: channels of its output, the last of strides 4, 8, 16 and 32
 
 
 class SameConv(nn.Conv2d):
@@ -51,17 +52,23 @@ class Teacher(nn.Module):
 
     def pooled(self, x: Tensor) -> Tensor:
         """(n, 1280), not below 0."""
-        convs = iter(self.convs)
+        return self.pooled_and_maps(x)[0]
+
+    def pooled_and_maps(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """(n, 1280), not below 0, and the maps (n, c, h, w) of MAPS."""
+        convs, maps = iter(self.convs), []
 
         def active(y: Tensor) -> Tensor:
             return functional.relu6(next(convs)(y))
 
         x = active((x - 127) / 128)
-        for expands, shortcut in self.plan:
+        for i, (expands, shortcut) in enumerate(self.plan):
             y = active(active(x) if expands else x)
             y = next(convs)(y)
             x = x + y if shortcut else y
-        return active(x).mean((2, 3))
+            if i in MAPS:
+                maps.append(x)
+        return active(x).mean((2, 3)), maps
 
 
 def load_teacher(weights: dict[str, Tensor]) -> Teacher:
