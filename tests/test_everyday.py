@@ -92,6 +92,22 @@ def test_bundled_configs_have_names(here: Path) -> None:
     assert '# -o IndexProcess.index_dir="x"' in rows
 
 
+def test_pplcnetv2_by_one_word(here: Path) -> None:
+    """A bundled config over another: what it does not say is the general one's."""
+    own = {"IndexProcess": {"index_dir": "./output/demo_index_pplcnetv2", "score_thres": 0.5}}
+    wanted = load_config(None).replace("Global", rec_inference_model_dir="pplcnetv2_base_512")
+    wanted = wanted.replace("IndexProcess", **own["IndexProcess"])
+    assert replace(load_config("pplcnetv2"), source="") == replace(wanted, source="")
+    Path("my.yaml").write_text("base: pplcnetv2\nGlobal: {threshold: 0.7}\n", encoding="utf-8")
+    wanted = wanted.replace("Global", threshold=0.7)
+    assert replace(load_config("my.yaml"), source="") == replace(wanted, source="")
+    run("build-gallery", "-c", "pplcnetv2", "photos", "-g", "mine")
+    done = run("predict", "-g", "mine", "--no-pictures", "photos/tea")
+    assert {region["rec_docs"] for line in done.stdout.splitlines() for region in json.loads(line)["regions"]} == {
+        "tea"
+    }, "the gallery remembers its recogniser"
+
+
 def test_the_demo_and_the_configs_are_found_from_anywhere(here: Path) -> None:
     done = run("predict-det", "-c", "configs/inference_general.yaml", "--no-pictures", "demo/photos/beach.jpg")
     assert json.loads(done.stdout)["image"] == str(ROOT / "demo" / "photos" / "beach.jpg")

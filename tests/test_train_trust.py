@@ -228,6 +228,28 @@ def test_the_bundled_recogniser_can_be_trained_on() -> None:
     ] == []
 
 
+def test_the_bundled_pplcnetv2_can_be_trained_on() -> None:
+    """Its export joined parallel branches; together they give the same, and each of them learns."""
+    config = load_train_config(
+        ROOT / "configs" / "train" / "GeneralRecognitionV2_PPLCNetV2_cpu.yaml",
+        ("Arch.Neck=null", "Arch.freeze_norms=True", "Arch.Head.class_num=3"),
+    )
+    network = build_network(config.Arch, 3)
+    freeze(network, config.Arch)
+    load_exported(network, open_model("pplcnetv2_base_512", task="recognition"))
+    x = paddle.to_tensor(np.random.default_rng(3).normal(size=(2, 3, 224, 224)).astype("float32"))
+    network.eval()
+    features = network.embed(x)["features"]
+    program = paddle.jit.load(str(ROOT / "models" / "pplcnetv2_base_512" / "inference"))
+    np.testing.assert_allclose(features.numpy(), program(x).numpy(), atol=1e-4 * np.abs(features.numpy()).max())
+    features.square().mean().backward()
+    branches = {
+        n: each.grad for n, each in network.backbone.named_parameters() if "dw_conv_list" in n and "conv.w" in n
+    }
+    assert len(branches) == 8 * 3 - 1  # the one of stride 2 has no branch of 1 x 1
+    assert all(grad is not None and float(grad.abs().max()) > 0 for grad in branches.values())
+
+
 def test_norms_that_would_move_and_other_networks_are_refused() -> None:
     model = open_model(str(BUNDLED), task="recognition")
     with pytest.raises(ConfigError, match=r"freeze_norms=True"):

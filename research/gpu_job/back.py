@@ -3,10 +3,10 @@
     python -m research.gpu_job.back --run OUT --out output/models [--data ../shared/data]
 
 Makes efficientnet_lite0_512 of teacher.pt, pplcnetv2_base_512 of recogniser.pt and picodet_lcnet_x1_0_mainbody of
-detector.pt, whichever are there. Mixtures with the models before are refined.py's and research/detector/mix.py's. The
-recogniser is measured through shitu's own pipeline on the choosing sets and, apart, on photos that no decision has
-seen; the detector by research/detector/evaluate.py. Without the photos, the cards hold what the job measured only.
-Needs torch, paddleclas, paddledet (make install, make research).
+detector.pt, whichever are there. Mixtures with the models before are refined.py's and research/detector/mix.py's.
+PP-LCNetV2's weights keep 8 significant bits, so that git and pip pack them to half; it is measured on the choosing sets
+and, apart, on photos that no decision has seen; the detector by research/detector/evaluate.py. Without the photos, the
+cards hold what the job measured only. Needs torch, paddleclas, paddledet (make install, make research).
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +21,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from research.gpu_job.pack_photos import ROOT, Entry, choose, held_out, listed
-from research.gpu_job.refined import bring_teacher
+from research.detector.export import round_weights
+from research.gpu_job.pack_photos import ROOT
+from research.gpu_job.refined import bring_teacher, figures_to_choose_by, measured
 from research.pplcnetv2.network import DIMENSION, PPLCNetV2, built, save_pdparams
 from shitu.models.model_yaml import Preprocess
 from shitu.models.write import PROGRAM, new_folder, write_model_yaml
@@ -34,7 +34,8 @@ TOLERANCE = 1e-4  # of unit features
 PREPROCESS = Preprocess(
     size=(224, 224), interpolation="bilinear", scale=1 / 255, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)
 )
-Embed = Callable[[list[Entry]], NDArray[np.float32]]
+VERSION = 1
+STORY = Path(__file__).with_name("provenance_pplcnetv2.txt")
 
 
 def told(run: Path, half: str, kept: dict[str, Any]) -> str:
@@ -98,56 +99,13 @@ def example_inputs() -> NDArray[np.float32]:
     return np.stack([make(read_image(path)) for path in sorted((ROOT / "demo" / "photos").iterdir())[:6]])
 
 
-def served(folder: Path) -> Embed:
-    """Entries -> (n, d) unit features as `shitu predict` computes them, each picture read once."""
-    from shitu import load_config
-    from shitu.recognise.from_config import RecPredictor
-
-    predictor = RecPredictor(load_config(None, [f"Global.rec_inference_model_dir={folder}"]))
-    known: dict[tuple[Path, Any], NDArray[np.float32]] = {}
-
-    def embed(entries: list[Entry]) -> NDArray[np.float32]:
-        new = [e for e in entries if (e.path, e.xyxy) not in known]
-        for start in range(0, len(new), 32):
-            some = new[start : start + 32]
-            rows = predictor.predict([np.ascontiguousarray(e.read()[..., ::-1]) for e in some])
-            known.update(zip(((e.path, e.xyxy) for e in some), rows, strict=True))
-        return np.stack([known[e.path, e.xyxy] for e in entries])
-
-    return embed
-
-
-def recall(embed: Embed, queries: list[Entry], gallery: list[Entry] | None = None) -> float:
-    """Recall@1 against the gallery, or leaving one out among labels that occur twice."""
-    if gallery is None:
-        counts: dict[str | None, int] = {}
-        for entry in queries:
-            counts[entry.label] = counts.get(entry.label, 0) + 1
-        queries = [entry for entry in queries if counts[entry.label] > 1]
-    cosines = embed(queries) @ embed(gallery or queries).T
-    if gallery is None:
-        np.fill_diagonal(cosines, -2)
-    labels = np.array([e.label for e in gallery or queries])
-    return float((labels[cosines.argmax(1)] == np.array([e.label for e in queries])).mean())
-
-
 def recogniser_figures(folder: Path, data: Path) -> list[dict[str, Any]]:
     """Choosing sets first, then what no decision has seen."""
     if not data.is_dir():
         return []
-    embed, (_, choosing) = served(folder), choose(data)
-    juice = [e for name in ("train.txt", "iconic.txt") for e in listed(data / "juice", "juice", name)]
-    tested = listed(data / "juice", "juice", "test.txt")
-    unseen = [e for e in listed(data / "caltech101", "caltech") if str(e.label).split("/", 1)[1] in held_out()]
-    apart = {source: [e for e in choosing if e.source == source] for source in ("products", "caltech", "juice")}
-    found = {
-        "chosen by: a fifth of the articles and brands of products/, leave one out": recall(embed, apart["products"]),
-        "chosen by: 12 Caltech-101 classes, leave one out": recall(embed, apart["caltech"]),
-        "chosen by: juice val.txt against train.txt + iconic.txt": recall(embed, apart["juice"], juice),
-        "juice test.txt against train.txt + iconic.txt": recall(embed, tested, juice),
-        "the 35 held-out Caltech-101 classes, leave one out": recall(embed, unseen),
-    }
-    return [{"what": f"Recall@1 {what}", "value": round(value, 4), "command": COMMAND} for what, value in found.items()]
+    chosen = {f"chosen by: {what}": value for what, value in figures_to_choose_by(folder, data, None).items()}
+    found = chosen | measured(folder, data, None)
+    return [{"what": what, "value": round(value, 4), "command": COMMAND} for what, value in found.items()]
 
 
 def bring_recogniser(run: Path, out: Path, data: Path) -> list[dict[str, Any]]:
@@ -160,21 +118,24 @@ def bring_recogniser(run: Path, out: Path, data: Path) -> list[dict[str, Any]]:
             write_model_yaml(
                 folder,
                 name=RECOGNISER,
+                version=VERSION,
                 task="recognition",
                 architecture="PP-LCNetV2_base (PaddleClas's PPLCNetV2_base_ShiTu), 512-d",
                 dimension=DIMENSION,
+                vectors=f"{RECOGNISER} version {VERSION}",
                 preprocess=vars(PREPROCESS),
-                provenance=told(run, "recogniser", kept),
+                provenance=STORY.read_text(encoding="utf-8") + told(run, "recogniser", kept),
                 licence="Apache-2.0",
                 measured=measured,
             )
 
         difference = export_recogniser(network, folder)
-        measured = [{"what": "largest difference from PyTorch", "value": round(difference, 7), "command": COMMAND}]
-        describe(measured)  # the pipeline, which measures, opens no folder without a card
-        measured += recogniser_figures(folder, data)
-        describe(measured)
-    return measured
+        rows = [{"what": "largest difference from PyTorch", "value": round(difference, 7), "command": COMMAND}]
+        round_weights(folder)
+        describe(rows)  # what measures reads the card: how pixels are scaled
+        rows += recogniser_figures(folder, data)
+        describe(rows)
+    return rows
 
 
 def bring_detector(run: Path, out: Path, data: Path) -> list[dict[str, Any]]:

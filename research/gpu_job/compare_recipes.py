@@ -1,11 +1,12 @@
 """PP-LCNetV2 by the recipes before and by the one that is there now, from nothing: which follows its teacher faster?
 
-    OMP_NUM_THREADS=1 python -m research.gpu_job.compare_recipes --pack pack.npz --run OUT --side 80 --samples 16000
+    OMP_NUM_THREADS=1 python -m research.gpu_job.compare_recipes --pack pack.npz --side 64 --samples 51200
 
-The first recipe is what the H200 ran first: the 512 features and the pairs of a batch at once, strong views from
-the beginning. Printed is the mean cosine to the teacher over the photos to choose by (whole, none learnt from) after
-each quarter of the samples, and less each side's mean feature, so that an answer that never changes scores 0. OUT holds
-the teacher.pt of a run; the learning rate's schedule ends with the samples.
+`first` is what the H200 ran first: the 512 features and the pairs of a batch at once, strong views from the beginning;
+`second` has the pooled features first and milder views; `now` the maps, Muon, and views that are used again. Printed is
+the mean cosine to the teacher over the photos to choose by (whole, none learnt from) after each quarter of the samples,
+and less each side's mean feature, so that an answer that never changes scores 0. The learning rate's schedule ends with
+the samples.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
+from collections import deque
 from pathlib import Path
 
 import torch
@@ -48,7 +50,7 @@ class FirstRecipe(Recogniser):
 
     def make(self, lr: float, seed: int) -> Learner:
         self.prepare(seed)
-        self.stages, self.stage = recogniser.STAGES, None
+        self.stages, self.stage, self.bank = recogniser.STAGES, None, deque()
         self.teacher = load_teacher(self._teacher_weights()).to(memory_format=torch.channels_last)
         return Learner(
             self.name, FirstStudent().train().to(memory_format=torch.channels_last), lr=lr, decay=0.03, ema=0.9995
@@ -108,7 +110,7 @@ def learn(half: Recogniser, samples: int, side: int, name: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pack", type=Path, required=True)
-    parser.add_argument("--run", type=Path, required=True, help="a folder with teacher.pt")
+    parser.add_argument("--run", type=Path, help="a folder with teacher.pt; without it the pack's teacher")
     parser.add_argument("--side", type=int, default=80)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--samples", type=int, default=16000)
@@ -121,7 +123,8 @@ def main() -> None:
     pack.images = torch.cat([functional.interpolate(p.float(), (128, 128), mode="area").round().byte() for p in parts])
     for name in args.recipes:
         with tempfile.TemporaryDirectory() as folder:
-            (Path(folder) / "teacher.pt").symlink_to((args.run / "teacher.pt").resolve())
+            if args.run:
+                (Path(folder) / "teacher.pt").symlink_to((args.run / "teacher.pt").resolve())
             half = MADE[name](pack, Path(folder), Log(Path(folder)), batch=args.batch, lr=args.lr, seed=1, smoke=False)
             half.learner.ema = 0.98  # few steps
             learn(half, args.samples, args.side, name)

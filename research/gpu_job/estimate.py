@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from research.detector.network import LCNet, PicoDet
+from research.gpu_job.job.recogniser import STAGES, Recogniser
 from research.gpu_job.job.teacher import Teacher
 from research.pplcnetv2.network import PPLCNetV2
 
@@ -58,10 +59,11 @@ def main() -> None:
     reached = args.bandwidth * args.efficiency
     student, teacher, detector = PPLCNetV2(), Teacher(), PicoDet(LCNet())
     print("| stage | augment | teacher | student | samples/s |\n|---|---|---|---|---|")
-    for side, teacher_side in ((128, 192), (160, 192), (224, 224)):
+    for stage in STAGES:
         # some 40 passes over float32 pictures: the operations of views.py are not fused
-        times = [40 * 4 * 3 * teacher_side**2, cost(teacher, teacher_side)[0], 3 * cost(student, side)[0]]
-        print(row(f"student {side} px, teacher {teacher_side} px", times, reached))
+        new = [40 * 4 * 3 * stage.teacher_side**2, cost(teacher, stage.teacher_side)[0]]
+        times = [*(time / Recogniser.used for time in new), 3 * cost(student, stage.side)[0]]
+        print(row(f"student {stage.side} px, teacher {stage.teacher_side} px", times, reached))
     print("\n| stage | augment | assign | network | samples/s |\n|---|---|---|---|---|")
     # three drawings of 320 px pictures and seven pasted crops on a fifth; assignment: 12 tensors, anchors x boxes
     times = [60 * 4 * 3 * 320**2, 12 * 4 * 2125 * 64 * 2, 3 * cost(detector, 320)[0]]

@@ -137,24 +137,20 @@ def table(args: argparse.Namespace) -> None:
             print(f"share {share:.2f} {name:14} {line}", flush=True)
 
 
-def chosen(args: argparse.Namespace) -> None:
-    """The choosing sets of several models side by side."""
-    asked, stranger = choosing(args.data, args.drawn), unknown(args.data, args.drawn)
-    columns = []
-    for folder in args.model:
-        run, known = photos.ExportedNetwork(folder, 1), dict[Photo, Floats]()
+def figures_to_choose_by(folder: Path, data: Path, drawn: Path | None) -> dict[str, float]:
+    """Of a whole model: Recall@1 of the choosing sets, and recall at 10 % false names."""
+    run, known = photos.ExportedNetwork(folder, 1), dict[Photo, Floats]()
 
-        def embed(members: list[Photo], run: photos.ExportedNetwork = run, known: dict = known) -> Floats:
-            new = [photo for photo in members if photo not in known]
-            if new:
-                known.update(zip(new, run.photos(new), strict=True))
-            return np.stack([known[photo] for photo in members])
+    def embed(members: list[Photo]) -> Floats:
+        new = [photo for photo in members if photo not in known]
+        if new:
+            known.update(zip(new, run.photos(new), strict=True))
+        return np.stack([known[photo] for photo in members])
 
-        found = {key: each.recall(embed) for key, each in asked.items()}
-        found |= {f"{key}, 10 % false": open_set.figures(each, embed).recall for key, each in stranger.items()}
-        columns.append(found)
-    for what in columns[0]:
-        print("  ".join(f"{column[what]:.4f}" for column in columns), what, flush=True)
+    found = {f"Recall@1 {name}": each.recall(embed) for name, each in choosing(data, drawn).items()}
+    for name, each in unknown(data, drawn).items():
+        found[f"recall at 10 % false names, {name}"] = open_set.figures(each, embed).recall
+    return found
 
 
 def measured(folder: Path, data: Path, drawn: Path | None) -> dict[str, float]:
@@ -168,8 +164,8 @@ def measured(folder: Path, data: Path, drawn: Path | None) -> dict[str, float]:
 
 
 def compare(args: argparse.Namespace) -> None:
-    """The untouched sets of several models side by side."""
-    columns = [measured(folder, args.data, args.drawn) for folder in args.model]
+    """The choosing sets, or the untouched ones, of several models side by side."""
+    columns = [args.figures(folder, args.data, args.drawn) for folder in args.model]
     for what in columns[0]:
         print("  ".join(f"{column[what]:.4f}" for column in columns), what, flush=True)
 
@@ -249,7 +245,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True)
     one, two, three, four = (commands.add_parser(name) for name in ("table", "make", "measure", "chosen"))
-    for command, act in ((one, table), (two, make), (three, compare), (four, chosen)):
+    for command, act in ((one, table), (two, make), (three, compare), (four, compare)):
         command.set_defaults(act=act)
         command.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
         command.add_argument("--drawn", type=Path)
@@ -262,7 +258,8 @@ def main() -> None:
     two.add_argument("--layer", choices=LAYERS, required=True)
     two.add_argument("--story", type=Path, help="text for the card: how the weights came about")
     two.add_argument("--out", type=Path, required=True, help="folder of the model folder")
-    for command in (three, four):
+    for command, figures in ((three, measured), (four, figures_to_choose_by)):
+        command.set_defaults(figures=figures)
         command.add_argument("--model", type=Path, nargs="+", required=True)
     args = parser.parse_args()
     cv2.setNumThreads(1)

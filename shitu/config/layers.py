@@ -1,8 +1,8 @@
 """What a configuration is made of, lowest first: a bundled file, what stands in for it, the user's file, overrides.
 
-A file that says `base: NAME` is laid over the bundled config of that name; one without has nothing below it but the
-defaults of schema.py, as PaddleClas reads its own. `base: paddleclas` means these defaults, too. A detector's file has
-below it what it names in `_BASE_` (bases.py).
+A file that says `base: NAME` is laid over the bundled config of that name, which may do the same; one without has
+nothing below it but the defaults of schema.py, as PaddleClas reads its own. `base: paddleclas` means these defaults,
+too. A detector's file has below it what it names in `_BASE_` (bases.py).
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def read_layers(root: type[Section], path: str | Path | None) -> list[Layer]:
     if not root.layered:
         return [top]
     if path is None or (file != Path(path).expanduser() and str(path) in names()):  # as `base: NAME` alone
-        return [top, Layer(str(file), {})]
+        return [*_bundled(root, file), Layer(str(file), {})]
     base = top.raw.pop("base", None)
     if base is None:
         return [top]
@@ -69,7 +69,7 @@ def read_layers(root: type[Section], path: str | Path | None) -> list[Layer]:
         return [Layer(PADDLECLAS, {}), top]
     if base not in names():
         raise ConfigError(f"base is {base!r} in {file}; one of {', '.join([*names(), PADDLECLAS])} is wanted")
-    return [_read(root, names()[base]), top]
+    return [*_bundled(root, names()[base]), top]
 
 
 def merged(layers: list[Layer], overrides: Sequence[str]) -> tuple[dict[Any, Any], dict[str, str]]:
@@ -106,6 +106,13 @@ def _read(root: type[Section], path: Path) -> Layer:
             if isinstance(section, dict):
                 section.update({key: at_hand(value) for key, value in section.items() if isinstance(value, str)})
     return Layer(str(path), raw, path)
+
+
+def _bundled(root: type[Section], file: Path) -> list[Layer]:
+    """A bundled config, and below it the one that it names as its base, if any."""
+    top = _read(root, file)
+    base = top.raw.pop("base", None)
+    return [top] if base is None else [*_bundled(root, names()[base]), top]
 
 
 def _lay(raw: dict[Any, Any], over: dict[Any, Any]) -> None:

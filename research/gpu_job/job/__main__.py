@@ -33,7 +33,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=9.0, help="from the start of the process to its end")
     parser.add_argument("--halves", nargs="+", choices=HALVES, default=list(HALVES))
-    parser.add_argument("--batch", type=int, default=512, help="of the recogniser; the detector takes a quarter")
+    parser.add_argument(
+        "--batch", type=int, default=512, help="of the student; the teacher takes 3/4 of it, the detector 1/4"
+    )
     parser.add_argument("--lr", type=float, default=2e-3, help="of the recogniser")
     parser.add_argument("--detector-lr", type=float, default=1e-3)
     parser.add_argument("--seed", type=int, default=2026)
@@ -53,7 +55,7 @@ def main() -> None:
     counts = f"{len(pack.rows(TRAIN))} photos to learn from, {len(pack.rows(CHOOSE))} to choose by"
     log.line(f"{name}, torch {torch.__version__}: {counts}, {pack.images.shape[-1]} px, {minutes} minutes")
     settings = {
-        "teacher": (16 if args.smoke else args.batch // 2, args.lr),
+        "teacher": (16 if args.smoke else args.batch * 3 // 4, args.lr),
         "recogniser": (16 if args.smoke else args.batch, args.lr),
         "detector": (8 if args.smoke else max(8, args.batch // 4), args.detector_lr),
     }

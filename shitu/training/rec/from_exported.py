@@ -4,6 +4,9 @@ An export cannot be taken back: what a norm did is in the kernels. But a norm th
 as it goes by its running statistics: mean 0, variance 1 - epsilon, scale 1, and the folded bias for its own. Hence
 Arch.freeze_norms. Considered: measuring each layer's statistics on photos, so that norms could go on by those of their
 batches; the refinement of the bundled recogniser trained with standing norms, too (research/gpu_job), and did well.
+
+The same of PP-LCNetV2's parallel branches, which the export joined: the largest of them gets the joined kernel, those
+beside it begin at zero, and learn.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ from __future__ import annotations
 import copy
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import paddle
@@ -66,28 +69,56 @@ def _creation(item: tuple[str, object]) -> tuple[str, int, str]:
     return (found[1], int(found[2]), "ab"[found[3] == "b"]) if found else ("", 0, item[0])
 
 
+def _created(features: nn.Layer) -> Callable[[str], tuple[str, int, str]]:
+    """The place of `layer.weight` or `layer.bias` in the order in which layers were made, which an export's names tell.
+
+    It is not that of the state dict where a network changes layers after it has made them (PPLCNetV2_base_ShiTu).
+    """
+    made = {name.removesuffix(".weight"): _creation((each.name, None)) for name, each in features.named_parameters()}
+
+    def place(name: str) -> tuple[str, int, str]:
+        layer, _, which = name.rpartition(".")
+        kind, number, last = made.get(layer, ("", 0, name))
+        return (kind, number, "ab"[which == "bias"]) if kind else ("", 0, last)
+
+    return place
+
+
 def _set(features: Features, there: Arrays, model: ModelFolder) -> None:
-    folded = copy.deepcopy(features)
-    if re_parameterise(folded):
+    folded, joined = copy.deepcopy(features), dict(_joined(features))
+    if re_parameterise(folded) > len(joined):
         raise ModelError(f"{model.path}: its parallel branches were joined by the export and cannot be parted again")
     fuse_batch_norms(folded)
     wanted = [(name, tuple(value.shape)) for name, value in folded.state_dict().items()]
     named = dict(there)
     found = {name: named[name] for name, _ in wanted} if all(name in named for name, _ in wanted) else {}
     if not found and len(there) == len(wanted):
-        found = {name: array for (name, _), (_, array) in zip(wanted, there, strict=True)}
+        in_order = sorted(folded.state_dict(), key=_created(features))
+        found = {name: array for name, (_, array) in zip(in_order, there, strict=True)}
     if not found or any(found[name].shape != shape for name, shape in wanted):
         raise ModelError(f"{model.path} is another network than the config's Arch: its tensors are not those")
     own = features.state_dict()
     for name, array in found.items():
         if name in own:
             own[name].set_value(array)
+    for name, branches in joined.items():
+        for branch in branches:
+            kernel, first = own[f"{branch}.conv.weight"], branch == branches[0]
+            kernel.set_value(found[f"{name}.weight"] if first else np.zeros(kernel.shape, np.float32))
+            found[f"{branch}.conv.bias"] = found[f"{name}.bias"] * first
     for conv, norm in _pairs(features):
         layer = dict(features.named_sublayers())[norm]
         layer.weight.set_value(np.ones(layer.weight.shape, np.float32))
         layer.bias.set_value(found[f"{conv}.bias"])
         layer._mean.set_value(np.zeros(layer._mean.shape, np.float32))
         layer._variance.set_value(np.full(layer._variance.shape, 1 - layer._epsilon, np.float32))
+
+
+def _joined(features: nn.Layer) -> Iterator[tuple[str, list[str]]]:
+    """Of PaddleClas's RepDepthwiseSeparable: the convolution that an export makes of its branches, and these."""
+    for prefix, layer in features.named_sublayers():
+        if hasattr(layer, "dw_conv_list"):
+            yield f"{prefix}.dw_conv", [f"{prefix}.dw_conv_list.{i}" for i in range(len(layer.dw_conv_list))]
 
 
 def _pairs(features: nn.Layer) -> Iterator[tuple[str, str]]:
