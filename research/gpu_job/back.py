@@ -2,8 +2,8 @@
 
     python -m research.gpu_job.back --run OUT --out output/models [--data ../shared/data]
 
-Makes efficientnet_lite0_512 of teacher.pt, pplcnetv2_base_512 of recogniser.pt and picodet_lcnet_x1_0_mainbody of
-detector.pt, whichever are there. Mixtures with the models before are refined.py's and research/detector/mix.py's.
+Makes efficientnet_lite0_512 of teacher.pt, pplcnetv2_base_512 of recogniser.pt and picodet_efficientnet_lite0_mainbody
+of detector.pt, whichever are there. Mixtures with the models before are refined.py's and research/detector/mix.py's.
 PP-LCNetV2's weights keep 8 significant bits, so that git and pip pack them to half; it is measured on the choosing sets
 and, apart, on photos that no decision has seen; the detector by research/detector/evaluate.py. Without the photos, the
 cards hold what the job measured only. Needs torch, paddleclas, paddledet (make install, make research).
@@ -28,7 +28,7 @@ from research.pplcnetv2.network import DIMENSION, PPLCNetV2, built, save_pdparam
 from shitu.models.model_yaml import Preprocess
 from shitu.models.write import PROGRAM, new_folder, write_model_yaml
 
-RECOGNISER, DETECTOR = "pplcnetv2_base_512", "picodet_lcnet_x1_0_mainbody"
+RECOGNISER, DETECTOR = "pplcnetv2_base_512", "picodet_efficientnet_lite0_mainbody"
 COMMAND = "python -m research.gpu_job.back"
 TOLERANCE = 1e-4  # of unit features
 PREPROCESS = Preprocess(

@@ -8,8 +8,9 @@ import cv2
 import numpy as np
 import torch
 
+from research.detector.efficientnet_lite import EfficientNetLite0
 from research.detector.loss import anchor_points, decode
-from research.detector.network import LCNet, PicoDet
+from research.detector.network import PicoDet
 from research.gpu_job.job.detector import start_from
 from research.gpu_job.job.teacher import load_teacher
 from research.gpu_job.pack_weights import Weights, as_half
@@ -57,7 +58,7 @@ def differences(weights: dict[str, Weights], recogniser: Path, detector: Path) -
     mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)))
     inputs = (images - mean) / std
     boxes, scores = program(detector, "inference_raw.json", [inputs.numpy(), np.ones((len(images), 2))])
-    network = PicoDet(LCNet())
+    network = PicoDet(EfficientNetLite0())
     start_from(network, tensors(weights["detector"]), inputs)
     logits, sides = network.eval()(inputs)
     found["detector, scores"] = float(np.abs(logits.sigmoid().numpy() - scores[:, 0]).max())

@@ -16,7 +16,8 @@ import argparse
 import torch
 from torch import Tensor, nn
 
-from research.detector.network import LCNet, PicoDet
+from research.detector.efficientnet_lite import EfficientNetLite0
+from research.detector.network import PicoDet
 from research.gpu_job.job.recogniser import STAGES, Recogniser
 from research.gpu_job.job.teacher import Teacher
 from research.pplcnetv2.network import PPLCNetV2
@@ -57,7 +58,7 @@ def main() -> None:
     parser.add_argument("--efficiency", type=float, default=0.5)
     args = parser.parse_args()
     reached = args.bandwidth * args.efficiency
-    student, teacher, detector = PPLCNetV2(), Teacher(), PicoDet(LCNet())
+    student, teacher, detector = PPLCNetV2(), Teacher(), PicoDet(EfficientNetLite0())
     print("| stage | augment | teacher | student | samples/s |\n|---|---|---|---|---|")
     for stage in STAGES:
         # some 40 passes over float32 pictures: the operations of views.py are not fused

@@ -30,7 +30,7 @@ HERE = Path(__file__).resolve().parent
 SIDE, BOXED_SIDE, DEMO_SIDE = 192, 288, 160
 LIMIT = 58_000_000  # 64 MiB go to the lent machine, the code among them
 QUALITIES = range(75, 25, -3)
-RECOGNISER, DETECTOR = (ROOT / "models" / n for n in ("efficientnet_lite0_512", "picodet_lcnet_x1_0_mainbody"))
+RECOGNISER, DETECTOR = (ROOT / "models" / n for n in ("efficientnet_lite0_512", "picodet_efficientnet_lite0_mainbody"))
 SCRIPT = (
     "research/pplcnetv2/network.py",
     "research/detector/efficientnet_lite.py",

@@ -92,11 +92,11 @@ def test_second_call_goes_on(packed: Path, trained: Path, tmp_path: Path) -> Non
 def test_the_way_back_is_equal_and_serves(trained: Path, tmp_path: Path) -> None:
     printed = run("-m", "research.gpu_job.back", "--run", trained, "--out", tmp_path, "--data", tmp_path / "none")
     assert "largest difference from PyTorch" in printed  # it stops at 1e-4
-    for name in ("efficientnet_lite0_512", "pplcnetv2_base_512", "picodet_lcnet_x1_0_mainbody"):
+    for name in ("efficientnet_lite0_512", "pplcnetv2_base_512", "picodet_efficientnet_lite0_mainbody"):
         assert (tmp_path / name / "model.yaml").is_file()
     models = [
         f"Global.rec_inference_model_dir={tmp_path / 'pplcnetv2_base_512'}",
-        f"Global.det_inference_model_dir={tmp_path / 'picodet_lcnet_x1_0_mainbody'}",
+        f"Global.det_inference_model_dir={tmp_path / 'picodet_efficientnet_lite0_mainbody'}",
     ]
     options = [part for model in models for part in ("-o", model)]
     lines = run("-m", "shitu", "predict-rec", *options, "demo/photos/desk.jpg").splitlines()

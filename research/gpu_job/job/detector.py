@@ -1,4 +1,4 @@
-"""Second half: PicoDet-LCNet on boxed photos, mosaics and shelves, from the bundled detector."""
+"""Third half: PicoDet over EfficientNet-Lite0 on boxed photos, mosaics and shelves, from the bundled detector."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from research.detector.efficientnet_lite import EfficientNetLite0
 from research.detector.loss import anchor_points, decode, detector_loss
-from research.detector.network import LCNet, PicoDet, in_building_order
+from research.detector.network import PicoDet, in_building_order
 from research.gpu_job.job.detector_views import DetectorViews
 from research.gpu_job.job.half import Half, autocast
 from research.gpu_job.job.packed import CHOOSE
@@ -28,10 +29,10 @@ class Detector(Half):
         pack, self.side = self.pack, SMOKE_SIDE if self.smoke else SIDE
         self.views = DetectorViews(pack, self.device, seed + 1, self.side)
         self.mean, self.std = (torch.tensor(v, device=self.device).view(1, 3, 1, 1) for v in (MEAN, STD))
-        network = PicoDet(LCNet()).to(self.device)
+        network = PicoDet(EfficientNetLite0()).to(self.device)
         start_from(network, pack.start("detector"), self.normalized(self.views.batch(8 if self.smoke else 64).images))
         network = network.to(memory_format=torch.channels_last).train()
-        return Learner(self.name, network, lr=lr, decay=0.02, ema=0.9995)
+        return Learner(self.name, network, lr=lr, decay=0.02, ema=0.9995, slow="backbone.")
 
     def normalized(self, images: Tensor) -> Tensor:
         return (images - self.mean) / self.std

@@ -18,7 +18,7 @@ from research.gpu_job.job.muon import Muon
 
 FILE_LIMIT = 15_000_000  # bytes of tensors; what brings the files home takes 16 MB each
 SAVE_SECONDS = 60.0
-MUON_DECAY = 0.1
+MUON_DECAY, SLOW = 0.1, 0.4
 MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
@@ -68,21 +68,28 @@ class Log:
 class Learner:
     """A network with its optimizers and the moving average of its weights.
 
-    With `muon`, a learning rate, the kernels of convolutions that are not depthwise learn by Muon, the rest by AdamW.
+    With `muon`, a learning rate, the kernels of convolutions that are not depthwise learn by Muon, the rest by AdamW; of
+    that, what begins with `slow` at SLOW of the learning rate.
 
     Written as `NAME.pt` (the average: these are the weights to take) and `NAME.resumeN.pt` (the rest), each under
     16 MB: matrices as float16, vectors as float32, the moments as bfloat16. A resume is therefore close to, but not
     the same as, having gone on.
     """
 
-    def __init__(self, name: str, network: nn.Module, *, lr: float, decay: float, ema: float, muon: float = 0.0):
+    def __init__(
+        self, name: str, network: nn.Module, *, lr: float, decay: float, ema: float, muon: float = 0.0, slow: str = "-"
+    ):
         self.name, self.network, self.ema = name, network, ema
         self.average = copy.deepcopy(network).eval().requires_grad_(False)
         matrices = [m.weight for m in network.modules() if muon and isinstance(m, nn.Conv2d) and m.groups == 1]
         own = {id(p) for p in matrices}
-        kernels = [p for p in network.parameters() if p.ndim > 1 and id(p) not in own]
-        others = [p for p in network.parameters() if p.ndim <= 1]
-        groups = [{"params": kernels, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}]
+        named = [(n, p) for n, p in network.named_parameters() if id(p) not in own]
+        groups = []
+        for kernel in (True, False):
+            for part, rate in ((False, lr), (True, SLOW * lr)):
+                some = [p for n, p in named if (p.ndim > 1) == kernel and n.startswith(slow) == part]
+                groups.append({"params": some, "weight_decay": decay * kernel, "lr": rate})
+        groups = [group for group in groups if group["params"]]
         fused = next(network.parameters()).is_cuda
         self.optimizers: list[torch.optim.Optimizer] = [torch.optim.AdamW(groups, lr=lr, fused=fused)]
         if matrices:
