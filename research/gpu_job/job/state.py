@@ -68,8 +68,8 @@ class Log:
 class Learner:
     """A network with its optimizers and the moving average of its weights.
 
-    With `muon`, a learning rate, the kernels of convolutions that are not depthwise learn by Muon, the rest by AdamW; of
-    that, what begins with `slow` at SLOW of the learning rate.
+    With `muon`, a learning rate, the kernels of convolutions that are not depthwise learn by Muon, the others by AdamW;
+    of these, what begins with `slow` at SLOW of the learning rate.
 
     Written as `NAME.pt` (the average: these are the weights to take) and `NAME.resumeN.pt` (the rest), each under
     16 MB: matrices as float16, vectors as float32, the moments as bfloat16. A resume is therefore close to, but not
