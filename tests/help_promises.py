@@ -22,7 +22,12 @@ LOADED = r"loaded 146 of 146 tensors from output/best_model.pdparams; only in th
 TAKEN_OUT = r"240 of 240 query images are in the gallery list, too; each is left out [^\n]*\n"
 ALL_OK = "".join(
     f"{name}: ok\\n"
-    for name in ("efficientnet_lite0_512", "picodet_efficientnet_lite0_mainbody", "picodet_lcnet_x1_0_mainbody")
+    for name in (
+        "efficientnet_lite0_512",
+        "picodet_efficientnet_lite0_mainbody",
+        "picodet_lcnet_x1_0_mainbody",
+        "pplcnetv2_base_512",
+    )
 )
 
 
@@ -192,7 +197,7 @@ PROMISES = {
         rows("name task size where licence dimension", "efficientnet_lite0_512 recognition 23.8 MB bundled", DETECTOR)
     ),
     f"shitu models download {DETECTOR}": Promise(DOWNLOADED),
-    "shitu models list --format json": Promise(r'(\{"name": "[^\n]*\}\n){16}'),
+    "shitu models list --format json": Promise(r'(\{"name": "[^\n]*\}\n){17}'),
     "shitu models convert efficientnet_lite0_512 --out output/models/efficientnet": Promise(
         r"output/models/efficientnet: has a program for onnxruntime and openvino now\n",
         r"converting \S+inference.json\nlargest difference of unit features: \d\.\de-0[67]\n0.0 MB, 0.0 MB [^\n]*\n",
