@@ -94,9 +94,8 @@ def test_bundled_configs_have_names(here: Path) -> None:
 
 def test_pplcnetv2_by_one_word(here: Path) -> None:
     """A bundled config over another: what it does not say is the general one's."""
-    own = {"IndexProcess": {"index_dir": "./output/demo_index_pplcnetv2", "score_thres": 0.5}}
     wanted = load_config(None).replace("Global", rec_inference_model_dir="pplcnetv2_base_512")
-    wanted = wanted.replace("IndexProcess", **own["IndexProcess"])
+    wanted = wanted.replace("IndexProcess", index_dir="./output/demo_index_pplcnetv2", score_thres=0.5)
     assert replace(load_config("pplcnetv2"), source="") == replace(wanted, source="")
     Path("my.yaml").write_text("base: pplcnetv2\nGlobal: {threshold: 0.7}\n", encoding="utf-8")
     wanted = wanted.replace("Global", threshold=0.7)

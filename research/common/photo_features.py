@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
-import yaml
 from numpy.typing import NDArray
+
+from shitu.models.model_yaml import read_model_yaml
 
 Floats = NDArray[np.float32]
 
@@ -31,8 +32,12 @@ class Scaling(NamedTuple):
         card = folder / "model.yaml"
         if not card.is_file():
             return cls()
-        known = yaml.safe_load(card.read_text(encoding="utf-8"))["preprocess"]
-        return cls(*(np.float32(known[key]) / np.float32(known["scale"]) for key in ("mean", "std")))
+        known = read_model_yaml(card).preprocess
+        assert known is not None
+        return cls(*(np.float32(values) / np.float32(known.scale) for values in (known.mean, known.std)))
+
+
+LITE0 = Scaling()
 
 
 class Photo(NamedTuple):
@@ -71,9 +76,6 @@ def held_out_classes(labels: Iterable[str]) -> list[str]:
     """The Caltech classes that no fit may see: the 35 whose names' SHA-1 (UTF-8, hex) sort first; by name."""
     by_hash = sorted(set(labels), key=lambda name: hashlib.sha1(name.encode()).hexdigest())
     return sorted(by_hash[:HELD_OUT_CLASSES])
-
-
-LITE0 = Scaling()
 
 
 def read_input(photo: Photo, scaling: Scaling = LITE0) -> Floats:
@@ -127,6 +129,19 @@ class ExportedNetwork:
     def photos(self, photos: list[Photo], batch: int = 16) -> Floats:
         """Features of photos: (n, d) float32, not normalised."""
         return np.concatenate([self(x) for x in input_batches(photos, batch, self._scaling)])
+
+
+def each_once(folder: Path) -> Callable[[list[Photo]], Floats]:
+    """Photos -> (n, d) features of an exported network, one thread, each photo read once."""
+    run, known = ExportedNetwork(folder, 1), dict[Photo, Floats]()
+
+    def embed(members: list[Photo]) -> Floats:
+        new = list(dict.fromkeys(photo for photo in members if photo not in known))
+        if new:
+            known.update(zip(new, run.photos(new), strict=True))
+        return np.stack([known[photo] for photo in members])
+
+    return embed
 
 
 def unit(rows: Floats) -> Floats:

@@ -83,16 +83,7 @@ def feature_source(weights: dict[str, Floats]) -> Features:
 
     with tempfile.TemporaryDirectory() as folder:
         save(network_of(weights).backbone, Path(folder))
-        run = photos.ExportedNetwork(Path(folder), 1)
-    known: dict[Photo, Floats] = {}
-
-    def features(members: list[Photo]) -> Floats:
-        new = list(dict.fromkeys(photo for photo in members if photo not in known))
-        if new:
-            known.update(zip(new, run.photos(new), strict=True))
-        return np.stack([known[photo] for photo in members])
-
-    return features
+        return photos.each_once(Path(folder))
 
 
 def fitted(data: Path, products: bool) -> list[Photo]:
@@ -139,14 +130,7 @@ def table(args: argparse.Namespace) -> None:
 
 def figures_to_choose_by(folder: Path, data: Path, drawn: Path | None) -> dict[str, float]:
     """Of a whole model: Recall@1 of the choosing sets, and recall at 10 % false names."""
-    run, known = photos.ExportedNetwork(folder, 1), dict[Photo, Floats]()
-
-    def embed(members: list[Photo]) -> Floats:
-        new = [photo for photo in members if photo not in known]
-        if new:
-            known.update(zip(new, run.photos(new), strict=True))
-        return np.stack([known[photo] for photo in members])
-
+    embed = photos.each_once(folder)
     found = {f"Recall@1 {name}": each.recall(embed) for name, each in choosing(data, drawn).items()}
     for name, each in unknown(data, drawn).items():
         found[f"recall at 10 % false names, {name}"] = open_set.figures(each, embed).recall

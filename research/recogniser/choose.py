@@ -136,14 +136,7 @@ def make(args: argparse.Namespace) -> None:
 
 def measure(folder: Path, asked: dict[str, sets.Question], data: Path) -> dict[str, float]:
     """Recall@1 of every set and the open-set figures of an exported model, each photo read once."""
-    run, known = photos.ExportedNetwork(folder, 1), dict[str, photos.Floats]()
-
-    def embed(members: list[Photo]) -> photos.Floats:
-        new = [photo for photo in members if str(photo.path) not in known]
-        if new:
-            known.update(zip((str(photo.path) for photo in new), run.photos(new), strict=True))
-        return np.stack([known[str(photo.path)] for photo in members])
-
+    embed = photos.each_once(folder)
     found = {f"Recall@1 {name}": each.recall(embed) for name, each in asked.items()}
     for name, each in open_set.settings(data).items():
         figures = open_set.figures(each, embed)

@@ -87,7 +87,7 @@ def merged(layers: list[Layer], overrides: Sequence[str]) -> tuple[dict[Any, Any
 
 
 def with_stand_in(layers: list[Layer], overrides: Sequence[str], stand_in: StandIn) -> list[Layer]:
-    """The layers with what `stand_in` puts between base and file; those of a file without base stay as they are."""
+    """The layers with what `stand_in` puts above the lowest; those of a file without base stay as they are."""
     if len(layers) == 1:
         return layers
     every, above = merged(layers, overrides)[0], merged(layers[1:], overrides)[0]

@@ -32,7 +32,7 @@ class Detector(Half):
         network = PicoDet(EfficientNetLite0()).to(self.device)
         start_from(network, pack.start("detector"), self.normalized(self.views.batch(8 if self.smoke else 64).images))
         network = network.to(memory_format=torch.channels_last).train()
-        return Learner(self.name, network, lr=lr, decay=0.02, ema=0.9995, slow="backbone.")
+        return Learner(self.name, network, lr=lr, decay=0.02, ema=0.9995, slow=("backbone.",))
 
     def normalized(self, images: Tensor) -> Tensor:
         return (images - self.mean) / self.std

@@ -77,7 +77,15 @@ class Learner:
     """
 
     def __init__(
-        self, name: str, network: nn.Module, *, lr: float, decay: float, ema: float, muon: float = 0.0, slow: str = "-"
+        self,
+        name: str,
+        network: nn.Module,
+        *,
+        lr: float,
+        decay: float,
+        ema: float,
+        muon: float = 0.0,
+        slow: tuple[str, ...] = (),
     ):
         self.name, self.network, self.ema = name, network, ema
         self.average = copy.deepcopy(network).eval().requires_grad_(False)
