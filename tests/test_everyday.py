@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 import sqlite3
@@ -332,6 +333,10 @@ def test_objects_without_a_name(here: Path) -> None:
     assert (named["unnamed"], len(named["regions"]) > 0) == ([], True)
     assert "unnamed" not in json.loads(run("predict", "-g", "mine", photo).stdout)
     assert "(no name)" in run(*words, "--score", "1", "--format", "table", "--no-pictures").stdout
+    rows = list(csv.DictReader(run(*words, "--score", "1", "--format", "csv", "--no-pictures").stdout.splitlines()))
+    assert [[int(row[name]) for name in ("x1", "y1", "x2", "y2")] for row in rows] == boxes
+    assert {(row["label"], row["score"], row["gallery_image"]) for row in rows} == {("", "", "")}
+    assert [float(row["det_score"]) for row in rows] == [each["det_score"] for each in record["unnamed"]]
 
 
 def test_a_table_is_printed_as_its_rows_come(capsys: pytest.CaptureFixture[str]) -> None:

@@ -49,6 +49,17 @@ def test_it_answers_what_the_command_does(mine: Any, gallery: Path, shitu: Run) 
     assert [one.to_dict() for one in mine.predict([PHOTOS / "picnic.jpg", str(PHOTOS / "desk.jpg")])] == printed
 
 
+def test_the_parts_want_a_list(gallery: Path) -> None:
+    """A batch (n, h, w, 3) is a list, too; one image alone would be a list of its rows."""
+    rgb = shitu.read_image(PHOTOS / "desk.jpg")
+    config = shitu.load_config(None, [f"IndexProcess.index_dir={gallery}"])
+    system = shitu.SystemPredictor(config)
+    for part in (system, system.rec_predictor, system.det_predictor):
+        with pytest.raises(UsageError, match=r"one image of shape .* came, a list of images is wanted"):
+            part.predict(rgb)
+        assert len(part.predict([rgb])) == len(part.predict(rgb[None])) == 1
+
+
 def test_all_kinds_of_sources_are_one_picture(mine: Any) -> None:
     path = PHOTOS / "picnic.jpg"
     rgb = shitu.read_image(path)

@@ -46,7 +46,7 @@ def finish(
             if image is not None:
                 writer.write(record.image, image, record)
             if sheet is not None:
-                sheet.add(sheets.regions(record.to_dict()))
+                sheet.add(sheets.regions(record.to_dict(unnamed=shown.unnamed)))
             elif shown.style == "table":
                 table.add(_rows(record, shown.unnamed))
             else:

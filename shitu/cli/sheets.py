@@ -27,9 +27,12 @@ AT_ONCE = 10_000  # rows of one group of a Parquet file
 
 
 def regions(record: Row) -> Iterator[Row]:
-    """A record of `shitu predict` or `predict-det` as rows: one per region, or one without where there is none."""
+    """A record of `shitu predict` or `predict-det` as rows: one per region, or one without where there is none.
+
+    Objects without a name, where the record tells of them, follow without label, score and gallery picture.
+    """
     image = {name: record.get(name) for name in ("image", "width", "height", "error")}
-    for region in record["regions"] or [{}]:
+    for region in [*record["regions"], *record.get("unnamed", ())] or [{}]:
         label, score = region.get("rec_docs"), region.get("rec_scores")
         named: Row = next((match for match in region.get("matches", ()) if match["label"] == label), {})
         own = {"label": label, "score": score, "det_score": region.get("det_score"), "id": named.get("id")}

@@ -6,7 +6,7 @@ import os
 import re
 import stat
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile
 
 from shitu.digest import sha256_of_stream
-from shitu.errors import ImageError
+from shitu.errors import ImageError, UsageError
 from shitu.images.formats import more_formats
 from shitu.images.limits import RefusedError, TimedStream, check_head, check_pixels, hush_libtiff, lacks_data
 from shitu.images.room import take_room
@@ -87,6 +87,13 @@ def open_image(path: str | Path) -> Iterator[BinaryIO]:
         raise ImageError(f"{name}: no permission to read it; check its access rights") from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         raise ImageError(f"{name}: cannot be opened: {error}; check the path") from None
+
+
+def several(images: Sequence[Picture]) -> Sequence[Picture]:
+    """The images. Raises UsageError for one in place of a list: its rows of pixels would be taken for images."""
+    if isinstance(images, np.ndarray) and images.ndim == 3:
+        raise UsageError(f"one image of shape {images.shape} came, a list of images is wanted: predict([image])")
+    return images
 
 
 def decode_image(data: bytes, name: str) -> Picture:

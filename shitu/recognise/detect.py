@@ -9,7 +9,7 @@ import numpy as np
 from shitu.engines.base import Array, Session, Streams
 from shitu.errors import ConfigError
 from shitu.images.boxes import clip_boxes
-from shitu.images.read import Picture
+from shitu.images.read import Picture, several
 from shitu.models import ModelFolder
 from shitu.recognise.decode import Decode
 from shitu.recognise.preprocess import Preprocessor, Tensor
@@ -47,7 +47,7 @@ class Detector:
 
         Image by image: a batch of 640 px images leaves the cache.
         """
-        return [self._predict_one(image) for image in images]
+        return [self._predict_one(image) for image in several(images)]
 
     def bodies(self, image: Picture, crop: str) -> list[Box]:
         """What to index of a gallery image: `all` its objects, the `largest`, or `both` the whole image and that one.

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from shitu.engines.base import Session, Streams
 from shitu.errors import ConfigError, EngineError
-from shitu.images.read import Picture
+from shitu.images.read import Picture, several
 from shitu.models import ModelFolder, Program
 from shitu.recognise.preprocess import Preprocessor, Tensor
 
@@ -55,7 +55,7 @@ class Extractor:
 
         Raises EngineError when the network returns a zero or non-finite vector: it would match everything alike.
         """
-        return self._finish(self._raw(images, self._run_images), len(images))
+        return self._finish(self._raw(several(images), self._run_images), len(images))
 
     def prepare(self, image: Picture) -> Tensor:
         """The network's inputs (m, 3, H, W) float32 for an image: one for each of `RecPreProcess.multi_crop`."""

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shitu.gallery import GalleryReader
-from shitu.images.read import Picture
+from shitu.images.read import Picture, several
 from shitu.recognise.detect import Detector
 from shitu.recognise.embed import Extractor
 from shitu.recognise.suppress import TOGETHER, Suppression
@@ -82,7 +82,7 @@ class Recogniser:
 
         `names` go into the results as `image`. An image in which nothing is recognised has no regions.
         """
-        names = names or [""] * len(images)
+        names = names or [""] * len(several(images))
         return [
             self._recognition(name, image, matched)
             for name, image, matched in zip(names, images, self.match(images), strict=True)
