@@ -76,7 +76,7 @@ def measure(folder: Path, cards: Path = CARDS) -> list[Figure]:
         int8 = _detector_figures(model, part, program)
     else:
         int8 = _recogniser_figures(folder, part, "Global.engine=onnxruntime", "Global.precision=int8")
-    # twice the tolerance: processors without VNNI saturate where others do not
+    # twice the tolerance: without VNNI, OpenVINO's products saturate where others do not
     return figures + [Figure(each.what.replace(":", " in int8:", 1), each.value, 2 * each.tolerance) for each in int8]
 
 

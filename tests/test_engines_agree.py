@@ -16,8 +16,10 @@ from shitu.config import Config, load_config
 from shitu.convert import folder as converting
 from shitu.convert.agree import BOXES, FEATURES, compare_boxes
 from shitu.engines import choose, cpu
+from shitu.engines.base import EngineOptions
 from shitu.errors import EngineError, ModelError, ShituError
 from shitu.images.read import Picture, read_image
+from shitu.models import Program
 from shitu.models.folder import open_folder
 from shitu.models.verify import verify_model
 from shitu.recognise.from_config import DetPredictor, RecPredictor, SystemPredictor
@@ -255,3 +257,22 @@ def test_a_damaged_file_is_told(content: bytes, engine: str, tmp_path: Path) -> 
     (folder / "inference.onnx").write_bytes(content)
     with pytest.raises(ShituError, match=r"inference.onnx.*shitu models verify"):
         RecPredictor(configured(engine, f"Global.rec_inference_model_dir={folder}"))
+
+
+def test_int8_products_do_not_saturate(tmp_path: Path) -> None:
+    """Without VNNI, ONNX Runtime adds two products of 8 bits in 16: 2 x 255 x 127 is too much for these."""
+    weights = np.full((64, 16), 127, np.int8)
+    graph = helper.make_graph(
+        [helper.make_node("MatMulInteger", ["x", "w"], ["y"])],
+        "int8",
+        [helper.make_tensor_value_info("x", TensorProto.UINT8, [1, 64])],
+        [helper.make_tensor_value_info("y", TensorProto.INT32, [1, 16])],
+        [numpy_helper.from_array(weights, "w")],
+    )
+    program = Program("onnx", "int8", tmp_path / "int8.onnx")
+    program.program.write_bytes(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8).SerializeToString()
+    )
+    x = np.full((1, 64), 255, np.uint8)
+    (found,) = choose.ENGINES["onnxruntime"].open(program, EngineOptions(precision="int8")).run({"x": x})
+    assert found.tolist() == (x.astype(int) @ weights.astype(int)).tolist()
