@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from shitu.engines.base import Array, EngineOptions, Session, Told
+from shitu.engines.cpu import has_int8
 from shitu.errors import EngineError
 from shitu.models import ModelFolder, Program
 from shitu.models.onnx_file import read_onnx
@@ -33,8 +34,10 @@ class OnnxRuntime:
         settings.log_severity_level = 3  # not a warning for each constant that a converter left over
         # Its threads would go on spinning after a run, on the cores that the other model wants next.
         settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        # Without VNNI its int8 products saturate at 16 bits; in 16 bits each they do not, for some more time.
-        settings.add_session_config_entry("session.x64quantprecision", "1")
+        if not has_int8():
+            # Sums of two products of uint8 and int8 saturate at 16 bits then; of uint8 alone they do not. Where there
+            # is VNNI they never do, and this would be slower.
+            settings.add_session_config_entry("session.x64quantprecision", "1")
         if not options.ir_optim:
             settings.graph_optimization_level = library.GraphOptimizationLevel.ORT_DISABLE_ALL
         if program.params is not None:
