@@ -58,6 +58,8 @@ def test_the_parts_want_a_list(gallery: Path) -> None:
         with pytest.raises(UsageError, match=r"one image of shape .* came, a list of images is wanted"):
             part.predict(rgb)
         assert len(part.predict([rgb])) == len(part.predict(rgb[None])) == 1
+    with pytest.raises(UsageError, match="a list of images is wanted"):
+        system.predict(rgb, ["a name"] * len(rgb))
 
 
 def test_all_kinds_of_sources_are_one_picture(mine: Any) -> None:

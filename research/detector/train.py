@@ -26,7 +26,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from research.common.autocast import cpu_autocast
+from research.common.autocast import autocast
 from research.detector.data import Batches
 from research.detector.efficientnet_lite import MEAN, STD, EfficientNetLite0
 from research.detector.loss import detector_loss
@@ -162,7 +162,7 @@ def learn(run: Run, batch: tuple[Tensor, ...], rate: float) -> dict[str, float]:
     for group in run.optimizer.param_groups:
         group["lr"] = group["peak"] * rate
     images, truth, wanted, crowd, background = batch
-    with cpu_autocast():
+    with autocast():
         logits, sides = run.model(normalized(images))
     losses = detector_loss(logits.float(), sides.float(), truth, wanted, background, crowd=crowd, size=images.shape[-1])
     run.optimizer.zero_grad()

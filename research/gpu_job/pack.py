@@ -32,6 +32,7 @@ LIMIT = 58_000_000  # 64 MiB go to the lent machine, the code among them
 QUALITIES = range(75, 25, -3)
 RECOGNISER, DETECTOR = (ROOT / "models" / n for n in ("efficientnet_lite0_512", "picodet_efficientnet_lite0_mainbody"))
 SCRIPT = (
+    "research/common/autocast.py",
     "research/pplcnetv2/network.py",
     "research/detector/efficientnet_lite.py",
     "research/detector/network.py",

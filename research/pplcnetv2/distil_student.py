@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from research.common.autocast import cpu_autocast
+from research.common.autocast import autocast
 from research.common.photo_features import Photo, labels_of, leave_one_out_recall, listed
 from research.pplcnetv2.distil_data import SIDE, held_out, validation_classes
 from research.pplcnetv2.network import PPLCNetV2, load_pdparams, save_pdparams
@@ -150,7 +150,7 @@ def fit_last_layer(network: PPLCNetV2, crops: Crops, seed: int, count: int = 409
     network.eval()
     for number in range(count // 64):
         batch, features = crops.batch(np.random.default_rng([seed, number]), 64)
-        with cpu_autocast():
+        with autocast():
             network(network_input(batch, FIRST_SIDE))
         teacher.append(features.double())
     hook.remove()
@@ -178,7 +178,7 @@ def losses(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
 def learn(run: Run, crops: Tensor, teacher: Tensor, *, side: int, relations: float, ema: float) -> float:
     """One step; the cosine loss."""
     run.network.train()
-    with cpu_autocast():
+    with autocast():
         features = run.network(network_input(crops, side))
     own, pairs = losses(features, teacher)
     run.optimizer.zero_grad()
@@ -201,7 +201,7 @@ def recall(network: nn.Module, photos: list[Photo], side: int = SIDE) -> float:
     for start in range(0, len(photos), 32):
         read = [cv2.imread(str(photo.path), cv2.IMREAD_COLOR) for photo in photos[start : start + 32]]
         batch = np.stack([cv2.resize(image, (side, side), interpolation=cv2.INTER_LINEAR) for image in read])
-        with cpu_autocast():
+        with autocast():
             rows.append(network(network_input(torch.from_numpy(batch[..., ::-1].copy()), side)).float().numpy())
     return leave_one_out_recall(np.concatenate(rows), labels_of(photos))
 

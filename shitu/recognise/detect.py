@@ -45,7 +45,7 @@ class Detector:
     def predict(self, images: Sequence[Picture]) -> list[list[Detection]]:
         """(h, w, 3) uint8 RGB images -> the objects of each, best first, boxes clipped to the image.
 
-        Image by image: a batch of 640 px images leaves the cache.
+        Image by image: a batch of 640 px images leaves the cache. Raises UsageError for one image in place of several.
         """
         return [self._predict_one(image) for image in several(images)]
 

@@ -53,7 +53,8 @@ class Extractor:
     def predict(self, images: Sequence[Picture]) -> NDArray[Any]:
         """(h, w, 3) uint8 RGB images -> (n, dimension) float32 unit vectors, or (n, dimension / 8) uint8 codes.
 
-        Raises EngineError when the network returns a zero or non-finite vector: it would match everything alike.
+        Raises EngineError when the network returns a zero or non-finite vector: it would match everything alike;
+        UsageError for one image in place of several.
         """
         return self._finish(self._raw(several(images), self._run_images), len(images))
 

@@ -81,8 +81,9 @@ class Recogniser:
         """Recognise (h, w, 3) uint8 RGB images; one extraction and one search for the regions of all of them.
 
         `names` go into the results as `image`. An image in which nothing is recognised has no regions.
+        Raises UsageError for one image in place of several.
         """
-        names = names or [""] * len(several(images))
+        names = names or [""] * len(images)
         return [
             self._recognition(name, image, matched)
             for name, image, matched in zip(names, images, self.match(images), strict=True)
@@ -112,7 +113,7 @@ class Recogniser:
 
         At least as many as `choose` looks at, and by default at least `return_k`.
         """
-        return self.match_candidates(images, [self.candidates(image) for image in images], k)
+        return self.match_candidates(images, [self.candidates(image) for image in several(images)], k)
 
     def match_candidates(
         self, images: Sequence[Picture], candidates: Sequence[Sequence[Detection]], k: int | None = None

@@ -6,11 +6,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from research.common.autocast import autocast
 from research.detector.efficientnet_lite import EfficientNetLite0
 from research.detector.loss import anchor_points, decode, detector_loss
 from research.detector.network import PicoDet, in_building_order
 from research.gpu_job.job.detector_views import DetectorViews
-from research.gpu_job.job.half import Half, autocast
+from research.gpu_job.job.half import Half
 from research.gpu_job.job.packed import CHOOSE
 from research.gpu_job.job.recogniser import MEAN, STD
 from research.gpu_job.job.state import Learner

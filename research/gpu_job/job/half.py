@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from contextlib import AbstractContextManager
 from pathlib import Path
 
 import torch
@@ -14,12 +13,6 @@ from research.gpu_job.job.state import Clock, Learner, Log
 
 LEAST = 3  # steps, however little time is left
 TELL_SECONDS, SMOKE_TELL_SECONDS = 10, 2
-
-
-def autocast(device: torch.device) -> AbstractContextManager[None]:
-    """bfloat16, for forward passes; on a CPU (the smoke test's) where it has instructions for that."""
-    quick = device.type != "cpu" or torch.backends.cpu.get_cpu_capability() == "AVX512"
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=quick)
 
 
 class Half:

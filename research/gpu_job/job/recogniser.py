@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from research.gpu_job.job.half import Half, autocast
+from research.common.autocast import autocast
+from research.gpu_job.job.half import Half
 from research.gpu_job.job.losses import class_means, cosine_distance, cosine_softmax, triplet_angular_margin
 from research.gpu_job.job.packed import CHOOSE, TRAIN
 from research.gpu_job.job.state import Learner

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from research.gpu_job.job.half import autocast
+from research.common.autocast import autocast
 from research.gpu_job.job.losses import cosine_softmax, distillation, triplet_angular_margin
 from research.gpu_job.job.recogniser import LabelledHalf
 from research.gpu_job.job.state import Learner
